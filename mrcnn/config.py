@@ -1,0 +1,246 @@
+"""Settings: subclass `Config`, override class attributes, instantiate.
+
+Names and defaults are Matterport's where it had the setting; the numerics behind them are those of
+its trained weights. Everything is checked once, by `Config.check`, before a network is built.
+"""
+
+import ast
+import difflib
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+RESIZE_MODES = ("square", "pad64", "none", "crop")
+PRECISIONS = ("float32", "mixed_bfloat16")
+LOSSES = (
+    "rpn_class_loss",
+    "rpn_bbox_loss",
+    "mrcnn_class_loss",
+    "mrcnn_bbox_loss",
+    "mrcnn_mask_loss",
+)
+
+
+class Config:
+    """Settings of a network, its training and its detections. Lengths are pixels of the input."""
+
+    NAME: str | None = None  # lower-cased in names of log folders and checkpoints; must be set
+
+    # Devices and batches: a global batch is IMAGES_PER_GPU * GPU_COUNT images.
+    GPU_COUNT = 1
+    IMAGES_PER_GPU = 2
+    STEPS_PER_EPOCH = 1000
+    VALIDATION_STEPS = 50
+    WORKERS = 2  # threads that load samples; 0 loads in the training thread
+    SEED = 0  # of the initial weights, the order of images, augmentation and sampling
+    PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
+
+    # Backbone and pyramid
+    BACKBONE: Any = "resnet101"  # resnet18, 34, 50, 101, or a callable: image -> [C1..C5]
+    BACKBONE_WIDTH = 64  # channels of the stem; every stage scales with it
+    COMPUTE_BACKBONE_SHAPE: Any = None
+    BACKBONE_STRIDES = [4, 8, 16, 32, 64]
+    TOP_DOWN_PYRAMID_SIZE = 256
+
+    # Classes, the background included. Names and ids of the data travel in checkpoints.
+    NUM_CLASSES = 1
+    CLASS_NAMES: tuple = ()
+    CATEGORY_IDS: tuple = ()  # the data's own id of each class; 0 for the background
+
+    # Region proposals
+    RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)  # one a level, side of the square anchor
+    RPN_ANCHOR_RATIOS = [0.5, 1, 2]  # width / height
+    RPN_ANCHOR_STRIDE = 1
+    RPN_CONV_SIZE = 512
+    RPN_NMS_THRESHOLD = 0.7
+    RPN_TRAIN_ANCHORS_PER_IMAGE = 256
+    RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+    PRE_NMS_LIMIT = 6000
+    POST_NMS_ROIS_TRAINING = 2000
+    POST_NMS_ROIS_INFERENCE = 1000
+    USE_RPN_ROIS = True
+
+    # Heads
+    FPN_CLASSIF_FC_LAYERS_SIZE = 1024
+    MASK_CONV_SIZE = 256
+    POOL_SIZE = 7
+    MASK_POOL_SIZE = 14
+    MASK_SHAPE = [28, 28]
+    TRAIN_ROIS_PER_IMAGE = 200
+    ROI_POSITIVE_RATIO = 0.33
+    BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+
+    # Images and objects
+    IMAGE_RESIZE_MODE = "square"
+    IMAGE_MIN_DIM = 800
+    IMAGE_MAX_DIM = 1024
+    IMAGE_MIN_SCALE = 0  # never resize by less than this factor
+    IMAGE_SCALE_JITTER = (1.0, 1.0)  # least and most of a random factor in training
+    IMAGE_CHANNEL_COUNT = 3
+    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB
+    USE_MINI_MASK = True
+    MINI_MASK_SHAPE = (56, 56)
+    MAX_GT_INSTANCES = 100
+    AUGMENTATIONS: tuple = ()  # names of mrcnn.data.augment, applied in this order
+
+    # Detections
+    DETECTION_MAX_INSTANCES = 100
+    DETECTION_MIN_CONFIDENCE = 0.7
+    DETECTION_NMS_THRESHOLD = 0.3
+
+    # Optimization
+    LEARNING_RATE = 0.001
+    LEARNING_MOMENTUM = 0.9
+    WARMUP_STEPS = 0  # linear from a tenth of LEARNING_RATE
+    LEARNING_RATE_DROPS: tuple = ()  # epochs after which the rate is divided by 10
+    WEIGHT_DECAY = 0.0001  # of kernels only, as a coupled L2 penalty of this size acts
+    GRADIENT_CLIP_NORM = 5.0  # of the norm of all gradients together
+    LOSS_WEIGHTS = dict.fromkeys(LOSSES, 1.0)
+    TRAIN_BN: bool | None = False  # None: train batch norm; False: use its stored statistics
+
+    def __init__(self) -> None:
+        """Derive BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE from the settings."""
+        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
+        side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
+        self.IMAGE_META_SIZE = 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Return an instance with these settings changed.
+
+        Raises:
+            ValueError: For a name that is no setting, with the nearest one.
+        """
+        for name in settings:
+            if name not in cls.names():
+                near = difflib.get_close_matches(name, cls.names(), 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{name} is not a setting of Config{hint}")
+        changed = {k: _like(getattr(cls, k), v) for k, v in settings.items()}
+        return type(cls.__name__, (cls,), changed)()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all settings, the derived ones left out."""
+        return sorted({name for name in dir(cls) if name.isupper()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values that JSON can hold. Callables are left out."""
+        values = {name: getattr(self, name) for name in self.names()}
+        return {k: _plain(v) for k, v in values.items() if not callable(v)}
+
+    def replace(self, **settings: Any) -> "Config":
+        """Return a copy with these settings changed."""
+        values = {k: getattr(self, k) for k in self.names()}
+        return type(self).from_dict(values | settings)
+
+    def display(self) -> None:
+        """Print the settings, the derived ones included."""
+        print("\nConfigurations:")
+        names = {name for name in dir(self) if name.isupper()}
+        for name in sorted(names):
+            if not callable(getattr(self, name)):
+                print(f"{name:30} {getattr(self, name)}")
+        print()
+
+    def check(self) -> None:
+        """Raise ValueError for the first setting that cannot work, with value and remedy."""
+        for is_wrong, message in self._faults():
+            if is_wrong:
+                raise ValueError(message)
+
+    def _faults(self) -> list[tuple[bool, str]]:
+        side = int(self.IMAGE_SHAPE[0])
+        stride = max(self.BACKBONE_STRIDES)
+        pooled, masks = self.MASK_POOL_SIZE, tuple(self.MASK_SHAPE)
+        return [
+            (not self.NAME, "NAME must be set, for instance NAME = 'nucleus'"),
+            (
+                side % stride != 0,
+                f"the side of the input must be a multiple of {stride}, got {side}: set "
+                f"IMAGE_MIN_DIM and IMAGE_MAX_DIM to {max(side // stride, 1) * stride}, say",
+            ),
+            (
+                self.IMAGE_RESIZE_MODE not in RESIZE_MODES,
+                f"IMAGE_RESIZE_MODE must be one of {RESIZE_MODES}, got {self.IMAGE_RESIZE_MODE!r}",
+            ),
+            (
+                self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM and self.IMAGE_RESIZE_MODE == "square",
+                f"IMAGE_MIN_DIM ({self.IMAGE_MIN_DIM}) must not exceed "
+                f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
+            ),
+            (
+                self.PRECISION not in PRECISIONS,
+                f"PRECISION must be one of {PRECISIONS}, got {self.PRECISION!r} (float16 loses "
+                "overflows on several devices)",
+            ),
+            (
+                len(self.RPN_ANCHOR_SCALES) != len(self.BACKBONE_STRIDES),
+                f"RPN_ANCHOR_SCALES needs one scale a level ({len(self.BACKBONE_STRIDES)}), "
+                f"got {self.RPN_ANCHOR_SCALES}",
+            ),
+            (
+                masks != (2 * pooled, 2 * pooled),
+                f"MASK_SHAPE must be twice MASK_POOL_SIZE ({2 * pooled}), got {masks}",
+            ),
+            (
+                len(np.atleast_1d(self.MEAN_PIXEL)) not in (1, self.IMAGE_CHANNEL_COUNT),
+                f"MEAN_PIXEL needs one value or {self.IMAGE_CHANNEL_COUNT} "
+                f"(IMAGE_CHANNEL_COUNT), got {self.MEAN_PIXEL}",
+            ),
+            (
+                bool(self.CLASS_NAMES) and len(self.CLASS_NAMES) != self.NUM_CLASSES,
+                f"NUM_CLASSES is {self.NUM_CLASSES}, but CLASS_NAMES has "
+                f"{len(self.CLASS_NAMES)} (the background included)",
+            ),
+            (
+                not self.USE_RPN_ROIS,
+                "USE_RPN_ROIS = False is not supported: the network makes its own proposals",
+            ),
+        ]
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return name and value of a "NAME=VALUE" text; the value is a Python literal or a word.
+
+    Raises:
+        ValueError: When the text has no "=".
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"a setting is written NAME=VALUE, got {text!r}")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return a value in the container of the default: JSON knows neither tuples nor arrays."""
+    if isinstance(default, np.ndarray):
+        return np.atleast_1d(np.asarray(value, np.float64))
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(default, dict) and isinstance(value, Mapping):
+        return {**default, **value}
+    if isinstance(default, bool | float | int) and default is not False:
+        return _number_like(default, value)
+    return value
+
+
+def _number_like(default: float, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(default, bool) and isinstance(value, bool):
+            return value
+        raise ValueError(f"a number is needed where the default is {default}, got {value!r}")
+    return float(value) if isinstance(default, float) else value

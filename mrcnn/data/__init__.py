@@ -1,0 +1,1 @@
+"""Images and objects, from the files people have to padded batches."""

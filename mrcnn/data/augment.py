@@ -1,0 +1,169 @@
+"""Augmentation: callables (image, masks, rng) -> (image, masks), passed in a list.
+
+Images are (H, W, C), masks (H, W, N) bool; both are changed alike or not at all, and the
+arguments are left as they are. Chance comes from `rng` alone, so a sample can be repeated.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Augmentation = Callable[
+    [np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]
+]
+
+# What NumPy 2 removed and imgaug 0.4 reads while it is imported.
+_SCTYPES = {
+    "int": [np.int8, np.int16, np.int32, np.int64],
+    "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+    "float": [np.float16, np.float32, np.float64],
+    "complex": [np.complex64, np.complex128],
+    "others": [bool, object, bytes, str, np.void],
+}
+
+
+def flip_left_right(
+    image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror half of the images left to right."""
+    return (image[:, ::-1], masks[:, ::-1]) if rng.random() < 0.5 else (image, masks)
+
+
+def flip_up_down(
+    image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror half of the images top to bottom; for pictures without an upright."""
+    return (image[::-1], masks[::-1]) if rng.random() < 0.5 else (image, masks)
+
+
+def rotate_quarter(
+    image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn by 0, 90, 180 or 270 degrees; for pictures without an upright."""
+    quarters = int(rng.integers(4))
+    return np.rot90(image, quarters), np.rot90(masks, quarters)
+
+
+def jitter_brightness_contrast(
+    image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change the contrast of uint8 images by up to a fifth and their brightness by up to 25."""
+    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-25, 25)
+    mean = image.mean()
+    levels = (np.arange(256) - mean) * contrast + mean + brightness
+    return _to_levels(levels)[image], masks
+
+
+def jitter_colour(
+    image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multiply each channel of uint8 images by its own factor in 0.9..1.1."""
+    gains = rng.uniform(0.9, 1.1, image.shape[-1])
+    levels = _to_levels(np.arange(256)[:, None] * gains)
+    return levels[image, np.arange(image.shape[-1])], masks
+
+
+def by_name(name: str) -> Augmentation:
+    """Return one of this module's augmentations by its name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"AUGMENTATIONS must be of {sorted(AUGMENTATIONS)}, got {name!r}")
+    return AUGMENTATIONS[name]
+
+
+def compose(augmentations: Sequence[Augmentation]) -> Augmentation:
+    """Return the augmentation that applies several in turn; none at all is allowed."""
+
+    def composed(
+        image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        for augmentation in augmentations:
+            image, masks = augmentation(image, masks, rng)
+        return image, masks
+
+    return composed
+
+
+def from_imgaug(augmenter: Any) -> Augmentation:
+    """Return the augmentation that an imgaug augmenter stands for.
+
+    Image and masks pass through one deterministic copy of it, the masks as segmentation maps
+    (nearest neighbour), so every geometric augmenter moves them alike and no other does.
+
+    Raises:
+        TypeError: the argument is no imgaug augmenter.
+    """
+    if not hasattr(augmenter, "to_deterministic"):
+        raise TypeError(
+            f"an augmentation must be callable as (image, masks, rng) or an imgaug augmenter, "
+            f"got {type(augmenter).__name__}"
+        )
+
+    def augmented(
+        image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        deterministic = augmenter.to_deterministic()
+        deterministic.seed_(int(rng.integers(2**31)), deterministic_too=True)
+        image = np.ascontiguousarray(image)
+        if masks.shape[-1] == 0:
+            changed = deterministic.augment_image(image)
+            return changed, np.zeros((*changed.shape[:2], 0), bool)
+        labels, layers = _to_label_maps(masks)
+        image, moved = deterministic.augment(image=image, segmentation_maps=labels[None])
+        return image, moved[0][..., layers] == np.arange(1, len(layers) + 1)
+
+    return augmented
+
+
+def import_imgaug() -> ModuleType:
+    """Return the module imgaug, which on NumPy 2 cannot be imported without help.
+
+    Raises:
+        ImportError: imgaug is not installed.
+    """
+    if not hasattr(np, "sctypes"):
+        vars(np)["sctypes"] = _SCTYPES
+    try:
+        return importlib.import_module("imgaug")
+    except ModuleNotFoundError as error:
+        raise ImportError('imgaug is not installed: pip install "mrcnn[imgaug]"') from error
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    function.__name__: function
+    for function in (
+        flip_left_right,
+        flip_up_down,
+        rotate_quarter,
+        jitter_brightness_contrast,
+        jitter_colour,
+    )
+}
+
+
+def _to_label_maps(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return masks as label maps and the map of each: (H, W, N) -> (H, W, L) int32, (N,).
+
+    Mask i has label i + 1; masks that overlap lie in different maps. A map a mask would cost
+    imgaug half a second for a hundred objects.
+    """
+    label_maps: list[np.ndarray] = []
+    layers = []
+    for label, mask in enumerate(np.moveaxis(masks, -1, 0), start=1):
+        free = (layer for layer, labels in enumerate(label_maps) if not labels[mask].any())
+        layer = next(free, len(label_maps))
+        if layer == len(label_maps):
+            label_maps.append(np.zeros(mask.shape, np.int32))
+        label_maps[layer][mask] = label
+        layers.append(layer)
+    return np.stack(label_maps, axis=-1), np.array(layers)
+
+
+def _to_levels(levels: np.ndarray) -> np.ndarray:
+    return np.rint(levels).clip(0, 255).astype(np.uint8)

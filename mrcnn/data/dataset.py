@@ -1,0 +1,124 @@
+"""Datasets: the classes and images of one or several sources, as Matterport's users know them."""
+
+from typing import Any
+
+import numpy as np
+
+from mrcnn.geometry import images
+
+
+class BadSample(ValueError):  # noqa: N818 (it names the sample, not a fault of the program)
+    """A sample that cannot be used: a missing or unreadable image, masks of another size."""
+
+
+class Dataset:
+    """Images with their objects. Subclass it: add classes and images, override `load_mask`.
+
+        class Shapes(Dataset):
+            def load(self, folder):
+                self.add_class("shapes", 1, "square")
+                self.add_image("shapes", image_id="a", path=folder / "a.png")
+
+            def load_mask(self, image_id):
+                return masks, class_ids
+
+    Call `prepare()` when everything is added. A source is one collection of images with its
+    own class ids; classes of a source that does not know them are not trained on its images.
+
+    Attributes:
+        class_info: per class {"source", "id", "name"}, the background first.
+        image_info: per image {"id", "source", "path"} and whatever `add_image` was given.
+    """
+
+    def __init__(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
+        self.class_info: list[dict] = [{"source": "", "id": 0, "name": "BG"}]
+        self.image_info: list[dict] = []
+        self.source_class_ids: dict[str, list[int]] = {}
+
+    def add_class(self, source: str, class_id: Any, class_name: str) -> None:
+        """Add a class of a source; one that is there already is left as it is.
+
+        Raises:
+            ValueError: the source has a dot, which separates it from ids.
+        """
+        if "." in source:
+            raise ValueError(f"a source name must not contain a dot, got {source!r}")
+        known = {(info["source"], info["id"]) for info in self.class_info}
+        if (source, class_id) not in known:
+            self.class_info.append({"source": source, "id": class_id, "name": class_name})
+
+    def add_image(self, source: str, image_id: Any, path: Any, **kwargs: Any) -> None:
+        """Add an image; the keywords are kept in its `image_info`."""
+        self.image_info.append({"id": image_id, "source": source, "path": path, **kwargs})
+
+    def prepare(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
+        """Number the classes and images; call it after the last `add_class` and `add_image`."""
+        self.num_classes = len(self.class_info)
+        self.class_ids = np.arange(self.num_classes)
+        # The first of several names that a source lists for one class.
+        self.class_names = [str(info["name"]).split(",")[0] for info in self.class_info]
+        self.num_images = len(self.image_info)
+        self._image_ids = np.arange(self.num_images)
+        self.class_from_source_map = _numbered(self.class_info)
+        self.image_from_source_map = _numbered(self.image_info)
+        self.sources = list(dict.fromkeys(info["source"] for info in self.class_info))
+        self.source_class_ids = {
+            source: [
+                number
+                for number, info in enumerate(self.class_info)
+                if number == 0 or info["source"] == source
+            ]
+            for source in self.sources
+        }
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """The numbers of the images, which every method takes as `image_id`."""
+        return self._image_ids
+
+    def map_source_class_id(self, source_class_id: str) -> int:
+        """Return the class id of a source's own, given as "source.id"."""
+        return self.class_from_source_map[source_class_id]
+
+    def get_source_class_id(self, class_id: int, source: str) -> Any:
+        """Return the source's own id of a class.
+
+        Raises:
+            ValueError: the class belongs to another source.
+        """
+        info = self.class_info[class_id]
+        if info["source"] != source:
+            raise ValueError(f"class {class_id} is of source {info['source']!r}, not {source!r}")
+        return info["id"]
+
+    def image_reference(self, image_id: int) -> str:  # noqa: ARG002 (for subclasses)
+        """Return a link or a description of the image, for people; override it."""
+        return ""
+
+    def source_image_link(self, image_id: int) -> Any:
+        """Return the path or URL of the image."""
+        return self.image_info[image_id]["path"]
+
+    def load_image(self, image_id: int) -> np.ndarray:
+        """Return an image, (H, W, 3) uint8; override it for images that are no RGB files.
+
+        Raises:
+            BadSample: the file is missing or cannot be read.
+        """
+        try:
+            return images.read_image(self.image_info[image_id]["path"])
+        except ValueError as error:
+            raise BadSample(str(error)) from error
+
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the objects of an image: masks (H, W, N) bool, class_ids (N,) int32.
+
+        A negative class id is a crowd: a region that is neither object nor background. The
+        default has no objects, so that such images are trained as background.
+        """
+        height, width = self.load_image(image_id).shape[:2]
+        return np.zeros((height, width, 0), bool), np.zeros(0, np.int32)
+
+
+def _numbered(infos: list[dict]) -> dict[str, int]:
+    return {f"{info['source']}.{info['id']}": number for number, info in enumerate(infos)}

@@ -1,0 +1,346 @@
+"""From a dataset to batches: read, check, augment, place, bound, shrink, pad.
+
+Every sample is a function of the dataset, the seed and its place in the stream. Threads only
+load it earlier: they never change what is loaded.
+"""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from mrcnn.data import augment
+from mrcnn.data.dataset import BadSample, Dataset
+from mrcnn.geometry import images
+from mrcnn.geometry import masks as mask_maths
+
+logger = logging.getLogger("mrcnn")
+
+
+@dataclass(frozen=True)
+class SampleFormat:
+    """The sizes of a sample, as the settings of the same names say.
+
+    Attributes:
+        min_dim, max_dim, min_scale, mode: see `images.place`.
+        mini_mask_shape: (h, w), None keeps full masks.
+        max_instances: the number of objects that samples are padded to, G.
+        num_classes: K, with the background.
+        scale_jitter: (least, most) of a random factor of the image's size.
+        channels: of the images.
+    """
+
+    min_dim: int
+    max_dim: int
+    min_scale: float
+    mode: str
+    mini_mask_shape: tuple[int, int] | None
+    max_instances: int
+    num_classes: int
+    channels: int = 3
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its n objects, in input pixels.
+
+    Attributes:
+        image: (H, W, C), not molded.
+        image_meta: (12 + K,) float32, see `images.compose_meta`.
+        class_ids: (n,) int32, negative for crowds.
+        boxes: (n, 4) float32, tight.
+        masks: (n, h, w) uint8, inside the boxes (mini-masks) or full size.
+        seed: for the network's own sampling.
+    """
+
+    image: np.ndarray
+    image_meta: np.ndarray
+    class_ids: np.ndarray
+    boxes: np.ndarray
+    masks: np.ndarray
+    seed: int
+
+
+def load_sample(
+    dataset: Dataset,
+    image_id: int,
+    sample_format: SampleFormat,
+    augmentation: Sequence[augment.Augmentation] = (),
+    *,
+    rng: np.random.Generator,
+) -> Sample:
+    """Return an image of a dataset as the network trains on it.
+
+    Objects that vanish in augmentation or resizing are dropped; of more than `max_instances`
+    a random choice is kept.
+
+    Raises:
+        BadSample: the image cannot be read, or image, masks and class ids do not fit together.
+    """
+    seed = int(rng.integers(2**31))
+    image = _load_image(dataset, image_id, sample_format.channels)
+    masks, class_ids = _load_objects(dataset, image_id, image.shape, sample_format.num_classes)
+    original_shape = image.shape
+    image, masks = augment.compose(augmentation)(image, masks, rng)
+    _check_size(masks, image.shape, "after augmentation")
+    placement = images.place(
+        image.shape,
+        sample_format.min_dim,
+        sample_format.max_dim,
+        min_scale=sample_format.min_scale,
+        mode=sample_format.mode,
+        factor=float(np.exp(rng.uniform(*np.log(sample_format.scale_jitter)))),
+        rng=rng,
+    )
+    image = images.fit(image, placement)
+    kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
+    meta = images.compose_meta(
+        image_id,
+        original_shape,
+        image.shape,
+        placement.window,
+        placement.scale,
+        active_class_ids(dataset, image_id, sample_format.num_classes),
+    )
+    return Sample(image, meta, class_ids[kept], boxes, masks, seed)
+
+
+def active_class_ids(dataset: Dataset, image_id: int, num_classes: int) -> np.ndarray:
+    """Return 1 for the classes that the image's source annotates, else 0: (K,) int32."""
+    active = np.zeros(num_classes, np.int32)
+    source = dataset.image_info[image_id]["source"]
+    # A source without classes has images of background only.
+    active[dataset.source_class_ids.get(source, [0])] = 1
+    return active
+
+
+def collate(samples: Sequence[Sample], max_instances: int) -> dict[str, np.ndarray]:
+    """Return samples as the network's training inputs, objects padded with zeros.
+
+    input_image (B, H, W, C), input_image_meta (B, 12 + K) float32, input_gt_class_ids (B, G)
+    int32, input_gt_boxes (B, G, 4) float32, input_gt_masks (B, G, h, w) uint8, input_seed (B,)
+    int32.
+
+    Raises:
+        ValueError: the images differ in size.
+    """
+    shapes = {sample.image.shape for sample in samples}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the images of a batch must have one size, got {sorted(shapes)}; "
+            f"use the resize mode square or crop, or one image a batch"
+        )
+    return {
+        "input_image": np.stack([sample.image for sample in samples]),
+        "input_image_meta": np.stack([sample.image_meta for sample in samples]),
+        "input_gt_class_ids": _padded([sample.class_ids for sample in samples], max_instances),
+        "input_gt_boxes": _padded([sample.boxes for sample in samples], max_instances),
+        "input_gt_masks": _padded([sample.masks for sample in samples], max_instances),
+        "input_seed": np.array([sample.seed for sample in samples], np.int32),
+    }
+
+
+@dataclass(kw_only=True)
+class _StreamSettings:
+    seed: int = 0
+    shuffle: bool = True
+    augmentation: Sequence[augment.Augmentation] = ()
+    no_augmentation_sources: Sequence[str] = ()
+    workers: int = 2
+    start: int = 0
+    count: int | None = None
+
+
+@dataclass
+class BatchStream(_StreamSettings):
+    """The batches of a dataset, pass after pass, loaded ahead by threads.
+
+    Position i of the stream is a place in pass i // n over the n images; its sample depends
+    on the seed and i alone. So the batches are the same for any number of workers, and a run
+    resumed with `start` sees what the first one would have seen. An image that cannot be
+    loaded is replaced by the next one of the pass, warned about once, and remembered.
+
+    Attributes:
+        dataset: prepared.
+        sample_format: the sizes of the samples.
+        batch_size: B.
+        seed: non-negative; tells passes, augmentations and the network's sampling.
+        shuffle: permute each pass.
+        augmentation: callables (image, masks, rng) -> (image, masks).
+        no_augmentation_sources: sources of the dataset whose images are left as they are.
+        workers: number of threads, 0 loads in the caller's.
+        start: number of the first batch.
+        count: of batches, None is endless.
+        bad_images: the reason for each image_id that could not be loaded.
+
+    Raises:
+        ValueError: the dataset is empty or has more classes than the network.
+        RuntimeError: while iterating, where more than a tenth of the images are bad.
+    """
+
+    dataset: Dataset
+    sample_format: SampleFormat
+    batch_size: int
+    bad_images: dict[int, str] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.dataset.image_info) == 0 or len(self.dataset.image_ids) == 0:
+            raise ValueError("the dataset has no images; add some, then call prepare()")
+        if self.dataset.num_classes > self.sample_format.num_classes:
+            raise ValueError(
+                f"the dataset has {self.dataset.num_classes} classes with the background, "
+                f"NUM_CLASSES is {self.sample_format.num_classes}; set it to the former"
+            )
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        numbers: Iterable[int] = itertools.count(self.start)
+        if self.count is not None:
+            numbers = range(self.start, self.start + self.count)
+        positions = (
+            number * self.batch_size + slot for number in numbers for slot in range(self.batch_size)
+        )
+        ahead = 2 * max(self.batch_size, self.workers)
+        with closing(_in_order(self._load, positions, self.workers, ahead)) as loaded:
+            samples = (self._accept(*result) for result in loaded)
+            while batch := list(itertools.islice(samples, self.batch_size)):
+                yield collate(batch, self.sample_format.max_instances)
+
+    def _load(self, position: int) -> tuple[Sample | None, dict[int, str]]:
+        """Return the sample of a position and the reasons of the images it had to pass over."""
+        failures: dict[int, str] = {}
+        for attempt in range(len(self.dataset.image_ids)):
+            image_id = self._image_id(position, attempt)
+            rng = np.random.default_rng((self.seed, 1, position, attempt))
+            source = self.dataset.image_info[image_id]["source"]
+            augmentation = () if source in self.no_augmentation_sources else self.augmentation
+            try:
+                sample = load_sample(
+                    self.dataset, image_id, self.sample_format, augmentation, rng=rng
+                )
+            except (ValueError, OSError) as error:
+                failures[image_id] = str(error)
+                if self._too_many(failures):
+                    break
+            else:
+                return sample, failures
+        return None, failures
+
+    def _image_id(self, position: int, attempt: int) -> int:
+        image_ids = self.dataset.image_ids
+        number, place = divmod(position, len(image_ids))
+        place = (place + attempt) % len(image_ids)
+        order = (
+            _permutation(self.seed, number, len(image_ids))
+            if self.shuffle
+            else range(len(image_ids))
+        )
+        return int(image_ids[order[place]])
+
+    def _accept(self, sample: Sample | None, failures: dict[int, str]) -> Sample:
+        """Return a loaded sample once its failures are noted; called in the stream's order."""
+        for image_id, reason in failures.items():
+            if image_id not in self.bad_images:
+                path = self.dataset.image_info[image_id].get("path")
+                logger.warning("skipped image %s (%s): %s", image_id, path, reason)
+                self.bad_images[image_id] = reason
+        if sample is None or self._too_many(self.bad_images):
+            first = "; ".join(list(self.bad_images.values())[:3])
+            raise RuntimeError(
+                f"{len(self.bad_images)} of {len(self.dataset.image_ids)} images cannot be used, "
+                f"more than a tenth: {first}"
+            )
+        return sample
+
+    def _too_many(self, failures: dict[int, str]) -> bool:
+        return 10 * len(failures) > len(self.dataset.image_ids)
+
+
+def _in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int) -> Generator:
+    """Yield load(position) for each, in order, with `ahead` of them under way in threads."""
+    if workers == 0:
+        yield from map(load, positions)
+        return
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="mrcnn-data")
+    pending: deque[Future] = deque()
+    try:
+        pending.extend(executor.submit(load, place) for place in itertools.islice(positions, ahead))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(executor.submit(load, place) for place in itertools.islice(positions, 1))
+            yield result
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, number: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, number)).permutation(size)
+
+
+def _load_image(dataset: Dataset, image_id: int, channels: int) -> np.ndarray:
+    image = np.asarray(dataset.load_image(image_id))
+    if channels == 3:
+        return images.to_rgb(image)
+    if image.ndim != 3 or image.shape[-1] != channels:
+        raise BadSample(f"the image has shape {image.shape}, {channels} channels are wanted")
+    return image
+
+
+def _load_objects(
+    dataset: Dataset, image_id: int, image_shape: tuple[int, ...], num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    masks, class_ids = dataset.load_mask(image_id)
+    class_ids = np.asarray(class_ids, np.int32).reshape(-1)
+    if len(class_ids) == 0:
+        # Users' empty masks come in any shape, Matterport's own as (0, 0, 0).
+        return np.zeros((*image_shape[:2], 0), bool), class_ids
+    masks = np.asarray(masks)
+    if masks.ndim != 3 or masks.shape[-1] != len(class_ids):
+        raise BadSample(f"{len(class_ids)} class ids have masks of shape {masks.shape}")
+    _check_size(masks, image_shape, "as loaded")
+    if np.abs(class_ids).max() >= num_classes or not class_ids.all():
+        raise BadSample(f"class ids must be in 1..{num_classes - 1}, got {np.unique(class_ids)}")
+    return masks.astype(bool, copy=False), class_ids
+
+
+def _check_size(masks: np.ndarray, image_shape: tuple[int, ...], when: str) -> None:
+    if masks.shape[:2] != image_shape[:2]:
+        raise BadSample(
+            f"the masks have height and width {masks.shape[:2]}, "
+            f"the image has {image_shape[:2]} ({when})"
+        )
+
+
+def _fit_objects(
+    masks: np.ndarray,
+    placement: images.Placement,
+    sample_format: SampleFormat,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the indices of the kept objects, their boxes (n, 4) and masks (n, h, w)."""
+    masks = images.fit_masks(masks, placement)
+    boxes = mask_maths.bounds(masks)
+    kept = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
+    if len(kept) > sample_format.max_instances:
+        kept = np.sort(rng.choice(kept, sample_format.max_instances, replace=False))
+    planes = np.moveaxis(masks, -1, 0)
+    if len(kept) < len(boxes):
+        boxes, planes = boxes[kept], planes[kept]
+    if sample_format.mini_mask_shape:
+        masks = np.moveaxis(planes, 0, -1)
+        planes = mask_maths.minimize(boxes, masks, sample_format.mini_mask_shape)
+    return kept, boxes.astype(np.float32), planes.view(np.uint8)
+
+
+def _padded(rows: Sequence[np.ndarray], count: int) -> np.ndarray:
+    padded = np.zeros((len(rows), count, *rows[0].shape[1:]), rows[0].dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -1,0 +1,312 @@
+"""COCO scores: average precision of masks and of boxes (Lin et al. 2014), by pycocotools.
+
+The way of the data: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) makes
+the truth, `match_categories` ties the model's classes to it, `to_results` writes what the model
+found in one image, and `score` compares the two.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mrcnn.data.dataset import Dataset
+from mrcnn.geometry import masks as mask_ops
+
+IOU_TYPES = ("segm", "bbox")
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+
+
+def to_results(
+    detections: Mapping[str, np.ndarray], image_id: int, category_ids: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    """Return the detections of one image in COCO's results form, ready for `json.dump`.
+
+    Args:
+        detections: rois (N, 4), class_ids (N,), scores (N,), masks (H, W, N), in image pixels.
+        image_id: the id of the image in the ground truth.
+        category_ids: category of each model class, from `match_categories`.
+    """
+    y1, x1, y2, x2 = np.asarray(detections["rois"], np.float64).T
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": category_ids[class_id],
+            "bbox": bbox,
+            "score": float(score),
+            "segmentation": segmentation,
+        }
+        for class_id, bbox, score, segmentation in zip(
+            detections["class_ids"],
+            np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).tolist(),
+            detections["scores"],
+            mask_ops.to_rle(detections["masks"]),
+            strict=True,
+        )
+    ]
+
+
+def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
+    """Return the ground truth of an annotation file (or of its content), indexed for `score`.
+
+    Objects are numbered anew from 1: pycocotools takes a match with object 0 for no match, and
+    files that count from 0 are common. Missing areas and boxes are computed from the outlines.
+
+    Raises:
+        ValueError: if a list is missing, or an object has no usable outline or no image.
+    """
+    content = annotations if isinstance(annotations, Mapping) else _read(annotations)
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise ValueError(f"COCO annotations must be a dict with the lists {missing} as well")
+    sizes = {image["id"]: _image_size(image) for image in content["images"]}
+    objects = [
+        _complete(annotation, number, sizes)
+        for number, annotation in enumerate(content["annotations"], start=1)
+    ]
+    return _indexed({**content, "annotations": objects})
+
+
+def ground_truth_of(dataset: Dataset) -> COCO:
+    """Return the ground truth of a prepared dataset; category ids are its class ids.
+
+    Image ids are those of `dataset.image_ids`. Objects of negative class are crowds; objects
+    without a pixel are left out, as nothing could ever find them.
+    """
+    images, objects = [], []
+    for image_id in dataset.image_ids:
+        masks, class_ids = dataset.load_mask(image_id)
+        # A dataset may answer (0, 0, 0) for an image without objects.
+        sized = masks if masks.shape[2] else dataset.load_image(image_id)
+        height, width = sized.shape[:2]
+        images.append({"id": int(image_id), "height": height, "width": width})
+        objects += [
+            {
+                "image_id": int(image_id),
+                "category_id": abs(int(class_id)),
+                "iscrowd": int(class_id < 0),
+                "segmentation": segmentation,
+            }
+            for class_id, segmentation in zip(class_ids, mask_ops.to_rle(masks), strict=True)
+            if coco_mask.area(segmentation)
+        ]
+    names = enumerate(dataset.class_names)
+    categories = [{"id": class_id, "name": name} for class_id, name in names if class_id > 0]
+    return ground_truth({"images": images, "annotations": objects, "categories": categories})
+
+
+def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | None]:
+    """Return the category id of each model class by name: (K,), None for the background.
+
+    Where two categories share a name, the one with objects is meant (Roboflow writes an unused
+    category named like the project).
+
+    Raises:
+        ValueError: if names differ, so that a wrong list of classes is no score of 0.
+    """
+    used = {annotation["category_id"] for annotation in coco_gt.dataset["annotations"]}
+    by_name: dict[str, int] = {}
+    for category in sorted(coco_gt.dataset["categories"], key=lambda entry: entry["id"] in used):
+        name, category_id = category["name"], category["id"]
+        if by_name.get(name) in used:
+            raise ValueError(f"two categories with objects are named {name!r}; rename one")
+        by_name[name] = category_id
+    needed = {name for name, category_id in by_name.items() if category_id in used}
+    absent, unknown = set(class_names[1:]) - set(by_name), needed - set(class_names[1:])
+    if absent or unknown:
+        raise ValueError(
+            "the classes of the model and of the annotations must have the same names; "
+            f"not in the annotations: {sorted(absent)}, not in the model: {sorted(unknown)}. "
+            f"Model: {list(class_names[1:])}. Annotations: {list(by_name)}."
+        )
+    return [None, *(by_name[name] for name in class_names[1:])]
+
+
+def score(
+    coco_gt: COCO,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    max_detections: int = 100,
+    image_ids: Sequence[int] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return AP, AP50, AP75, APs, APm, APl, AR (0..1) and per_class of "segm" and of "bbox".
+
+    A figure is None where the truth has no object to find (of that class or size). As in
+    detectron2, the size of a detection is that of its mask for "segm", of its box for "bbox".
+
+    Args:
+        coco_gt: from `ground_truth` or `ground_truth_of`.
+        results: from `to_results`, of all images together; they are not changed.
+        max_detections: the best so many of an image and class count. COCO says 100.
+        image_ids: the images that were looked at; None for all of the ground truth.
+
+    Raises:
+        ValueError: if a result is of an image, category or mask size that the truth does not have.
+    """
+    if max_detections < 1:
+        raise ValueError(f"max_detections must be at least 1, got {max_detections}")
+    _check_results(coco_gt, results)
+    scores = {}
+    for iou_type in IOU_TYPES:
+        evaluation = COCOeval(coco_gt, _found(coco_gt, results, iou_type), iou_type)
+        evaluation.params.maxDets = [max_detections]
+        if image_ids is not None:
+            evaluation.params.imgIds = list(image_ids)
+        with _silence():
+            evaluation.evaluate()
+            evaluation.accumulate()
+        scores[iou_type] = _summary(evaluation)
+    return scores
+
+
+def format_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the scores as a table of fixed width, classes below if there are several."""
+    rows = [["", *FIGURES]]
+    rows += [
+        [iou_type, *(_text(scores[iou_type][name]) for name in FIGURES)] for iou_type in scores
+    ]
+    tables = [_aligned(rows)]
+    class_names = list(next(iter(scores.values()))["per_class"])
+    if len(class_names) > 1:
+        columns = [(iou_type, name) for iou_type in scores for name in ("AP", "AP50")]
+        rows = [["class", *(f"{iou_type} {name}" for iou_type, name in columns)]]
+        for class_name in class_names:
+            figures = [
+                scores[iou_type]["per_class"][class_name][name] for iou_type, name in columns
+            ]
+            rows.append([class_name, *map(_text, figures)])
+        tables.append(_aligned(rows))
+    return "\n\n".join(tables)
+
+
+def _read(path: str | PathLike[str]) -> Mapping[str, Any]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _image_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    if not image.get("height") or not image.get("width"):
+        raise ValueError(f"image {image['id']} of the COCO annotations needs height and width")
+    return image["height"], image["width"]
+
+
+def _complete(
+    annotation: Mapping[str, Any], number: int, sizes: Mapping[int, tuple[int, int]]
+) -> dict[str, Any]:
+    """Return an object with all that COCOeval reads: id, compressed outline, area, box, crowd."""
+    if annotation["image_id"] not in sizes:
+        raise ValueError(f"annotation {annotation.get('id')} is of an image that is not listed")
+    segmentation = _encode(annotation, sizes[annotation["image_id"]])
+    computed = {
+        "iscrowd": 0,
+        "area": float(coco_mask.area(segmentation)),
+        "bbox": coco_mask.toBbox(segmentation).tolist(),
+    }
+    return {**computed, **annotation, "id": number, "segmentation": segmentation}
+
+
+def _encode(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """Return the outline of an object, polygons or RLE of either kind, as compressed RLE."""
+    segmentation = annotation.get("segmentation") or []
+    if isinstance(segmentation, Mapping) and tuple(segmentation["size"]) == tuple(size):
+        is_compressed = isinstance(segmentation["counts"], str | bytes)
+        return dict(segmentation) if is_compressed else coco_mask.frPyObjects(segmentation, *size)
+    # Below three points pycocotools reads a box or fails.
+    polygons = [
+        polygon for polygon in segmentation if isinstance(polygon, list) and len(polygon) >= 6
+    ]
+    if not polygons:
+        raise ValueError(
+            f"annotation {annotation.get('id')} of image {annotation['image_id']} has no polygon "
+            f"of three points and no RLE of the image's size {tuple(size)}; repair or remove it, "
+            "or score against ground_truth_of(dataset)"
+        )
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+
+
+def _indexed(content: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    with _silence():
+        coco.createIndex()
+    return coco
+
+
+def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
+    """Raise for results that pycocotools would quietly count as wrong, or not count at all."""
+    for result in results:
+        image = coco_gt.imgs.get(result["image_id"])
+        if image is None:
+            raise ValueError(f"the ground truth has no image {result['image_id']}")
+        if result["category_id"] not in coco_gt.cats:
+            raise ValueError(
+                f"the ground truth has no category {result['category_id']}, "
+                f"only {sorted(coco_gt.cats)}; see match_categories"
+            )
+        expected, found = [image["height"], image["width"]], list(result["segmentation"]["size"])
+        if found != expected:
+            raise ValueError(
+                f"a mask found in image {result['image_id']} has size {found}, the ground truth "
+                f"says {expected}; was the image read with another rotation or scale?"
+            )
+
+
+def _found(coco_gt: COCO, results: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
+    """Return results as COCO.loadRes would, but also of an empty list, and leave them unchanged."""
+    objects = []
+    for number, result in enumerate(results, start=1):
+        _, _, width, height = result["bbox"]
+        is_mask = iou_type == "segm"
+        area = float(coco_mask.area(result["segmentation"])) if is_mask else width * height
+        objects.append({**result, "id": number, "area": area, "iscrowd": 0})
+    content = {key: coco_gt.dataset[key] for key in ("images", "categories")}
+    return _indexed({**content, "annotations": objects})
+
+
+def _summary(evaluation: COCOeval) -> dict[str, Any]:
+    """Return the figures of COCOeval.summarize, which itself knows 100 detections only."""
+    precision = evaluation.eval["precision"][..., 0]  # (thresholds, recalls, classes, sizes)
+    recall = evaluation.eval["recall"][..., 0]  # (thresholds, classes, sizes)
+    # "all" leads the sizes; the strict thresholds are found by value, not by place.
+    every, small, medium, large = np.moveaxis(precision, -1, 0)
+    at_50, at_75 = (every[np.isclose(evaluation.params.iouThrs, iou)] for iou in (0.5, 0.75))
+    areas = (every, at_50, at_75, small, medium, large, recall[..., 0])
+    summary: dict[str, Any] = dict(zip(FIGURES, map(_mean, areas), strict=True))
+    summary["per_class"] = per_class = {}
+    for place, category_id in enumerate(evaluation.params.catIds):
+        name = evaluation.cocoGt.cats[category_id]["name"]
+        figures = {"AP": _mean(every[:, :, place]), "AP50": _mean(at_50[:, :, place])}
+        if name not in per_class or figures["AP"] is not None:
+            per_class[name] = figures
+    return summary
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[values > -1]  # -1: no object to find
+    return float(known.mean()) if known.size else None
+
+
+def _text(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.3f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines: the first column flush left, figures flush right."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for head, *cells in rows:
+        padded = [cell.rjust(max(width, 5)) for cell, width in zip(cells, others, strict=True)]
+        lines.append("  ".join([head.ljust(max(first, 4)), *padded]))
+    return "\n".join(lines)
+
+
+def _silence() -> contextlib.redirect_stdout[io.StringIO]:
+    """Return a context without standard output: pycocotools reports its progress there."""
+    return contextlib.redirect_stdout(io.StringIO())

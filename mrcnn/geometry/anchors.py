@@ -1,0 +1,58 @@
+"""Anchors: the fixed grid of boxes that the RPN refines (Faster R-CNN, section 3.1.1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def cell_anchors(scale: float, ratios: Sequence[float]) -> np.ndarray:
+    """Return the anchors of one cell around the origin, pixels: (A, 4).
+
+    A ratio is width over height; every anchor has the area scale * scale.
+    """
+    ratio_roots = np.sqrt(np.asarray(ratios, np.float64))
+    heights, widths = scale / ratio_roots, scale * ratio_roots
+    return np.stack([-heights, -widths, heights, widths], axis=-1) / 2
+
+
+def level_anchors(
+    scale: float,
+    ratios: Sequence[float],
+    grid: tuple[int, int],
+    stride: int,
+    anchor_stride: int = 1,
+) -> np.ndarray:
+    """Return the anchors of one pyramid level, pixels of the input: (h * w * A, 4) float64.
+
+    Row-major over the grid, ratios fastest. The anchors of cell (i, j) are centred on pixel
+    (i * stride, j * stride), as in Matterport's weights. Every anchor_stride-th cell has anchors.
+    """
+    rows, cols = np.mgrid[: grid[0] : anchor_stride, : grid[1] : anchor_stride] * stride
+    shifts = np.stack([rows, cols, rows, cols], axis=-1).reshape(-1, 1, 4)
+    return (shifts + cell_anchors(scale, ratios)).reshape(-1, 4)
+
+
+def level_grids(input_shape: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the height and width of each pyramid level, cells."""
+    return [(-(-input_shape[0] // stride), -(-input_shape[1] // stride)) for stride in strides]
+
+
+def pyramid_anchors(
+    scales: Sequence[float],
+    ratios: Sequence[float],
+    input_shape: tuple[int, int],
+    strides: Sequence[int],
+    anchor_stride: int = 1,
+) -> np.ndarray:
+    """Return the anchors of all levels, finest first, pixels of the input: (N, 4) float64.
+
+    One scale a level *(FPN, Lin et al. 2017, section 4.1)*: 261,888 anchors at 1024 x 1024.
+    """
+    grids = level_grids(input_shape, strides)
+    levels = zip(scales, grids, strides, strict=True)
+    return np.concatenate(
+        [
+            level_anchors(scale, ratios, grid, stride, anchor_stride)
+            for scale, grid, stride in levels
+        ]
+    )

@@ -1,0 +1,123 @@
+"""Boxes and frames: the one page that defines box, delta, IoU and the three coordinate frames.
+
+A box is (y1, x1, y2, x2), y2 and x2 exclusive. Frames:
+    image       pixels of the original image
+    input       pixels of the network's input, after resize and pad
+    normalized  (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1] of the input, so that 0 and 1 are the
+                centres of the first and last pixel (the frame of Matterport's weights)
+
+Every function takes NumPy arrays, or tensors when `xp` is `keras.ops`.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # np.ndarray or a Keras tensor
+
+
+def area(boxes: Array, xp: ModuleType = np) -> Array:
+    """Return the areas of boxes: (..., 4) -> (...). Boxes turned inside out have area 0."""
+    height = xp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
+    width = xp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
+    return height * width
+
+
+def iou(boxes: Array, other_boxes: Array, xp: ModuleType = np) -> Array:
+    """Return the intersection over union of all pairs: (..., N, 4), (..., M, 4) -> (..., N, M).
+
+    Pairs with an empty union (padding against padding) have IoU 0.
+    """
+    a, b = boxes[..., :, None, :], other_boxes[..., None, :, :]
+    height = xp.minimum(a[..., 2], b[..., 2]) - xp.maximum(a[..., 0], b[..., 0])
+    width = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
+    intersection = xp.maximum(height, 0.0) * xp.maximum(width, 0.0)
+    union = area(a, xp) + area(b, xp) - intersection
+    return intersection / xp.where(union > 0, union, xp.ones_like(union))
+
+
+def encode(boxes: Array, gt_boxes: Array, xp: ModuleType = np) -> Array:
+    """Return deltas (dy, dx, log dh, log dw) that turn boxes into gt_boxes: (..., 4) -> (..., 4).
+
+    Rows in which either box has no extent (padding) get zero deltas, never NaN.
+    *(R-CNN, Girshick et al. 2014, appendix C)*
+    """
+    size, gt_size = _size(boxes), _size(gt_boxes)
+    is_real = (xp.min(size, axis=-1, keepdims=True) > 0) & (
+        xp.min(gt_size, axis=-1, keepdims=True) > 0
+    )
+    size = xp.where(is_real, size, xp.ones_like(size))
+    gt_size = xp.where(is_real, gt_size, xp.ones_like(gt_size))
+    shift = (_centre(gt_boxes) - _centre(boxes)) / size
+    deltas = xp.concatenate([shift, xp.log(gt_size / size)], axis=-1)
+    return xp.where(is_real, deltas, xp.zeros_like(deltas))
+
+
+def decode(boxes: Array, deltas: Array, xp: ModuleType = np) -> Array:
+    """Return boxes refined by deltas, the inverse of `encode`: (..., 4), (..., 4) -> (..., 4)."""
+    size = _size(boxes)
+    centre = _centre(boxes) + deltas[..., :2] * size
+    size = size * xp.exp(deltas[..., 2:])
+    low = centre - 0.5 * size
+    return xp.concatenate([low, low + size], axis=-1)
+
+
+def clip(boxes: Array, window: Array, xp: ModuleType = np) -> Array:
+    """Return boxes cut at a window of the same frame: (..., 4), (..., 4) -> (..., 4)."""
+    low, high = window[..., :2], window[..., 2:]
+    corners = [xp.minimum(xp.maximum(boxes[..., i : i + 2], low), high) for i in (0, 2)]
+    return xp.concatenate(corners, axis=-1)
+
+
+def normalize(boxes: Array, input_shape: tuple[int, int]) -> np.ndarray:
+    """Return boxes of the input frame in the normalized frame, float32: (..., 4) -> (..., 4)."""
+    scale, shift = _normalization(input_shape)
+    return ((np.asarray(boxes) - shift) / scale).astype(np.float32)
+
+
+def denormalize(boxes: Array, input_shape: tuple[int, int]) -> np.ndarray:
+    """Return normalized boxes in pixels of the input frame, float32, not rounded."""
+    scale, shift = _normalization(input_shape)
+    return (np.asarray(boxes, np.float64) * scale + shift).astype(np.float32)
+
+
+def normalize_in_graph(boxes: Array, input_shape: Array, xp: ModuleType) -> Array:
+    """Return boxes of the input frame in the normalized frame, inside a network.
+
+    Args:
+        boxes: (B, N, 4), pixels of the input. All-zero rows are padding and stay zero.
+        input_shape: (B, 2) float, height and width of the input.
+    """
+    scale = (xp.concatenate([input_shape, input_shape], axis=-1) - 1.0)[:, None, :]
+    shift = xp.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+    is_real = xp.any(boxes != 0, axis=-1, keepdims=True)
+    return xp.where(is_real, (boxes - shift) / scale, xp.zeros_like(boxes))
+
+
+def to_image(
+    boxes: Array, window: Array, image_shape: tuple[int, int], input_shape: tuple[int, int]
+) -> np.ndarray:
+    """Return normalized boxes as whole pixels of the original image: (N, 4) -> (N, 4) int32.
+
+    Args:
+        window: (4,), where the image lies inside the input, pixels of the input.
+    """
+    window = normalize(window, input_shape)
+    size = np.tile(window[2:] - window[:2], 2)
+    relative = (np.asarray(boxes) - np.tile(window[:2], 2)) / size
+    return np.around(denormalize(relative, image_shape)).astype(np.int32)
+
+
+def _normalization(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    height, width = shape
+    scale = np.array([height - 1, width - 1, height - 1, width - 1], np.float64)
+    return np.maximum(scale, 1.0), np.array([0.0, 0.0, 1.0, 1.0])
+
+
+def _size(boxes: Array) -> Array:
+    return boxes[..., 2:] - boxes[..., :2]
+
+
+def _centre(boxes: Array) -> Array:
+    return 0.5 * (boxes[..., 2:] + boxes[..., :2])

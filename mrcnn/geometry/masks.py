@@ -1,0 +1,152 @@
+"""Masks: tight boxes, mini-masks, pasting into an image and run lengths.
+
+Every resize here is skimage's order 1 with a zero border, as in Matterport's weights: samples
+at half-pixel centres, neighbours outside the mask count as 0, the result stays in the range of
+the input. It is linear in each axis, so it is two small matrix products.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def bounds(masks: np.ndarray) -> np.ndarray:
+    """Return the tight boxes of masks, in pixels: (H, W, N) -> (N, 4) int32.
+
+    An empty mask has the box (0, 0, 0, 0).
+    """
+    height, width, count = masks.shape
+    if masks.size == 0:
+        return np.zeros((count, 4), np.int32)
+    rows = np.asarray(masks.any(axis=1))  # (H, N)
+    cols = np.asarray(masks.any(axis=0))  # (W, N)
+    corners = [
+        rows.argmax(axis=0),
+        cols.argmax(axis=0),
+        height - rows[::-1].argmax(axis=0),
+        width - cols[::-1].argmax(axis=0),
+    ]
+    return (np.stack(corners, axis=1) * np.asarray(rows.any(axis=0))[:, None]).astype(np.int32)
+
+
+def minimize(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return what each mask shows inside its box: (N, 4), (H, W, N) -> (N, h, w) bool.
+
+    Args:
+        boxes: in pixels of the masks; only their whole part counts.
+        masks: of any dtype, non-zero is inside.
+        shape: (h, w) of the mini-masks.
+
+    Raises:
+        ValueError: a box has no area inside the mask.
+    """
+    boxes = np.asarray(boxes).astype(np.int64)
+    mini_masks = np.zeros((len(boxes), *shape), bool)
+    # Every crop has another size: one batched product over whole images would cost far more.
+    for index, (y1, x1, y2, x2) in enumerate(boxes):
+        crop = masks[y1:y2, x1:x2, index] != 0
+        if crop.size == 0:
+            raise ValueError(f"Invalid bounding box with area of zero: {boxes[index].tolist()}")
+        mini_masks[index] = _enlarged(crop, (0, 0, *shape), shape) > 0.5
+    return mini_masks
+
+
+def expand(boxes: np.ndarray, mini_masks: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """Return the masks that mini-masks stand for: (N, 4), (N, h, w) -> (H, W, N) bool."""
+    # The smallest float above 0.5: np.around, which Matterport uses here, rounds 0.5 down.
+    return paste(np.asarray(mini_masks) != 0, boxes, image_shape, np.nextafter(0.5, 1))
+
+
+def paste(
+    probabilities: np.ndarray,
+    boxes: np.ndarray,
+    image_shape: Sequence[int],
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Return masks stretched over their boxes: (N, h, w), (N, 4) -> (H, W, N) bool.
+
+    Args:
+        probabilities: of the pixels inside each box, or booleans.
+        boxes: in image pixels; parts outside the image are cut off, boxes without area are empty.
+        image_shape: (H, W) or (H, W, C).
+        threshold: the least probability that is inside.
+    """
+    height, width = image_shape[:2]
+    # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
+    planes = np.zeros((len(boxes), height, width), bool)
+    whole = np.asarray(boxes).astype(np.int64).reshape(-1, 4)
+    for plane, probability, (y1, x1, y2, x2) in zip(planes, probabilities, whole, strict=True):
+        top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2, height), min(x2, width)
+        if top >= bottom or left >= right:
+            continue
+        part = (top - y1, left - x1, bottom - y1, right - x1)
+        pasted = _enlarged(probability, part, (y2 - y1, x2 - x1))
+        np.greater_equal(pasted, threshold, out=plane[top:bottom, left:right])
+    return np.moveaxis(planes, 0, -1)
+
+
+def to_rle(masks: np.ndarray) -> list[dict]:
+    """Return masks as compressed run lengths: (H, W, N) -> N of {"size", "counts": str}."""
+    encoded = coco_mask.encode(np.asfortranarray(masks != 0, dtype=np.uint8))
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in encoded]
+
+
+def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
+    """Return the masks of compressed run lengths: N -> (H, W, N) bool.
+
+    Several times as fast as pycocotools, which writes (and pages in) the background too, and
+    safe on damaged files, whose runs its C code trusts.
+
+    Raises:
+        ValueError: a mask has another size than the image, or its runs do not fill it.
+    """
+    height, width = int(image_shape[0]), int(image_shape[1])
+    planes = np.zeros((len(rles), width * height), bool)
+    for plane, rle in zip(planes, rles, strict=True):
+        if list(rle["size"]) != [height, width]:
+            raise ValueError(f"the mask has size {rle['size']}, the image {[height, width]}")
+        ends = _run_lengths(rle["counts"]).cumsum()
+        if (ends[-1] if ends.size else 0) != height * width:
+            raise ValueError(f"the runs of the mask do not fill its size {rle['size']}")
+        # Runs alternate, background first.
+        for start, stop in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=False):
+            plane[start:stop] = True
+    return planes.reshape(-1, width, height).transpose(2, 1, 0)  # columns are contiguous
+
+
+def _run_lengths(counts: str | bytes) -> np.ndarray:
+    """Return the runs of COCO's code: five bits a character, low ones first, +32 if more follow.
+
+    From the fourth run on a number is the difference to the run before the last.
+    """
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if codes.size == 0 or codes[-1] & 32:
+        raise ValueError("the run lengths of the mask are cut off")
+    last = np.flatnonzero((codes & 32) == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    shifts = 5 * (np.arange(codes.size) - np.repeat(first, last - first + 1))
+    runs = np.add.reduceat((codes & 31) << shifts, first)
+    runs -= (codes[last] >> 4 & 1) << (shifts[last] + 5)  # the fifth bit of the last is the sign
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs
+
+
+def _enlarged(
+    mask: np.ndarray, part: tuple[int, int, int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """Return the part (y1, x1, y2, x2) of a mask (h, w) resized to a shape."""
+    # Booleans meet the threshold exactly, which float32 would miss by its rounding.
+    mask = mask.astype(np.float64 if mask.dtype == bool else np.float32)
+    rows = _hat_weights(mask.shape[0], shape[0], part[0], part[2]).astype(mask.dtype)
+    cols = _hat_weights(mask.shape[1], shape[1], part[1], part[3]).astype(mask.dtype)
+    resized = rows @ mask @ cols.T
+    return np.clip(resized, mask.min(), mask.max(), out=resized)
+
+
+def _hat_weights(size: int, resized: int, start: int, stop: int) -> np.ndarray:
+    """Return the weight of each of `size` samples for the outputs start..stop of `resized`."""
+    centres = (np.arange(start, stop) + 0.5) * (size / resized) - 0.5
+    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size)))

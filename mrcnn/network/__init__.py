@@ -1,0 +1,1 @@
+"""The functional model: one file a stage, composed by `network`."""

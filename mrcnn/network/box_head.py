@@ -1,0 +1,182 @@
+"""Class and box head: head, loss, detections (FPN, Lin et al. 2017, section 4.2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mrcnn.geometry import boxes as box_math
+from mrcnn.network import matching, tensorflow_ops
+from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
+
+Tensor = Any
+
+
+class BoxHead:
+    """Two fully connected layers, then class logits and one box a class; shared by both graphs."""
+
+    def __init__(self, num_classes: int, pool_size: int, fc_size: int, train_bn: bool) -> None:
+        """Create the layers.
+
+        Args:
+            fc_size: Width of the two fully connected layers.
+        """
+        self.roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
+        self.trunk = [
+            PerRoi(layers.Conv2D(fc_size, pool_size, name="mrcnn_class_conv1")),
+            PerRoi(_norm("mrcnn_class_bn1", train_bn)),
+            layers.ReLU(),
+            PerRoi(layers.Conv2D(fc_size, 1, name="mrcnn_class_conv2")),
+            PerRoi(_norm("mrcnn_class_bn2", train_bn)),
+            layers.ReLU(),
+            PerRoi(layers.Reshape((fc_size,), name="pool_squeeze")),
+        ]
+        normal = keras.initializers.RandomNormal
+        # Deviations of the new layers as in Fast R-CNN, section 4.5.
+        self.logits = PerRoi(
+            layers.Dense(
+                num_classes,
+                kernel_initializer=normal(stddev=0.01),
+                dtype="float32",
+                name="mrcnn_class_logits",
+            )
+        )
+        self.softmax = layers.Softmax(name="mrcnn_class", dtype="float32")
+        self.deltas = PerRoi(
+            layers.Dense(
+                4 * num_classes,
+                kernel_initializer=normal(stddev=0.001),
+                dtype="float32",
+                name="mrcnn_bbox_fc",
+            )
+        )
+        self.by_class = PerRoi(layers.Reshape((num_classes, 4), dtype="float32", name="mrcnn_bbox"))
+
+    def __call__(
+        self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, N, K), probabilities (B, N, K) and deltas (B, N, K, 4) of rois."""
+        features = self.roi_align([rois, image_meta, *maps])
+        for layer in self.trunk:
+            features = layer(features)
+        logits = self.logits(features)
+        return logits, self.softmax(logits), self.by_class(self.deltas(features))
+
+
+def class_loss(
+    target_class_ids: Tensor,
+    logits: Tensor,
+    active_class_ids: Tensor,
+    weights: Tensor,
+    across_replicas: matching.AcrossReplicas,
+) -> Tensor:
+    """Return the mean cross-entropy of rois: (B, R), (B, R, K) -> scalar.
+
+    A roi counts only where its predicted class is annotated in the data its image is from, so that
+    data sets with different classes can be mixed.
+
+    Args:
+        active_class_ids: (B, K), 1 for the classes that the image's source annotates.
+        weights: (B, R), 0 for padding.
+    """
+    entropy = ops.sparse_categorical_crossentropy(
+        ops.cast(target_class_ids, "int32"), logits, from_logits=True
+    )
+    active = ops.cast(active_class_ids, "float32")
+    is_active = ops.take_along_axis(active, ops.argmax(logits, axis=-1), axis=1)
+    return matching.masked_mean(entropy, is_active * weights, across_replicas)
+
+
+def box_loss(
+    target_deltas: Tensor,
+    target_class_ids: Tensor,
+    deltas: Tensor,
+    across_replicas: matching.AcrossReplicas,
+) -> Tensor:
+    """Return the mean smooth L1 of positive rois, on their true class.
+
+    Args:
+        target_deltas: (B, R, 4).
+        target_class_ids: (B, R), 0 for background and padding.
+        deltas: (B, R, K, 4).
+    """
+    distance = matching.smooth_l1(target_deltas, matching.of_class(deltas, target_class_ids))
+    return matching.masked_mean(distance, (target_class_ids > 0)[:, :, None], across_replicas)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class DetectionLayer(layers.Layer):
+    """Detections from the head's outputs: (B, D, 6) of y1, x1, y2, x2, class id, score.
+
+    Called on [rois (B, P, 4), probs (B, P, K), deltas (B, P, K, 4), image_meta (B, M)]. Boxes are
+    normalized and cut at the image's window. A roi becomes at most one detection, of its best
+    class; suppression acts within a class. Rows after the last detection are zero.
+
+    Args:
+        max_detections: D.
+        min_confidence: Lowest score of a detection; 0 or None keeps all.
+    """
+
+    def __init__(self, max_detections, min_confidence, nms_threshold, std_dev, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.max_detections = max_detections
+        self.min_confidence = min_confidence
+        self.nms_threshold = nms_threshold
+        self.std_dev = [float(value) for value in std_dev]
+
+    def call(self, inputs):
+        rois, probs, deltas, image_meta = inputs
+        window = _normalized_window(image_meta)
+        refined, scores = refine(rois, probs, deltas, window, self.std_dev)
+        scores = ops.where(scores >= (self.min_confidence or 0.0), scores, 0.0)
+        boxes, scores, classes = tensorflow_ops.suppress(
+            refined[:, :, None, :], scores[:, :, 1:], self.max_detections, self.nms_threshold
+        )
+        # The background was left out of the suppression, so its class 0 is class 1.
+        class_ids = ops.where(scores > 0, classes + 1.0, 0.0)
+        return ops.concatenate([boxes, class_ids[:, :, None], scores[:, :, None]], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], self.max_detections, 6)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_detections": self.max_detections,
+            "min_confidence": self.min_confidence,
+            "nms_threshold": self.nms_threshold,
+            "std_dev": self.std_dev,
+        }
+
+
+def refine(
+    rois: Tensor, probs: Tensor, deltas: Tensor, window: Tensor, std_dev: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Return rois refined for their best class, and scores that are zero for every other class.
+
+    Args:
+        rois: (B, P, 4) normalized. Padding yields boxes without area, as in Matterport's network.
+        window: (B, 4) normalized, at which boxes are cut.
+
+    Returns:
+        boxes (B, P, 4) normalized and scores (B, P, K).
+    """
+    best = ops.argmax(probs, axis=-1)
+    of_best = matching.of_class(deltas, best) * ops.convert_to_tensor(std_dev, "float32")
+    refined = box_math.decode(rois, of_best, ops)
+    refined = box_math.clip(refined, window[:, None, :], ops)
+    is_best = ops.one_hot(best, probs.shape[-1], dtype="float32")
+    return refined, probs * is_best
+
+
+def _normalized_window(image_meta: Tensor) -> Tensor:
+    # Columns 4:6 hold height and width of the input, 7:11 the window in its pixels.
+    window = ops.cast(image_meta[:, None, 7:11], "float32")
+    return box_math.normalize_in_graph(window, image_meta[:, 4:6], ops)[:, 0]
+
+
+def _norm(name: str, train_bn: bool) -> BatchNorm:
+    return BatchNorm(is_training=train_bn, synchronized=train_bn, name=name)

@@ -1,0 +1,149 @@
+"""Targets of the second stage: which proposals learn, as what, with which box and mask."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mrcnn.geometry import boxes as box_math
+from mrcnn.network import mask_head, matching
+
+Tensor = Any
+POSITIVE_IOU = 0.5
+
+
+def sample_rois(
+    proposals: Tensor,
+    gt_class_ids: Tensor,
+    gt_boxes: Tensor,
+    seeds: Tensor,
+    *,
+    count: int,
+    most_positive: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return random rois to learn from, the positive ones first.
+
+    Positive is a roi with an IoU of 0.5 with an object, negative one with less that lies on no
+    crowd. The objects' own boxes are proposals too, so that the heads have something to learn
+    before the RPN does *(as in Fast R-CNN's reference code)*; negatives fill the count.
+
+    Args:
+        proposals: (B, P, 4) normalized; zero rows are padding and never chosen.
+        gt_class_ids: (B, G), 0 padding, negative crowd.
+        gt_boxes: (B, G, 4) normalized.
+        seeds: (B,) of the random choice.
+        count: R; most_positive: at most so many positive rois.
+
+    Returns:
+        rois (B, R, 4), class ids (B, R) int32 with 0 for negatives, the index of the matched
+        object (B, R), and weights (B, R) float32, 0 for rows that could not be filled.
+    """
+    is_object = gt_class_ids > 0
+    own_boxes = ops.where(is_object[:, :, None], gt_boxes, 0.0)
+    proposals = ops.stop_gradient(ops.concatenate([own_boxes, proposals], axis=1))
+    overlaps = box_math.iou(proposals, gt_boxes, ops)
+    best_iou, matched = matching.best_match(overlaps, is_object)
+
+    is_real = box_math.area(proposals, ops) > 0
+    is_positive = is_real & (best_iou >= POSITIVE_IOU)
+    is_negative = is_real & ~is_positive & ~matching.touches_crowd(overlaps, gt_class_ids)
+    noise = matching.uniform_noise(seeds, proposals.shape[1], stream=1)
+    wanted = ops.full_like(seeds, most_positive)
+    positives = matching.keep_random(is_positive, wanted, most_positive, noise)
+    missing = count - ops.sum(ops.cast(positives, "int32"), axis=1)
+    negatives = matching.keep_random(is_negative, missing, count, noise)
+
+    rank = 2.0 * ops.cast(positives, "float32") + ops.cast(negatives, "float32")
+    rank, chosen = ops.top_k(rank, count)
+    matched = ops.take_along_axis(matched, chosen, axis=1)
+    class_ids = ops.take_along_axis(ops.cast(gt_class_ids, "int32"), matched, axis=1)
+    class_ids = ops.where(rank > 1.5, class_ids, 0)
+    weights = ops.cast(rank > 0.5, "float32")
+    rois = matching.gather_rows(proposals, chosen) * weights[:, :, None]
+    return rois, class_ids, matched, weights
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class DetectionTargetLayer(layers.Layer):
+    """RoIs to learn from, with their targets.
+
+    Called on [proposals (B, P, 4) normalized, image_meta (B, M), gt_class_ids (B, G),
+    gt_boxes (B, G, 4) pixels of the input, gt_masks (B, G, h', w'), seeds (B,)]. Returns rois
+    (B, R, 4), class ids (B, R), deltas (B, R, 4), masks (B, M, h, w) of the first M rois, among
+    which all positive ones are, and weights (B, R).
+
+    Args:
+        count: R.
+        positive_ratio: M = int(R * positive_ratio).
+        mask_shape: (h, w) of the targets.
+        uses_mini_masks: gt_masks lie inside their boxes; else they cover the input.
+        std_dev: (4,) by which deltas are divided.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        positive_ratio: float,
+        mask_shape: Sequence[int],
+        uses_mini_masks: bool,
+        std_dev: Sequence[float],
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.count = count
+        self.positive_ratio = positive_ratio
+        self.mask_shape = tuple(mask_shape)
+        self.uses_mini_masks = uses_mini_masks
+        self.std_dev = [float(value) for value in std_dev]
+
+    @property
+    def most_positive(self) -> int:
+        """The number of rois that can be positive, and so the number of mask targets."""
+        return max(int(self.count * self.positive_ratio), 1)
+
+    def call(self, inputs):
+        proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds = inputs
+        gt_boxes = box_math.normalize_in_graph(gt_boxes, image_meta[:, 4:6], ops)
+        rois, class_ids, matched, weights = sample_rois(
+            proposals,
+            gt_class_ids,
+            gt_boxes,
+            seeds,
+            count=self.count,
+            most_positive=self.most_positive,
+        )
+        deltas = box_math.encode(rois, matching.gather_rows(gt_boxes, matched), ops)
+        masks = mask_head.targets(
+            rois[:, : self.most_positive],
+            gt_boxes,
+            gt_masks,
+            matched[:, : self.most_positive],
+            mask_shape=self.mask_shape,
+            uses_mini_masks=self.uses_mini_masks,
+        )
+        return rois, class_ids, deltas / ops.convert_to_tensor(self.std_dev), masks, weights
+
+    def compute_output_shape(self, input_shape):
+        batch = input_shape[0][0]
+        rois = (batch, self.count)
+        masks = (batch, self.most_positive, *self.mask_shape)
+        return (*rois, 4), rois, (*rois, 4), masks, rois
+
+    def compute_output_spec(self, inputs):
+        shapes = self.compute_output_shape([tensor.shape for tensor in inputs])
+        dtypes = ("float32", "int32", "float32", "float32", "float32")
+        return tuple(
+            keras.KerasTensor(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "count": self.count,
+            "positive_ratio": self.positive_ratio,
+            "mask_shape": self.mask_shape,
+            "uses_mini_masks": self.uses_mini_masks,
+            "std_dev": self.std_dev,
+        }

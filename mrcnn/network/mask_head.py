@@ -1,0 +1,140 @@
+"""Mask head: head, targets, loss (Mask R-CNN, He et al. 2017, section 3)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mrcnn.network import matching, tensorflow_ops
+from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
+
+Tensor = Any
+
+
+class MaskHead:
+    """Four 3x3 convolutions, an upsampling and one sigmoid mask a class; shared by both graphs."""
+
+    def __init__(self, num_classes: int, pool_size: int, channels: int, train_bn: bool) -> None:
+        """Create the layers.
+
+        Args:
+            pool_size: Side of the pooled features; masks are twice as large.
+        """
+        self.roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_mask")
+        self.trunk: list[layers.Layer] = []
+        for i in range(1, 5):
+            conv = layers.Conv2D(channels, 3, padding="same", name=f"mrcnn_mask_conv{i}")
+            norm = BatchNorm(is_training=train_bn, synchronized=train_bn, name=f"mrcnn_mask_bn{i}")
+            self.trunk += [PerRoi(conv), PerRoi(norm), layers.ReLU()]
+        deconv = layers.Conv2DTranspose(channels, 2, 2, activation="relu", name="mrcnn_mask_deconv")
+        masks = layers.Conv2D(
+            num_classes, 1, activation="sigmoid", dtype="float32", name="mrcnn_mask"
+        )
+        self.trunk += [PerRoi(deconv), PerRoi(masks)]
+
+    def __call__(self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return mask probabilities of each class: (B, N, 4) -> (B, N, h, w, K)."""
+        features = self.roi_align([rois, image_meta, *maps])
+        for layer in self.trunk:
+            features = layer(features)
+        return features
+
+
+def targets(
+    rois: Tensor,
+    gt_boxes: Tensor,
+    gt_masks: Tensor,
+    matched: Tensor,
+    *,
+    mask_shape: tuple[int, int],
+    uses_mini_masks: bool,
+) -> Tensor:
+    """Return the part of its object's mask that each roi sees, 0 or 1: (B, M, h, w).
+
+    Args:
+        rois: (B, M, 4) normalized.
+        gt_boxes: (B, G, 4) normalized.
+        gt_masks: (B, G, h', w'): mini-masks inside gt_boxes, or of the whole input.
+        matched: (B, M) int, the object of each roi.
+    """
+    if uses_mini_masks:
+        rois = _relative(rois, matching.gather_rows(gt_boxes, matched))
+    shape = ops.shape(gt_masks)
+    image = ops.arange(shape[0], dtype="int32")[:, None] * shape[1]
+    crops = tensorflow_ops.crop_and_resize(
+        ops.reshape(ops.cast(gt_masks, "float32"), (-1, shape[2], shape[3], 1)),
+        ops.reshape(rois, (-1, 4)),
+        ops.reshape(image + ops.cast(matched, "int32"), (-1,)),
+        mask_shape,
+    )
+    return ops.round(ops.reshape(crops, (*ops.shape(rois)[:2], *mask_shape)))
+
+
+def mask_loss(
+    target_masks: Tensor,
+    target_class_ids: Tensor,
+    masks: Tensor,
+    across_replicas: matching.AcrossReplicas,
+) -> Tensor:
+    """Return the mean binary cross-entropy of positive rois, on the mask of their true class.
+
+    Args:
+        target_masks: (B, M, h, w), 0 or 1.
+        target_class_ids: (B, M), 0 for background and padding.
+        masks: (B, M, h, w, K) probabilities.
+    """
+    probs = matching.of_class(masks[..., None], target_class_ids)[..., 0]
+    probs = ops.clip(probs, keras.config.epsilon(), 1.0 - keras.config.epsilon())
+    entropy = -ops.where(target_masks > 0.5, ops.log(probs), ops.log(1.0 - probs))
+    weights = (target_class_ids > 0)[:, :, None, None]
+    return matching.masked_mean(entropy, weights, across_replicas)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class TrimDetections(layers.Layer):
+    """The boxes of detections, without the padding that all images of the batch share.
+
+    (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def call(self, detections):
+        found = ops.sum(ops.cast(detections[:, :, 4] > 0, "int32"), axis=1)
+        # An empty batch would be an edge case for every layer that follows.
+        return detections[:, : ops.maximum(ops.max(found), 1), :4]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], None, 4)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class PadMasks(layers.Layer):
+    """Masks padded with zeros to one row a detection: (B, D', h, w, K) -> (B, D, h, w, K)."""
+
+    def __init__(self, max_detections, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.max_detections = max_detections
+
+    def call(self, masks):
+        missing = self.max_detections - ops.shape(masks)[1]
+        padded = ops.pad(masks, [[0, 0], [0, missing], [0, 0], [0, 0], [0, 0]])
+        return ops.reshape(padded, (-1, self.max_detections, *masks.shape[2:]))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.max_detections, *input_shape[2:])
+
+    def get_config(self):
+        return {**super().get_config(), "max_detections": self.max_detections}
+
+
+def _relative(rois: Tensor, boxes: Tensor) -> Tensor:
+    """Return rois in the frame in which each box is (0, 0, 1, 1)."""
+    low, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    size = ops.where(size > 0, size, 1.0)
+    return ops.concatenate([(rois[..., :2] - low) / size, (rois[..., 2:] - low) / size], axis=-1)

@@ -1,0 +1,306 @@
+"""The whole network: one set of layers under a training graph and an inference graph.
+
+*(Mask R-CNN, He et al. 2017)*. The only file of this room that reads `Config`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from mrcnn.config import Config
+from mrcnn.geometry import anchors as anchor_grid
+from mrcnn.geometry import boxes as box_math
+from mrcnn.network import backbone, matching, pyramid, rpn
+from mrcnn.network import box_head as boxes_stage
+from mrcnn.network import mask_head as masks_stage
+from mrcnn.network.detection_targets import DetectionTargetLayer
+
+Tensor = Any
+
+
+class Network(NamedTuple):
+    """Two models over the same layers.
+
+    training: inputs and outputs as dicts; `losses` turns a batch and the outputs into losses.
+    inference: [images, image_meta, anchors] -> [detections, class probabilities, deltas, masks,
+        proposals, RPN probabilities, RPN deltas], Matterport's order.
+    """
+
+    training_inputs: dict[str, Tensor]
+    training_outputs: dict[str, Tensor]
+    inference: keras.Model
+
+
+def build(config: Config) -> Network:
+    """Return the network that the settings describe, with new weights.
+
+    Raises:
+        ValueError: For settings that cannot work; see `Config.check`.
+    """
+    config.check()
+    with _precision(config.PRECISION):
+        image = keras.Input((None, None, config.IMAGE_CHANNEL_COUNT), name="input_image")
+        image_meta = keras.Input((config.IMAGE_META_SIZE,), name="input_image_meta")
+        maps, rpn_outputs = _first_stage(image, config)
+        heads = _heads(config)
+        inference = _inference(image, image_meta, maps, rpn_outputs, heads, config)
+        inputs, outputs = _training(image, image_meta, maps, rpn_outputs, heads, config)
+    return Network(inputs, outputs, inference)
+
+
+def pixel_anchors(config: Config, input_shape: tuple[int, int]) -> np.ndarray:
+    """Return the anchors for an input of this height and width, in its pixels: (N, 4) float64."""
+    return anchor_grid.pyramid_anchors(
+        config.RPN_ANCHOR_SCALES,
+        config.RPN_ANCHOR_RATIOS,
+        input_shape,
+        config.BACKBONE_STRIDES,
+        config.RPN_ANCHOR_STRIDE,
+    )
+
+
+def losses(
+    batch: dict[str, Tensor],
+    outputs: dict[str, Tensor],
+    across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
+) -> dict[str, Tensor]:
+    """Return the five losses of a batch, unweighted float32 scalars, by Matterport's names.
+
+    Args:
+        batch: The inputs of the training graph; `outputs` what it made of them.
+        across_replicas: Sums over the replicas of a distributed step; each replica then returns
+            its share of the loss of the global batch.
+    """
+    match = outputs["target_rpn_match"]
+    class_ids = outputs["target_class_ids"]
+    most_positive = ops.shape(outputs["target_masks"])[1]
+    active = batch["input_image_meta"][:, 12:]
+    return {
+        "rpn_class_loss": rpn.class_loss(match, outputs["rpn_class_logits"], across_replicas),
+        "rpn_bbox_loss": rpn.box_loss(
+            outputs["target_rpn_deltas"], match, outputs["rpn_bbox"], across_replicas
+        ),
+        "mrcnn_class_loss": boxes_stage.class_loss(
+            class_ids,
+            outputs["mrcnn_class_logits"],
+            active,
+            outputs["target_weights"],
+            across_replicas,
+        ),
+        "mrcnn_bbox_loss": boxes_stage.box_loss(
+            outputs["target_deltas"], class_ids, outputs["mrcnn_bbox"], across_replicas
+        ),
+        "mrcnn_mask_loss": masks_stage.mask_loss(
+            outputs["target_masks"],
+            class_ids[:, :most_positive],
+            outputs["mrcnn_mask"],
+            across_replicas,
+        ),
+    }
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class Anchors(layers.Layer):
+    """The anchors of a fixed input size, once for each image: (B, ...) -> (B, N, 4) normalized."""
+
+    def __init__(self, anchors, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.anchors = np.asarray(anchors, np.float32)
+
+    def call(self, images):
+        anchors = ops.convert_to_tensor(self.anchors)[None]
+        return ops.tile(anchors, (ops.shape(images)[0], 1, 1))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.anchors.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "anchors": self.anchors.tolist()}
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class RpnTargetLayer(layers.Layer):
+    """Match (B, N) and deltas (B, N, 4) of fixed anchors; see `rpn.targets`.
+
+    Called on [gt_class_ids (B, G), gt_boxes (B, G, 4) pixels of the input, seeds (B,)].
+    """
+
+    def __init__(self, anchors, anchors_per_image, std_dev, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.anchors = np.asarray(anchors, np.float32)
+        self.anchors_per_image = anchors_per_image
+        self.std_dev = [float(value) for value in std_dev]
+
+    def call(self, inputs):
+        gt_class_ids, gt_boxes, seeds = inputs
+        return rpn.targets(
+            self.anchors,
+            gt_class_ids,
+            gt_boxes,
+            seeds,
+            anchors_per_image=self.anchors_per_image,
+            std_dev=self.std_dev,
+        )
+
+    def compute_output_spec(self, inputs):
+        shape = (inputs[0].shape[0], len(self.anchors))
+        return keras.KerasTensor(shape, "int32"), keras.KerasTensor((*shape, 4), "float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "anchors": self.anchors.tolist(),
+            "anchors_per_image": self.anchors_per_image,
+            "std_dev": self.std_dev,
+        }
+
+
+def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the pyramid maps P2..P6 and the RPN's logits, probabilities and deltas."""
+    train_bn = config.TRAIN_BN is not False
+    if callable(config.BACKBONE):
+        stages = config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)
+    else:
+        stages = backbone.build(config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn)
+    maps = pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE)
+    head = rpn.build_rpn_model(
+        config.RPN_ANCHOR_STRIDE,
+        len(config.RPN_ANCHOR_RATIOS),
+        config.TOP_DOWN_PYRAMID_SIZE,
+        config.RPN_CONV_SIZE,
+    )
+    outputs = zip(*(head(features) for features in maps), strict=True)
+    names = ("rpn_class_logits", "rpn_class", "rpn_bbox")
+    return maps, [
+        layers.Concatenate(axis=1, name=name, dtype="float32")(list(levels))
+        for name, levels in zip(names, outputs, strict=True)
+    ]
+
+
+def _heads(config: Config) -> tuple[boxes_stage.BoxHead, masks_stage.MaskHead]:
+    train_bn = config.TRAIN_BN is not False
+    return (
+        boxes_stage.BoxHead(
+            config.NUM_CLASSES, config.POOL_SIZE, config.FPN_CLASSIF_FC_LAYERS_SIZE, train_bn
+        ),
+        masks_stage.MaskHead(
+            config.NUM_CLASSES, config.MASK_POOL_SIZE, config.MASK_CONV_SIZE, train_bn
+        ),
+    )
+
+
+def _proposals(config: Config, count: int) -> rpn.ProposalLayer:
+    return rpn.ProposalLayer(
+        proposal_count=count,
+        nms_threshold=config.RPN_NMS_THRESHOLD,
+        pre_nms_limit=config.PRE_NMS_LIMIT,
+        std_dev=config.RPN_BBOX_STD_DEV,
+        name="ROI",
+    )
+
+
+def _inference(
+    image: Tensor,
+    image_meta: Tensor,
+    maps: list[Tensor],
+    rpn_outputs: list[Tensor],
+    heads: tuple,
+    config: Config,
+) -> keras.Model:
+    box_head, mask_head = heads
+    anchors = keras.Input((None, 4), name="input_anchors")
+    _, rpn_class, rpn_bbox = rpn_outputs
+    rois = _proposals(config, config.POST_NMS_ROIS_INFERENCE)([rpn_class, rpn_bbox, anchors])
+    _, probs, deltas = box_head(rois, image_meta, maps[:4])
+    detections = boxes_stage.DetectionLayer(
+        max_detections=config.DETECTION_MAX_INSTANCES,
+        min_confidence=config.DETECTION_MIN_CONFIDENCE,
+        nms_threshold=config.DETECTION_NMS_THRESHOLD,
+        std_dev=config.BBOX_STD_DEV,
+        name="mrcnn_detection",
+    )([rois, probs, deltas, image_meta])
+    found = masks_stage.TrimDetections(name="trim_detections")(detections)
+    masks = mask_head(found, image_meta, maps[:4])
+    masks = masks_stage.PadMasks(config.DETECTION_MAX_INSTANCES, name="pad_masks")(masks)
+    return keras.Model(
+        [image, image_meta, anchors],
+        [detections, probs, deltas, masks, rois, rpn_class, rpn_bbox],
+        name="mask_rcnn",
+    )
+
+
+def _training(
+    image: Tensor,
+    image_meta: Tensor,
+    maps: list[Tensor],
+    rpn_outputs: list[Tensor],
+    heads: tuple,
+    config: Config,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    box_head, mask_head = heads
+    truth = _ground_truth_inputs(config)
+    class_ids, gt_boxes, gt_masks, seeds = truth.values()
+    logits, probs, rpn_bbox = rpn_outputs
+    shape = (int(config.IMAGE_SHAPE[0]), int(config.IMAGE_SHAPE[1]))
+    pixels = pixel_anchors(config, shape)
+    match, rpn_deltas = RpnTargetLayer(
+        pixels, config.RPN_TRAIN_ANCHORS_PER_IMAGE, config.RPN_BBOX_STD_DEV, name="rpn_targets"
+    )([class_ids, gt_boxes, seeds])
+
+    anchors = Anchors(box_math.normalize(pixels, shape), name="anchors")(image)
+    proposals = _proposals(config, config.POST_NMS_ROIS_TRAINING)([probs, rpn_bbox, anchors])
+    rois, roi_class_ids, deltas, masks, weights = DetectionTargetLayer(
+        config.TRAIN_ROIS_PER_IMAGE,
+        config.ROI_POSITIVE_RATIO,
+        config.MASK_SHAPE,
+        config.USE_MINI_MASK,
+        list(config.BBOX_STD_DEV),
+        name="proposal_targets",
+    )([proposals, image_meta, class_ids, gt_boxes, gt_masks, seeds])
+    class_logits, _, bbox = box_head(rois, image_meta, maps[:4])
+    # Positive rois come first, so the mask head, the dearest one, runs on no others.
+    pred_masks = mask_head(rois[:, : masks.shape[1]], image_meta, maps[:4])
+
+    outputs = {
+        "rpn_class_logits": logits,
+        "rpn_bbox": rpn_bbox,
+        "mrcnn_class_logits": class_logits,
+        "mrcnn_bbox": bbox,
+        "mrcnn_mask": pred_masks,
+        "target_rpn_match": match,
+        "target_rpn_deltas": rpn_deltas,
+        "target_class_ids": roi_class_ids,
+        "target_deltas": deltas,
+        "target_masks": masks,
+        "target_weights": weights,
+    }
+    return {"input_image": image, "input_image_meta": image_meta, **truth}, outputs
+
+
+def _ground_truth_inputs(config: Config) -> dict[str, Tensor]:
+    objects = config.MAX_GT_INSTANCES
+    side = config.MINI_MASK_SHAPE if config.USE_MINI_MASK else config.IMAGE_SHAPE[:2]
+    mask_shape = tuple(int(length) for length in side)
+    return {
+        "input_gt_class_ids": keras.Input((objects,), dtype="int32", name="input_gt_class_ids"),
+        "input_gt_boxes": keras.Input((objects, 4), name="input_gt_boxes"),
+        "input_gt_masks": keras.Input((objects, *mask_shape), dtype="uint8", name="input_gt_masks"),
+        "input_seed": keras.Input((), dtype="int32", name="input_seed"),
+    }
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Build layers under a dtype policy; layers of geometry and losses name float32 themselves."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

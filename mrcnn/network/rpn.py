@@ -1,0 +1,181 @@
+"""Region proposal network: head, targets, losses, proposals (Faster R-CNN, section 3)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from mrcnn.geometry import boxes as box_math
+from mrcnn.network import matching, tensorflow_ops
+
+Tensor = Any
+POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
+POSITIVE_SHARE = 0.5
+
+
+def build_rpn_model(
+    anchor_stride: int, anchors_per_location: int, depth: int, channels: int = 512
+) -> keras.Model:
+    """Return the head shared by all levels: (B, h, w, depth) -> logits, probabilities, deltas.
+
+    Shapes are (B, h * w * A, 2), the same, and (B, h * w * A, 4); class 1 is foreground.
+    """
+    features = keras.Input((None, None, depth), name="input_rpn_feature_map")
+    shared = layers.Conv2D(
+        channels, 3, anchor_stride, "same", activation="relu", name="rpn_conv_shared"
+    )(features)
+    logits = layers.Conv2D(
+        2 * anchors_per_location, 1, name="rpn_class_raw", kernel_initializer=_small_normal()
+    )(shared)
+    deltas = layers.Conv2D(
+        4 * anchors_per_location, 1, name="rpn_bbox_pred", kernel_initializer=_small_normal()
+    )(shared)
+    logits = layers.Reshape((-1, 2), dtype="float32")(logits)
+    deltas = layers.Reshape((-1, 4), dtype="float32")(deltas)
+    probs = layers.Softmax(name="rpn_class_xxx", dtype="float32")(logits)
+    return keras.Model(features, [logits, probs, deltas], name="rpn_model")
+
+
+def targets(
+    anchors: np.ndarray,
+    gt_class_ids: Tensor,
+    gt_boxes: Tensor,
+    seeds: Tensor,
+    *,
+    anchors_per_image: int,
+    std_dev: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """Return the target of each anchor: match (B, N) int32 and deltas (B, N, 4).
+
+    Match is 1 for foreground, -1 for background, 0 for anchors that do not learn: those between,
+    those on crowds, and all beyond a random `anchors_per_image`, at most half of them foreground.
+    An anchor is foreground with an IoU of 0.7, or where no anchor fits an object better; then it
+    learns that object.
+
+    Args:
+        anchors: (N, 4), pixels of the input.
+        gt_class_ids: (B, G), 0 padding, negative crowd.
+        gt_boxes: (B, G, 4), pixels of the input.
+        seeds: (B,) of the random choice.
+        std_dev: (4,) by which deltas are divided.
+    """
+    is_object = gt_class_ids > 0
+    overlaps = box_math.iou(ops.convert_to_tensor(anchors, "float32")[None], gt_boxes, ops)
+    best_iou, best_gt = matching.best_match(overlaps, is_object)
+    best_of_gt = ops.max(overlaps, axis=1, keepdims=True)
+    is_best = (overlaps == best_of_gt) & (best_of_gt > 0) & is_object[:, None, :]
+    is_forced = ops.any(is_best, axis=-1)
+    best_gt = ops.where(is_forced, ops.argmax(is_best, axis=-1), best_gt)
+
+    is_positive = (best_iou >= POSITIVE_IOU) | is_forced
+    is_negative = ~is_positive & (best_iou < NEGATIVE_IOU)
+    is_negative &= ~matching.touches_crowd(overlaps, gt_class_ids)
+    match = _sample(is_positive, is_negative, seeds, anchors_per_image)
+
+    matched_boxes = matching.gather_rows(gt_boxes, best_gt)
+    deltas = box_math.encode(ops.convert_to_tensor(anchors, "float32")[None], matched_boxes, ops)
+    return match, deltas / ops.convert_to_tensor(std_dev, "float32")
+
+
+def class_loss(match: Tensor, logits: Tensor, across_replicas: matching.AcrossReplicas) -> Tensor:
+    """Return the mean cross-entropy of the anchors that learn: (B, N), (B, N, 2) -> scalar."""
+    target = ops.cast(match == 1, "int32")
+    entropy = ops.sparse_categorical_crossentropy(target, logits, from_logits=True)
+    return matching.masked_mean(entropy, match != 0, across_replicas)
+
+
+def box_loss(
+    target_deltas: Tensor, match: Tensor, deltas: Tensor, across_replicas: matching.AcrossReplicas
+) -> Tensor:
+    """Return the mean smooth L1 of foreground anchors: (B, N, 4), (B, N), (B, N, 4) -> scalar."""
+    distance = matching.smooth_l1(target_deltas, deltas)
+    return matching.masked_mean(distance, (match == 1)[:, :, None], across_replicas)
+
+
+def propose(
+    probs: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    *,
+    proposal_count: int,
+    nms_threshold: float,
+    pre_nms_limit: int,
+    std_dev: Sequence[float],
+) -> Tensor:
+    """Return the best boxes after refinement and suppression: (B, P, 4) normalized, zero padded.
+
+    Args:
+        probs: (B, N), of being foreground.
+        deltas: (B, N, 4), divided by std_dev.
+        anchors: (B, N, 4), normalized.
+    """
+    limit = pre_nms_limit if probs.shape[1] is None else min(pre_nms_limit, probs.shape[1])
+    limit = ops.minimum(limit, ops.shape(probs)[1]) if probs.shape[1] is None else limit
+    scores, order = ops.top_k(probs, limit)
+    deltas = matching.gather_rows(deltas, order)
+    anchors = matching.gather_rows(anchors, order)
+    refined = box_math.decode(anchors, deltas * ops.convert_to_tensor(std_dev, "float32"), ops)
+    window = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+    refined = box_math.clip(refined, window, ops)[:, :, None, :]
+    kept, _, _ = tensorflow_ops.suppress(refined, scores[:, :, None], proposal_count, nms_threshold)
+    return kept
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class ProposalLayer(layers.Layer):
+    """Proposals from the RPN's outputs; see `propose`. No gradient flows through it.
+
+    Called on [probs (B, N, 2), deltas (B, N, 4), anchors (B, N, 4) normalized].
+    """
+
+    def __init__(self, proposal_count, nms_threshold, pre_nms_limit, std_dev, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.proposal_count = proposal_count
+        self.nms_threshold = nms_threshold
+        self.pre_nms_limit = pre_nms_limit
+        self.std_dev = [float(value) for value in std_dev]
+
+    def call(self, inputs):
+        probs, deltas, anchors = (ops.stop_gradient(tensor) for tensor in inputs)
+        return propose(
+            probs[:, :, 1],
+            deltas,
+            anchors,
+            proposal_count=self.proposal_count,
+            nms_threshold=self.nms_threshold,
+            pre_nms_limit=self.pre_nms_limit,
+            std_dev=self.std_dev,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], self.proposal_count, 4)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "proposal_count": self.proposal_count,
+            "nms_threshold": self.nms_threshold,
+            "pre_nms_limit": self.pre_nms_limit,
+            "std_dev": self.std_dev,
+        }
+
+
+def _sample(
+    is_positive: Tensor, is_negative: Tensor, seeds: Tensor, anchors_per_image: int
+) -> Tensor:
+    total = min(anchors_per_image, is_positive.shape[1])
+    most_positive = int(total * POSITIVE_SHARE)
+    noise = matching.uniform_noise(seeds, is_positive.shape[1], stream=0)
+    wanted = ops.full_like(seeds, most_positive)
+    positives = matching.keep_random(is_positive, wanted, most_positive, noise)
+    missing = total - ops.sum(ops.cast(positives, "int32"), axis=1)
+    negatives = matching.keep_random(is_negative, missing, total, noise)
+    return ops.cast(positives, "int32") - ops.cast(negatives, "int32")
+
+
+def _small_normal() -> keras.initializers.Initializer:
+    # Faster R-CNN, section 3.1.3: new layers start from a normal distribution of deviation 0.01.
+    return keras.initializers.RandomNormal(stddev=0.01)

@@ -1,0 +1,117 @@
+"""The two operations that the network takes from TensorFlow itself: crops and suppression."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def crop_and_resize(
+    features: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor, size: tuple[int, int]
+) -> tf.Tensor:
+    """Return bilinear crops with an exact gradient: (B, H, W, C), (M, 4) -> (M, h, w, C).
+
+    Samples lie on a grid whose corners are the corners of the box; outside the map they are 0.
+    TensorFlow's own gradient of this operation adds without locks on several CPU threads, so that
+    it is sometimes wrong (tensorflow#42033) and never repeatable; this one sums segments.
+
+    Args:
+        features: float32.
+        boxes: (M, 4) normalized. No gradient flows into them.
+        indices: (M,) int32, the image of each box.
+        size: Height and width of a crop, at least 2 each.
+    """
+    boxes, indices = tf.stop_gradient(boxes), tf.stop_gradient(indices)
+
+    @tf.custom_gradient
+    def crop(features: tf.Tensor) -> tuple:
+        shape = tf.shape(features)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return _scatter_crops(upstream, boxes, indices, shape)
+
+        return tf.image.crop_and_resize(features, boxes, indices, size), gradient
+
+    return crop(features)
+
+
+def pyramid_crop(
+    maps: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    indices: tf.Tensor,
+    levels: tf.Tensor,
+    size: tuple[int, int],
+) -> tf.Tensor:
+    """Return crops, each from the pyramid level of its box: (M, 4), (M,) -> (M, h, w, C).
+
+    Args:
+        levels: (M,) int32, index into maps.
+    """
+    rows = [tf.where(levels == level)[:, 0] for level in range(len(maps))]
+    crops = [
+        crop_and_resize(features, tf.gather(boxes, chosen), tf.gather(indices, chosen), size)
+        for features, chosen in zip(maps, rows, strict=True)
+    ]
+    stitched = tf.dynamic_stitch([tf.cast(chosen, tf.int32) for chosen in rows], crops)
+    # With no box at all the stitched tensor has no rows and an unknown shape.
+    return tf.ensure_shape(stitched, (None, *size, maps[0].shape[-1]))
+
+
+def suppress(
+    boxes: tf.Tensor, scores: tf.Tensor, max_boxes: int, iou_threshold: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the boxes kept by greedy non-maximum suppression within each class.
+
+    Args:
+        boxes: (B, N, 1, 4), shared by the classes, or (B, N, K, 4).
+        scores: (B, N, K); entries that are not positive are left out.
+        max_boxes: Number of rows returned an image, over all classes, highest scores first.
+        iou_threshold: A box is dropped when its IoU with a better one exceeds this.
+
+    Returns:
+        boxes (B, max_boxes, 4), scores (B, max_boxes) and classes (B, max_boxes) float32; rows
+        after the last box are zero.
+    """
+    kept = tf.image.combined_non_max_suppression(
+        tf.stop_gradient(boxes),
+        tf.stop_gradient(scores),
+        max_output_size_per_class=max_boxes,
+        max_total_size=max_boxes,
+        iou_threshold=iou_threshold,
+        score_threshold=0.0,
+        clip_boxes=False,
+    )
+    return kept.nmsed_boxes, kept.nmsed_scores, kept.nmsed_classes
+
+
+def _scatter_crops(
+    upstream: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor, shape: tf.Tensor
+) -> tf.Tensor:
+    """Return the transpose of crop_and_resize applied to (M, h, w, C): (B, H, W, C)."""
+    size = tf.shape(upstream)
+    rows = _corners(boxes[:, 0], boxes[:, 2], size[1], shape[1])
+    cols = _corners(boxes[:, 1], boxes[:, 3], size[2], shape[2])
+    start = indices[:, None, None] * shape[1] * shape[2]
+    channels = shape[3]
+    cells = shape[0] * shape[1] * shape[2]
+    total = tf.zeros([cells, channels], upstream.dtype)
+    for row, row_weight in rows:
+        for col, col_weight in cols:
+            cell = start + row[:, :, None] * shape[2] + col[:, None, :]
+            weight = row_weight[:, :, None, None] * col_weight[:, None, :, None]
+            total += tf.math.unsorted_segment_sum(
+                tf.reshape(upstream * weight, [-1, channels]), tf.reshape(cell, [-1]), cells
+            )
+    return tf.reshape(total, shape)
+
+
+def _corners(low: tf.Tensor, high: tf.Tensor, count: tf.Tensor, length: tf.Tensor) -> list:
+    """Return (cell, weight) of the two cells around each sample of one axis: (M, count) each."""
+    last = tf.cast(length - 1, tf.float32)
+    step = (high - low) * last / tf.cast(count - 1, tf.float32)
+    position = low[:, None] * last + tf.range(tf.cast(count, tf.float32)) * step[:, None]
+    is_inside = tf.cast((position >= 0) & (position <= last), tf.float32)
+    floor = tf.floor(position)
+    cell = tf.clip_by_value(tf.cast(floor, tf.int32), 0, length - 1)
+    fraction = position - floor
+    following = tf.minimum(cell + 1, length - 1)
+    return [(cell, (1 - fraction) * is_inside), (following, fraction * is_inside)]

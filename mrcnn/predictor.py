@@ -1,0 +1,111 @@
+"""From images to detections: into the network's frame, through it, and back."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import keras
+import numpy as np
+
+from mrcnn.config import Config
+from mrcnn.geometry import boxes as box_math
+from mrcnn.geometry import images as image_math
+from mrcnn.geometry import masks as mask_math
+from mrcnn.network import network as networks
+
+Detections = dict[str, np.ndarray]
+
+
+class Predictor:
+    """Runs the inference graph of a network on images of any sizes.
+
+    Args:
+        inference: See `networks.Network`.
+        config: The settings the network was built with.
+    """
+
+    def __init__(self, inference: keras.Model, config: Config) -> None:
+        self.config = config
+        detections, _, _, masks, *_ = inference.outputs
+        self.detector = keras.Model(inference.inputs, [detections, masks])
+        self._anchors: dict[tuple[int, int], np.ndarray] = {}
+
+    def detect_each(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+        """Yield the detections of each image; neighbours of one input size run together.
+
+        Args:
+            images: See `MaskRCNN.detect`.
+        """
+        for group in _groups(map(self.mold, images), self.config.BATCH_SIZE):
+            molded = np.stack([inputs for inputs, _ in group])
+            metas = np.stack([meta for _, meta in group])
+            anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
+            detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
+            for rows, probabilities, meta in zip(detections, masks, metas, strict=True):
+                yield unmold(rows, probabilities, meta)
+
+    def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
+        config = self.config
+        pixels = image_math.to_rgb(image) if config.IMAGE_CHANNEL_COUNT == 3 else np.asarray(image)
+        # Crops are for training; the whole image at the same scale is mode pad64.
+        mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
+        placement = image_math.place(
+            pixels.shape,
+            config.IMAGE_MIN_DIM,
+            config.IMAGE_MAX_DIM,
+            min_scale=config.IMAGE_MIN_SCALE,
+            mode=mode,
+        )
+        fitted = image_math.fit(pixels, placement)
+        active = [0] * config.NUM_CLASSES
+        meta = image_math.compose_meta(
+            0, pixels.shape, fitted.shape, placement.window, placement.scale, active
+        )
+        return image_math.mold(fitted, list(config.MEAN_PIXEL)), meta
+
+    def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
+        """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
+        shape = (int(input_shape[0]), int(input_shape[1]))
+        if shape not in self._anchors:
+            pixels = networks.pixel_anchors(self.config, shape)
+            self._anchors[shape] = box_math.normalize(pixels, shape)
+        return self._anchors[shape]
+
+
+def unmold(detections: np.ndarray, masks: np.ndarray, image_meta: np.ndarray) -> Detections:
+    """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
+
+    Args:
+        detections: (D, 6) normalized; rows from the first class id 0 on are padding.
+        masks: (D, h, w, K) probabilities inside the boxes.
+        image_meta: (M,).
+    """
+    fields = {name: value[0] for name, value in image_math.parse_meta(image_meta[None]).items()}
+    height, width = fields["original_image_shape"][:2]
+    count = int(np.argmin(np.append(detections[:, 4] > 0, False)))
+    class_ids = detections[:count, 4].astype(np.int32)
+    rois = box_math.to_image(
+        detections[:count, :4], fields["window"], (height, width), fields["image_shape"][:2]
+    )
+    # Boxes that the window cut down to nothing.
+    kept = np.flatnonzero(box_math.area(rois) > 0)
+    probabilities = masks[kept, :, :, class_ids[kept]]
+    return {
+        "rois": rois[kept],
+        "class_ids": class_ids[kept],
+        "scores": detections[kept, 5].astype(np.float32),
+        "masks": mask_math.paste(probabilities, rois[kept], (height, width)),
+    }
+
+
+def _groups(
+    items: Iterable[tuple[np.ndarray, np.ndarray]], most: int
+) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Yield neighbouring items of one input shape together, at most so many."""
+    group: list[tuple[np.ndarray, np.ndarray]] = []
+    for item in items:
+        if group and (len(group) == most or item[0].shape != group[0][0].shape):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""Training: the model that `fit` runs, its optimizer, callbacks and devices."""

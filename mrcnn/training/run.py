@@ -1,0 +1,125 @@
+"""A run of training: `fit` with checkpoints, and its ends: the last epoch, Ctrl-C, an error."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mrcnn.config import Config
+from mrcnn.data.augment import Augmentation
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.pipeline import BatchStream, SampleFormat
+from mrcnn.training import callbacks, distribution
+from mrcnn.training.trainer import TrainingModel
+
+
+def sample_format(config: Config) -> SampleFormat:
+    """Return what the data pipeline needs to know of the settings."""
+    mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
+    return SampleFormat(
+        min_dim=config.IMAGE_MIN_DIM,
+        max_dim=config.IMAGE_MAX_DIM,
+        min_scale=config.IMAGE_MIN_SCALE,
+        mode=config.IMAGE_RESIZE_MODE,
+        mini_mask_shape=mini_mask if config.USE_MINI_MASK else None,
+        max_instances=config.MAX_GT_INSTANCES,
+        num_classes=config.NUM_CLASSES,
+        channels=config.IMAGE_CHANNEL_COUNT,
+        scale_jitter=(config.IMAGE_SCALE_JITTER[0], config.IMAGE_SCALE_JITTER[1]),
+    )
+
+
+def training_stream(
+    dataset: Dataset,
+    config: Config,
+    augmentations: Sequence[Augmentation],
+    no_augmentation_sources: Sequence[str],
+    epoch: int,
+) -> BatchStream:
+    """Return the endless batches of a training, from the first of this epoch (0-based) on."""
+    return BatchStream(
+        dataset,
+        sample_format(config),
+        config.BATCH_SIZE,
+        seed=config.SEED,
+        augmentation=augmentations,
+        no_augmentation_sources=tuple(no_augmentation_sources),
+        workers=config.WORKERS,
+        start=epoch * config.STEPS_PER_EPOCH,
+    )
+
+
+def validation_stream(dataset: Dataset, config: Config) -> BatchStream:
+    """Return the batches of a validation, the same every time."""
+    passes = -(-dataset.num_images // config.BATCH_SIZE)
+    return BatchStream(
+        dataset,
+        sample_format(config),
+        config.BATCH_SIZE,
+        seed=config.SEED,
+        shuffle=False,
+        workers=config.WORKERS,
+        count=min(config.VALIDATION_STEPS, passes),
+    )
+
+
+def fit(
+    model: TrainingModel,
+    train: BatchStream,
+    validation: BatchStream | None,
+    epochs: range,
+    checkpoint: callbacks.Checkpoint,
+    log_dir: Path,
+    custom_callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Train a compiled model and return its history.
+
+    Args:
+        epochs: The epochs to train, 0-based.
+        checkpoint: Writes one after every epoch, and on Ctrl-C.
+        log_dir: For TensorBoard.
+
+    Raises:
+        TrainingDiverged: When a loss is not finite; the last checkpoint is good.
+        RuntimeError: When more than a tenth of the images are bad.
+        KeyboardInterrupt: After a checkpoint was written.
+    """
+    feeds = [distribution.Feed(train)]
+    if validation is not None:
+        feeds.append(distribution.Feed(validation, validation.count))
+    try:
+        return model.fit(
+            feeds[0].dataset(),
+            shuffle=False,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            steps_per_epoch=model.config.STEPS_PER_EPOCH,
+            validation_data=feeds[1].dataset() if validation is not None else None,
+            callbacks=[
+                callbacks.StopOnDivergence(),
+                *custom_callbacks,
+                checkpoint,
+                keras.callbacks.TensorBoard(str(log_dir), write_graph=False),
+            ],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except KeyboardInterrupt:
+        checkpoint.write_interrupted()
+        raise
+    except tf.errors.OpError as error:
+        _raise_cause(error, feeds)
+        raise
+
+
+def bad_images(*streams: BatchStream | None) -> dict[int, str]:
+    """Return the images that were skipped, with the reason of each."""
+    return {k: v for stream in streams if stream for k, v in stream.bad_images.items()}
+
+
+def _raise_cause(error: tf.errors.OpError, feeds: Sequence[distribution.Feed]) -> None:
+    """Raise the error of a loading thread, of which TensorFlow shows only the text."""
+    for feed in feeds:
+        if feed.error is not None:
+            raise feed.error from error

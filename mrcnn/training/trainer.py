@@ -1,0 +1,169 @@
+"""The model that `fit` trains, and its optimizer."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from mrcnn.config import LOSSES, Config
+from mrcnn.network import network as networks
+from mrcnn.training import distribution
+from mrcnn.training.schedule import WarmupAndDrops
+from mrcnn.weights import hdf5
+
+# Which layers a `layers=` word trains.
+HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
+LAYER_GROUPS = {
+    "heads": HEADS,
+    "5+": r"(res5.*)|(bn5.*)|" + HEADS,
+    "4+": r"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + HEADS,
+    "3+": r"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + HEADS,
+    "all": ".*",
+}
+
+
+class TrainingModel(keras.Model):
+    """The training graph with its five losses.
+
+    Takes batches as dicts of `input_image` (B, H, W, C) raw pixels of any dtype, and the other
+    training inputs of `mrcnn.network.network.Network`. Every loss appears in the progress bar and
+    in `history` under Matterport's name, for validation with `val_`.
+    """
+
+    def __init__(self, network: networks.Network, config: Config) -> None:
+        super().__init__(network.training_inputs, network.training_outputs, name="mask_rcnn")
+        self.config = config
+        self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in LOSSES}
+
+    def call(self, inputs, training=None, mask=None):
+        """Subtract the mean pixel on the device, since images travel as small integers."""
+        image = ops.cast(inputs["input_image"], "float32") - self.mean_pixel
+        return super().call({**inputs, "input_image": image}, training=training, mask=mask)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return this replica's share of the weighted loss of the global batch."""
+        del y, sample_weight, training
+        losses = networks.losses(x, y_pred, distribution.sum_over_replicas)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        batch_size = ops.shape(x["input_image"])[0]
+        for name, loss in losses.items():
+            # Trackers average over replicas, whose shares sum to the loss.
+            self.trackers[name].update_state(loss * replicas, sample_weight=batch_size)
+        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * losses[name] for name in LOSSES)
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras reduces the first batch over replicas just to learn shapes, which fails for bool
+        # inputs and uneven batches (keras#19246); a functional model has its shapes already.
+        del iterator, data_batch
+        self._build_optimizer()
+
+    _maybe_symbolic_build = _symbolic_build
+
+    def _build_optimizer(self) -> None:
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+
+class ClippedSGD(keras.optimizers.SGD):
+    """SGD with momentum that clips the norm of the gradients of the global batch.
+
+    Keras clips each replica's gradients before they are summed, which depends on how many devices
+    there are; here the sum is clipped, so that n devices do what one would.
+
+    Args:
+        clip_norm: Largest norm of all gradients together.
+    """
+
+    def __init__(self, clip_norm: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.clip_norm = clip_norm
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        gradients, variables = zip(*reduced, strict=True)
+        gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        return list(zip(gradients, variables, strict=True))
+
+    def get_config(self):
+        """Return the arguments."""
+        return {**super().get_config(), "clip_norm": self.clip_norm}
+
+
+def make_optimizer(config: Config, learning_rate: float, momentum: float) -> ClippedSGD:
+    """Return the optimizer for these settings: SGD, warm-up, drops, clipping, weight decay.
+
+    WEIGHT_DECAY is meant as the paper's, an L2 penalty inside the gradient. Keras subtracts decay
+    beside the momentum instead, where the same pull is 1 / (1 - momentum) times as large.
+    """
+    rate: Any = learning_rate
+    if config.WARMUP_STEPS or config.LEARNING_RATE_DROPS:
+        drops = [epoch * config.STEPS_PER_EPOCH for epoch in config.LEARNING_RATE_DROPS]
+        rate = WarmupAndDrops(learning_rate, config.WARMUP_STEPS, drops)
+    optimizer = ClippedSGD(
+        config.GRADIENT_CLIP_NORM,
+        learning_rate=rate,
+        momentum=momentum,
+        weight_decay=config.WEIGHT_DECAY / (1.0 - momentum),
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def set_trainable(model: keras.Model, layers: str) -> list[str]:
+    """Let the layers whose whole name matches train, freeze the others; return their names.
+
+    Takes effect with the next `compile`.
+
+    Args:
+        layers: A word of LAYER_GROUPS or a regular expression.
+
+    Raises:
+        ValueError: When it is no regular expression, or matches no layer.
+    """
+    try:
+        pattern = re.compile(LAYER_GROUPS.get(layers, layers))
+    except re.error as error:
+        raise ValueError(f"layers={layers!r} is no regular expression: {error}") from error
+    leaves = list(hdf5.leaf_layers(model))
+    for layer in leaves:
+        layer.trainable = bool(pattern.fullmatch(layer.name))
+    chosen = [layer.name for layer in leaves if layer.trainable]
+    if not chosen:
+        words = ", ".join(LAYER_GROUPS)
+        raise ValueError(f"layers={layers!r} matches no layer; use one of {words} or an expression")
+    return chosen
+
+
+def optimizer_state(model: TrainingModel) -> dict[str, np.ndarray]:
+    """Return the step and the momentum of every trained weight, for a checkpoint."""
+    state = {"iterations": np.asarray(model.optimizer.iterations)}
+    for key, momentum in _momentums(model).items():
+        state[key] = ops.convert_to_numpy(momentum)
+    return state
+
+
+def restore_optimizer(model: TrainingModel, state: Mapping[str, np.ndarray]) -> int:
+    """Set step and momentums from a checkpoint; return how many momentums were found.
+
+    Weights that the checkpoint did not train start without momentum.
+    """
+    model._build_optimizer()
+    model.optimizer.iterations.assign(state["iterations"])
+    momentums = _momentums(model)
+    found = {k: v for k, v in momentums.items() if k in state and state[k].shape == tuple(v.shape)}
+    for key, momentum in found.items():
+        momentum.assign(state[key])
+    return len(found)
+
+
+def _momentums(model: TrainingModel) -> dict[str, Any]:
+    names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
+    pairs = zip(model.trainable_variables, model.optimizer.momentums, strict=True)
+    # A slash would make nested groups of what is one name.
+    return {names[id(weight)].replace("/", "."): momentum for weight, momentum in pairs}

@@ -1,0 +1,1 @@
+"""Checkpoint files into and out of the network, by layer name."""

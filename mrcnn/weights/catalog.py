@@ -1,0 +1,116 @@
+"""Weights by name: bundled, downloaded, or the newest of a folder of runs."""
+
+import errno
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mrcnn.weights import download, hdf5
+from mrcnn.weights.coco_classes import COCO_CLASSES
+
+CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
+ASSETS = Path(__file__).parent.parent / "assets"
+CACHE = Path.home() / ".cache" / "mrcnn"
+BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
+
+
+class Published(NamedTuple):
+    """A file that others publish; `size` or `md5` where it is known."""
+
+    url: str
+    size: int | None = None
+    md5: str | None = None
+
+
+PUBLISHED = {
+    "coco": Published(
+        "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
+        size=257_557_808,
+    ),
+    "imagenet": Published(
+        "https://github.com/fchollet/deep-learning-models/releases/download/v0.2/"
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="a268eb855778b3df3c7506639542a6af",
+    ),
+}
+
+
+def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None) -> Path:
+    """Return the file that a name of weights, or a path, stands for.
+
+    Args:
+        weights: "nuclei", "coco", "imagenet", "last" or a path.
+        model_dir: Where "last" looks.
+        name: NAME of the settings, of which "last" looks for runs.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        OSError: When a download fails.
+    """
+    word = str(weights)
+    if word in BUNDLED:
+        return BUNDLED[word]
+    if word in PUBLISHED:
+        source = PUBLISHED[word]
+        path = CACHE / source.url.rpartition("/")[2]
+        return download.fetch(source.url, path, size=source.size, md5=source.md5)
+    if word == "last":
+        return last_checkpoint(Path(model_dir), name)
+    if not Path(weights).is_file():
+        names = ", ".join([*BUNDLED, *PUBLISHED, "last"])
+        raise FileNotFoundError(
+            errno.ENOENT, f"no such weight file, nor one of the names {names}", word
+        )
+    return Path(weights)
+
+
+def settings(weights: str | Path, path: Path) -> dict[str, Any]:
+    """Return the settings that weights came with: those in the file, or known of a published one.
+
+    Args:
+        weights: What was asked for; path: the file it stands for.
+    """
+    if str(weights) == "coco":
+        names = ["BG", *COCO_CLASSES.values()]
+        ids = [0, *COCO_CLASSES]
+        return {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": ids}
+    return hdf5.read_settings(path).get("config", {})
+
+
+def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
+    """Return the newest checkpoint of the newest run under a folder.
+
+    Args:
+        name: Only runs of this NAME count; None for all.
+
+    Raises:
+        FileNotFoundError: When there is none.
+    """
+    prefix = (name or "").lower()
+    runs = sorted(
+        (path for path in model_dir.glob("*") if path.is_dir() and _is_run(path.name, prefix)),
+        key=lambda path: path.name[-13:],
+    )
+    if not runs:
+        raise FileNotFoundError(
+            errno.ENOENT, f"Could not find model directory under {model_dir} for {prefix!r}"
+        )
+    # A run that was stopped in its first epoch has a folder but no checkpoint.
+    for run in reversed(runs):
+        checkpoints = [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
+        if checkpoints:
+            return max(checkpoints, key=_age)
+    raise FileNotFoundError(errno.ENOENT, f"Could not find weight files in {runs[-1]}")
+
+
+def _age(checkpoint: Path) -> tuple[int, bool]:
+    """Return the epoch, and whether the checkpoint is from the middle of the one after it."""
+    _, epoch, interrupted = CHECKPOINT.fullmatch(checkpoint.name).groups()  # type: ignore[union-attr]
+    return int(epoch), bool(interrupted)
+
+
+def _is_run(folder: str, prefix: str) -> bool:
+    """Tell whether a folder's name is NAME and a time, such as shapes20180605T1530."""
+    name, time = folder[:-13], folder[-13:]
+    is_time = len(time) == 13 and time[8] == "T" and (time[:8] + time[9:]).isdigit()
+    return is_time and (not prefix or name == prefix)

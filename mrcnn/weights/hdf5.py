@@ -1,0 +1,247 @@
+"""HDF5 weight files in the layout of Keras 2 and Matterport, read and written by layer name.
+
+A file has one group a layer, `layer/layer/kernel:0` inside; the RPN's three layers share the group
+`rpn_model`. Ours also hold the settings as attributes, and the optimizer's state in a group of its
+own; the original package reads them all the same, for it looks up layers by name.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+OPTIMIZER = "optimizer_weights"
+SETTINGS = "mrcnn_settings"
+# Heads whose shape depends on NUM_CLASSES.
+CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
+# Leaf names of Keras 1 files, such as the ImageNet weights that Matterport starts from.
+KERAS_1_LEAVES = {
+    "W": "kernel",
+    "b": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}
+
+
+@dataclass
+class LoadReport:
+    """What a weight file gave to a network; entries are "layer/weight".
+
+    loaded: taken from the file. skipped: in the file, but unknown to the network or excluded.
+    missing: in the network, but not in the file: these weights are still the initial ones.
+    """
+
+    path: Path
+    loaded: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return a summary in one line, two where weights are missing."""
+        text = (
+            f"{self.path}: {len(self.loaded)} weights loaded, {len(self.skipped)} skipped, "
+            f"{len(self.missing)} missing"
+        )
+        if self.missing:
+            text += (
+                f"\n  not in the file, so still at their initial values: {_layers(self.missing)}"
+            )
+        return text
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yield the layers of a model that hold weights themselves, unwrapped, in order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        elif layer.weights:
+            yield getattr(layer, "layer", layer)
+
+
+def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """Return the weights of a model by "layer/weight", for instance "conv1/kernel"."""
+    return {
+        f"{layer.name}/{weight.name}": weight
+        for layer in leaf_layers(model)
+        for weight in layer.weights
+    }
+
+
+def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadReport:
+    """Read a weight file into a model by layer name and return what was read.
+
+    Args:
+        exclude: Names of layers to leave as they are.
+
+    Raises:
+        ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
+            model is unchanged then.
+    """
+    arrays = read(path)
+    targets, excluded = weights_by_name(model), set(exclude)
+    wanted = {k: v for k, v in targets.items() if k.partition("/")[0] not in excluded}
+    matched = {key: arrays[key] for key in wanted if key in arrays}
+    if not matched:
+        found = ", ".join(sorted(arrays)[:4]) or "none"
+        raise ValueError(
+            f"{path}: none of its weights belongs to this network (the first are {found}). Is it"
+            " a file of another program, or of another BACKBONE?"
+        )
+    _check_shapes(path, matched, wanted)
+    for key, array in matched.items():
+        wanted[key].assign(array)
+    return LoadReport(
+        Path(path),
+        loaded=sorted(matched),
+        skipped=sorted(set(arrays) - set(matched)),
+        missing=sorted(set(wanted) - set(matched)),
+    )
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a weight file by "layer/weight".
+
+    Wrappers, nesting and prefixes of names are dropped. Whole models (weights under
+    `model_weights`) and Keras 1 names are understood.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and not name.startswith(OPTIMIZER):
+            arrays[_key(name)] = node[()]
+
+    with _opened(path) as file:
+        file.get("model_weights", file).visititems(visit)
+    return arrays
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that travel in a weight file; empty for files of other programs."""
+    with _opened(path) as file:
+        return json.loads(file.attrs.get(SETTINGS, "{}"))
+
+
+def read_optimizer(path: Path) -> dict[str, np.ndarray]:
+    """Return the optimizer's state by name; empty where the file holds none."""
+    with _opened(path) as file:
+        return {name: node[()] for name, node in file.get(OPTIMIZER, {}).items()}
+
+
+def save(
+    path: Path,
+    model: keras.Model,
+    settings: Mapping[str, Any],
+    optimizer: Mapping[str, np.ndarray] | None = None,
+    *,
+    kernel_dtype: str = "float32",
+) -> None:
+    """Write a weight file beside the place and rename it there: it is whole, or it is not.
+
+    Args:
+        settings: Plain values that travel as an attribute.
+        optimizer: The optimizer's state by name.
+        kernel_dtype: "float16" halves a file that is only to be read for inference.
+
+    Raises:
+        OSError: When it cannot be written; an older file of that name is untouched.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            _write(file, model, settings, kernel_dtype)
+            for name, array in (optimizer or {}).items():
+                file.require_group(OPTIMIZER).create_dataset(name, data=array)
+            file.flush()
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(f"{path}: the checkpoint could not be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(
+    file: h5py.File, model: keras.Model, settings: Mapping[str, Any], kernel_dtype: str
+) -> None:
+    groups: dict[str, list[keras.layers.Layer]] = {}
+    for layer in model.layers:
+        if layer.weights:
+            nested = isinstance(layer, keras.Model)
+            groups[layer.name] = list(leaf_layers(layer)) if nested else [_unwrapped(layer)]
+    file.attrs["layer_names"] = np.array([name.encode() for name in groups])
+    file.attrs["backend"] = "tensorflow"
+    file.attrs["keras_version"] = keras.__version__
+    file.attrs[SETTINGS] = json.dumps(dict(settings))
+    for name, leaves in groups.items():
+        named = {f"{leaf.name}/{w.name}:0": w for leaf in leaves for w in leaf.weights}
+        group = file.create_group(name)
+        group.attrs["weight_names"] = np.array([key.encode() for key in named])
+        for key, weight in named.items():
+            array = keras.ops.convert_to_numpy(weight)
+            is_kernel = weight.name == "kernel"
+            group.create_dataset(key, data=array.astype(kernel_dtype) if is_kernel else array)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such weight file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        hint = "it is cut off or not an HDF5 file"
+        with open(path, "rb") as raw:
+            if raw.read(40).startswith(b"version https://git-lfs"):
+                hint = "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
+        raise ValueError(f"{path}: cannot be read as a weight file: {hint} ({error})") from error
+    with file:
+        yield file
+
+
+def _check_shapes(
+    path: Path, arrays: Mapping[str, np.ndarray], targets: Mapping[str, keras.Variable]
+) -> None:
+    wrong = [key for key in arrays if arrays[key].shape != tuple(targets[key].shape)]
+    if not wrong:
+        return
+    rows = [f"  {k}: file {arrays[k].shape}, network {tuple(targets[k].shape)}" for k in wrong[:6]]
+    layers = _layers(wrong)
+    remedy = f"pass exclude={layers} to start these layers anew"
+    if set(layers) <= set(CLASS_LAYERS):
+        remedy = (
+            "they depend on NUM_CLASSES: set it to the file's number of classes (the background "
+            f"included), or {remedy}"
+        )
+    listed = "\n".join(rows)
+    raise ValueError(
+        f"{path}: weights of {len(layers)} layers have other shapes than the network's; {remedy}\n"
+        f"{listed}"
+    )
+
+
+def _key(name: str) -> str:
+    *groups, leaf = name.split("/")
+    leaf = leaf.partition(":")[0]
+    layer = groups[-1] if groups else ""
+    old = re.fullmatch(rf"{re.escape(layer)}_(\w+?)(_\d+)?", leaf)
+    if old and old[1] in KERAS_1_LEAVES:
+        leaf = KERAS_1_LEAVES[old[1]]
+    return f"{layer}/{leaf}"
+
+
+def _layers(keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(key.partition("/")[0] for key in keys))
+
+
+def _unwrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return getattr(layer, "layer", layer)

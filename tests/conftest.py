@@ -1,0 +1,51 @@
+"""What several test files share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public data sets that lies beside the checkout of the developers."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the public data sets are not at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def matterport_geometry() -> dict[str, np.ndarray]:
+    """Matterport's own results for small inputs: resizing, boxes, mini-masks, pasting."""
+    with np.load(GOLDEN / "matterport_units_geometry.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def matterport_network() -> dict[str, np.ndarray]:
+    """Matterport's own results of single layers and losses, with their inputs."""
+    with np.load(GOLDEN / "matterport_units_network.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def matterport_layouts() -> dict[str, dict[str, list]]:
+    """Groups of weight files that Matterport wrote: backbone -> layer -> [[weight, shape], ...]."""
+    return json.loads((GOLDEN / "matterport_h5_layout.json").read_text())
+
+
+@pytest.fixture
+def reserialized() -> Callable[[keras.layers.Layer], keras.layers.Layer]:
+    """Return a layer rebuilt from its settings after a way through JSON."""
+
+    def rebuild(layer: keras.layers.Layer) -> keras.layers.Layer:
+        text = json.dumps(keras.saving.serialize_keras_object(layer))
+        return keras.saving.deserialize_keras_object(json.loads(text))
+
+    return rebuild

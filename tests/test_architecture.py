@@ -1,0 +1,100 @@
+"""The plan of the house, kept by reading the imports of every module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "mrcnn"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = {
+    "geometry": 0,
+    "config": 1,
+    "conventions": 1,
+    "network": 2,
+    "data": 2,
+    "weights": 3,
+    "training": 4,
+    "evaluation": 4,
+    "export": 4,
+    "predictor": 4,
+    "model": 5,
+    "utils": 5,
+    "visualize": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+MAY_IMPORT_TENSORFLOW = ("network/tensorflow_ops.py", "training/", "model.py", "cli.py")
+MAY_READ_CONFIG_BELOW = ("network/network.py",)
+every_module = pytest.mark.parametrize(
+    "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Return the full names of what a module imports, wherever the import stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """Return the rooms of this package that a module imports from."""
+    own = [name.split(".") for name in imports(path) if name.startswith("mrcnn.")]
+    return {parts[1] for parts in own if parts[1] in FLOORS}
+
+
+def test_there_are_modules():
+    assert len(MODULES) > 20
+
+
+@every_module
+def test_every_module_has_a_floor(path):
+    assert relative(path) == "__init__.py" or room(path) in FLOORS
+
+
+@every_module
+def test_imports_go_down(path):
+    floor = FLOORS.get(room(path), -1)
+    upward = {name for name in own_imports(path) - {room(path)} if FLOORS[name] >= floor}
+    assert not upward, f"{relative(path)} imports from its own floor or above"
+
+
+@every_module
+def test_settings_are_read_above_the_layers(path):
+    if room(path) in ("network", "data") and relative(path) not in MAY_READ_CONFIG_BELOW:
+        assert "config" not in own_imports(path)
+
+
+@every_module
+def test_tensorflow_stays_in_its_rooms(path):
+    if not relative(path).startswith(MAY_IMPORT_TENSORFLOW):
+        assert "tensorflow" not in {name.split(".")[0] for name in imports(path)}
+
+
+@every_module
+def test_what_cannot_be_loaded_safely_is_not_used(path):
+    tree = ast.parse(path.read_text())
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & {"eval", "exec"}
+    # Lambda layers do not load in other programs; TimeDistributed unrolls a loop over RoIs.
+    assert not (names | attributes) & {"Lambda", "TimeDistributed"}
+    assert not {name.split(".")[0] for name in imports(path)} & {"pickle", "marshal", "dill"}
+
+
+@every_module
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 400

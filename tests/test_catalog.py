@@ -1,0 +1,178 @@
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from mrcnn.weights import catalog, download
+
+CONTENT = b"weights" * 1000
+MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file and its address."""
+    path = tmp_path / "source" / "weights.h5"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    return path.as_uri()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "cache" / "weights.h5"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves /whole, cuts /short off in the middle, and knows no other path."""
+
+    def do_GET(self):  # noqa: N802
+        if self.path not in ("/whole", "/short"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT if self.path == "/whole" else CONTENT[:1000])
+
+    def log_message(self, *args):
+        del args
+
+
+@pytest.fixture
+def address():
+    """The address of a server on this machine."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def make_run(folder, name: str, *epochs: int):
+    """Make the folder of a training run with empty checkpoints; return it."""
+    run = folder / name
+    run.mkdir(parents=True)
+    for epoch in epochs:
+        (run / f"mask_rcnn_{name[:-13]}_{epoch:04d}.h5").touch()
+    return run
+
+
+def test_a_file_is_downloaded_once(published, target):
+    assert download.fetch(published, target, size=len(CONTENT), md5=MD5) == target
+    assert target.read_bytes() == CONTENT
+    target.write_bytes(b"ours")
+    download.fetch(published, target, md5=MD5)
+    assert target.read_bytes() == b"ours"
+
+
+def test_a_file_is_downloaded_from_a_server(address, target):
+    download.fetch(f"{address}/whole", target, md5=MD5)
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("expected", [{"md5": "0" * 32}, {"size": 3}])
+def test_a_file_that_is_not_what_it_should_be_is_not_kept(published, target, expected):
+    with pytest.raises(OSError, match="could not be downloaded") as error:
+        download.fetch(published, target, **expected)
+    assert str(next(iter(expected.values()))) in str(error.value)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_failed_download_leaves_nothing_and_names_address_and_place(address, target):
+    with pytest.raises(OSError, match="404|Not Found") as error:
+        download.fetch(f"{address}/nothing", target)
+    assert f"{address}/nothing" in str(error.value)
+    assert str(target) in str(error.value)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_an_os_error(target):
+    with pytest.raises(OSError, match="could not be downloaded"):
+        download.fetch("http://127.0.0.1:9/weights.h5", target)
+    assert not target.exists()
+
+
+def test_a_download_that_breaks_off_leaves_nothing(address, target):
+    with pytest.raises(OSError, match="could not be downloaded"):
+        download.fetch(f"{address}/short", target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_published_names_are_downloaded_into_the_cache(monkeypatch, tmp_path, published):
+    monkeypatch.setattr(catalog, "CACHE", tmp_path / "cache")
+    monkeypatch.setitem(catalog.PUBLISHED, "coco", catalog.Published(published, md5=MD5))
+    path = catalog.resolve("coco", tmp_path)
+    assert path == tmp_path / "cache" / "weights.h5"
+    assert path.read_bytes() == CONTENT
+
+
+def test_published_files_can_be_checked():
+    assert all(source.size or source.md5 for source in catalog.PUBLISHED.values())
+
+
+def test_bundled_names_stand_for_files_of_the_package(tmp_path):
+    assert catalog.resolve("nuclei", tmp_path) == catalog.ASSETS / "mask_rcnn_nuclei.h5"
+
+
+def test_paths_stand_for_themselves(tmp_path):
+    path = tmp_path / "mine.h5"
+    path.touch()
+    assert catalog.resolve(path, tmp_path) == path
+    assert catalog.resolve(str(path), tmp_path) == path
+
+
+def test_an_unknown_word_is_answered_with_the_known_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nuclei, coco, imagenet, last.*nothing.h5"):
+        catalog.resolve("nothing.h5", tmp_path)
+
+
+def test_last_is_the_newest_checkpoint_of_the_newest_run(tmp_path):
+    make_run(tmp_path, "cells20240101T0000", 1, 2, 30)
+    newest = make_run(tmp_path, "cells20240301T0000", 1, 2)
+    make_run(tmp_path, "cells20240201T0000", 40)
+    assert catalog.resolve("last", tmp_path, "Cells") == newest / "mask_rcnn_cells_0002.h5"
+
+
+def test_epoch_10000_is_after_epoch_9999(tmp_path):
+    run = make_run(tmp_path, "cells20240101T0000", 9999, 10000, 1)
+    assert catalog.last_checkpoint(tmp_path, "cells") == run / "mask_rcnn_cells_10000.h5"
+
+
+def test_a_name_that_begins_alike_is_another_one(tmp_path):
+    run = make_run(tmp_path, "cell20240101T0000", 1)
+    make_run(tmp_path, "cells20240301T0000", 5)
+    assert catalog.last_checkpoint(tmp_path, "cell").parent == run
+
+
+def test_without_a_name_any_run_counts(tmp_path):
+    make_run(tmp_path, "zebras20240101T0000", 1)
+    run = make_run(tmp_path, "cells20240301T0000", 5)
+    assert catalog.last_checkpoint(tmp_path).parent == run
+
+
+def test_a_run_without_checkpoint_is_skipped(tmp_path):
+    run = make_run(tmp_path, "cells20240101T0000", 3)
+    make_run(tmp_path, "cells20240301T0000")
+    assert catalog.last_checkpoint(tmp_path, "cells").parent == run
+
+
+def test_other_folders_and_files_are_no_runs(tmp_path):
+    make_run(tmp_path, "cellsnotes", 3)
+    (tmp_path / "cells20240301T0000").touch()
+    with pytest.raises(FileNotFoundError, match="Could not find model directory"):
+        catalog.last_checkpoint(tmp_path, "cells")
+
+
+def test_runs_without_any_checkpoint_are_an_error(tmp_path):
+    make_run(tmp_path, "cells20240301T0000")
+    with pytest.raises(FileNotFoundError, match="Could not find weight files"):
+        catalog.last_checkpoint(tmp_path, "cells")
+
+
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        catalog.last_checkpoint(tmp_path / "nowhere", "cells")

@@ -1,0 +1,144 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mrcnn.config import LOSSES, Config, parse_setting
+
+
+class CellConfig(Config):
+    NAME = "cells"
+    NUM_CLASSES = 3
+    IMAGE_MIN_DIM = IMAGE_MAX_DIM = 256
+    IMAGES_PER_GPU = 4
+    GPU_COUNT = 2
+    RPN_BBOX_STD_DEV = np.array([0.2, 0.2, 0.4, 0.4])
+
+
+def test_derived_settings_follow_the_others():
+    config = CellConfig()
+    assert config.BATCH_SIZE == 8
+    assert config.IMAGE_SHAPE.tolist() == [256, 256, 3]
+    assert config.IMAGE_META_SIZE == 12 + 3
+
+
+def test_crops_are_of_the_smaller_side():
+    config = CellConfig.from_dict({"IMAGE_RESIZE_MODE": "crop", "IMAGE_MAX_DIM": 1024})
+    assert config.IMAGE_SHAPE.tolist() == [256, 256, 3]
+
+
+def test_defaults_work_once_a_name_is_set():
+    Config.from_dict({"NAME": "any"}).check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"NAME": None}, ["NAME must be set"]),
+        ({"IMAGE_MAX_DIM": 1000}, ["multiple of 64", "got 1000", "IMAGE_MAX_DIM", "960"]),
+        ({"IMAGE_MAX_DIM": 40, "IMAGE_MIN_DIM": 40}, ["got 40", "to 64"]),
+        ({"IMAGE_RESIZE_MODE": "stretch"}, ["IMAGE_RESIZE_MODE", "'stretch'", "pad64"]),
+        ({"IMAGE_MIN_DIM": 512}, ["IMAGE_MIN_DIM (512)", "IMAGE_MAX_DIM (256)"]),
+        ({"PRECISION": "float16"}, ["PRECISION", "'float16'", "mixed_bfloat16"]),
+        ({"RPN_ANCHOR_SCALES": (32, 64)}, ["RPN_ANCHOR_SCALES", "5", "(32, 64)"]),
+        ({"MASK_SHAPE": [56, 56]}, ["MASK_SHAPE", "28", "(56, 56)"]),
+        ({"MEAN_PIXEL": [1.0, 2.0]}, ["MEAN_PIXEL", "IMAGE_CHANNEL_COUNT"]),
+        ({"CLASS_NAMES": ("BG", "cell")}, ["NUM_CLASSES is 3", "CLASS_NAMES has 2"]),
+        ({"USE_RPN_ROIS": False}, ["USE_RPN_ROIS"]),
+    ],
+)
+def test_check_names_the_value_and_the_remedy(settings, words):
+    config = CellConfig.from_dict(settings)
+    with pytest.raises(ValueError, match=re.escape(words[0])) as error:
+        config.check()
+    for word in words[1:]:
+        assert word in str(error.value)
+
+
+def test_settings_survive_json():
+    config = CellConfig.from_dict({"LEARNING_RATE": 0.25, "CLASS_NAMES": ("BG", "a", "b")})
+    restored = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert restored.to_dict() == config.to_dict()
+    assert restored.CLASS_NAMES == ("BG", "a", "b")
+    assert isinstance(restored.RPN_BBOX_STD_DEV, np.ndarray)
+    assert restored.BATCH_SIZE == 8
+
+
+def test_derived_settings_do_not_travel():
+    assert not {"BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"} & set(CellConfig().to_dict())
+
+
+def test_callables_do_not_travel():
+    assert "BACKBONE" not in CellConfig.from_dict({"BACKBONE": lambda image: [image]}).to_dict()
+
+
+def test_unknown_names_get_the_nearest_one():
+    with pytest.raises(ValueError, match=r"LERNING_RATE is not a setting.*mean LEARNING_RATE"):
+        CellConfig.from_dict({"LERNING_RATE": 0.1})
+
+
+def test_derived_settings_cannot_be_set():
+    with pytest.raises(ValueError, match="BATCH_SIZE is not a setting"):
+        CellConfig.from_dict({"BATCH_SIZE": 2})
+
+
+def test_subclass_overrides_survive_changes():
+    config = CellConfig.from_dict({"LEARNING_RATE": 0.5})
+    assert isinstance(config, CellConfig)
+    assert (config.NUM_CLASSES, config.LEARNING_RATE) == (3, 0.5)
+    assert CellConfig.LEARNING_RATE == 0.001
+
+
+def test_replace_keeps_what_was_set_on_the_instance():
+    config = CellConfig()
+    config.LEARNING_MOMENTUM = 0.5
+    replaced = config.replace(SEED=7)
+    assert (replaced.LEARNING_MOMENTUM, replaced.SEED, config.SEED) == (0.5, 7, 0)
+
+
+def test_loss_weights_that_are_not_named_stay():
+    weights = CellConfig.from_dict({"LOSS_WEIGHTS": {"mrcnn_mask_loss": 2.0}}).LOSS_WEIGHTS
+    assert weights == {**dict.fromkeys(LOSSES, 1.0), "mrcnn_mask_loss": 2.0}
+
+
+def test_words_are_no_numbers():
+    with pytest.raises(ValueError, match=r"a number is needed.*'fast'"):
+        CellConfig.from_dict({"LEARNING_RATE": "fast"})
+
+
+def test_whole_numbers_become_floats_where_the_default_is_one():
+    rate = CellConfig.from_dict({"LEARNING_RATE": 1}).LEARNING_RATE
+    assert isinstance(rate, float)
+
+
+@pytest.mark.parametrize("train_bn", [None, False, True])
+def test_train_bn_has_three_values(train_bn):
+    assert CellConfig.from_dict({"TRAIN_BN": train_bn}).TRAIN_BN is train_bn
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("LEARNING_RATE=0.01", ("LEARNING_RATE", 0.01)),
+        ("BACKBONE=resnet50", ("BACKBONE", "resnet50")),
+        (" MASK_SHAPE = [14, 14]", ("MASK_SHAPE", [14, 14])),
+        ("TRAIN_BN=None", ("TRAIN_BN", None)),
+        ("NAME=a=b", ("NAME", "a=b")),
+        ("NAME=__import__('os')", ("NAME", "__import__('os')")),
+    ],
+)
+def test_settings_of_the_command_line(text, expected):
+    assert parse_setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["LEARNING_RATE", "=3"])
+def test_a_setting_without_name_or_value_is_refused(text):
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        parse_setting(text)
+
+
+def test_display_prints_every_setting(capsys):
+    CellConfig().display()
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("LEARNING_RATE", "BATCH_SIZE", "IMAGE_META_SIZE"))

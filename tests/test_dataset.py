@@ -1,0 +1,80 @@
+import numpy as np
+import PIL.Image
+import pytest
+
+from mrcnn.data.dataset import BadSample, Dataset
+
+
+@pytest.fixture
+def two_sources():
+    dataset = Dataset()
+    dataset.add_class("coco", 1, "person")
+    dataset.add_class("coco", 18, "dog, hound")
+    dataset.add_class("shapes", 1, "square")
+    dataset.add_image("coco", 42, "a.jpg", width=5)
+    dataset.add_image("shapes", "b", "b.jpg")
+    dataset.prepare()
+    return dataset
+
+
+def test_background_comes_first(two_sources):
+    assert two_sources.num_classes == 4
+    assert two_sources.class_names == ["BG", "person", "dog", "square"]
+    assert two_sources.class_info[0] == {"source": "", "id": 0, "name": "BG"}
+
+
+def test_images_are_numbered_and_keep_their_keywords(two_sources):
+    assert list(two_sources.image_ids) == [0, 1]
+    assert two_sources.num_images == 2
+    assert two_sources.image_info[0] == {"id": 42, "source": "coco", "path": "a.jpg", "width": 5}
+    assert two_sources.image_from_source_map == {"coco.42": 0, "shapes.b": 1}
+
+
+def test_source_ids_map_both_ways(two_sources):
+    assert two_sources.map_source_class_id("coco.18") == 2
+    assert two_sources.get_source_class_id(2, "coco") == 18
+    assert two_sources.class_from_source_map["shapes.1"] == 3
+
+
+def test_class_of_another_source_is_refused(two_sources):
+    with pytest.raises(ValueError, match="'shapes', not 'coco'"):
+        two_sources.get_source_class_id(3, "coco")
+
+
+def test_each_source_knows_its_classes_and_the_background(two_sources):
+    assert two_sources.sources == ["", "coco", "shapes"]
+    assert two_sources.source_class_ids == {"": [0], "coco": [0, 1, 2], "shapes": [0, 3]}
+
+
+def test_class_added_twice_counts_once():
+    dataset = Dataset()
+    dataset.add_class("a", 1, "one")
+    dataset.add_class("a", 1, "one again")
+    dataset.prepare()
+    assert dataset.class_names == ["BG", "one"]
+
+
+def test_source_name_has_no_dot():
+    with pytest.raises(ValueError, match=r"'a\.b'"):
+        Dataset().add_class("a.b", 1, "one")
+
+
+def test_links(two_sources):
+    assert two_sources.source_image_link(1) == "b.jpg"
+    assert two_sources.image_reference(1) == ""
+
+
+def test_default_masks_are_none_of_the_image_size(tmp_path):
+    PIL.Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "grey.png")
+    dataset = Dataset()
+    dataset.add_image("a", 1, tmp_path / "grey.png")
+    dataset.prepare()
+    assert dataset.load_image(0).shape == (4, 6, 3)
+    masks, class_ids = dataset.load_mask(0)
+    assert (masks.shape, masks.dtype) == ((4, 6, 0), bool)
+    assert (class_ids.shape, class_ids.dtype) == ((0,), np.int32)
+
+
+def test_missing_image_is_a_bad_sample(two_sources):
+    with pytest.raises(BadSample, match=r"a\.jpg: cannot be read"):
+        two_sources.load_image(0)
