@@ -27,6 +27,7 @@ setup(
         "pillow>=10.1",
         "tensorboard>=2.19",
         "tifffile",
+        "threadpoolctl>=3",
         "tqdm>=4.60",
     ],
     extras_require={

@@ -11,10 +11,13 @@ time does not depend on what they have learnt, but on how many boxes there are, 
 
     forward    the inference network alone, without reading, resizing and pasting
     train      one step: forward, losses, gradients of all layers, update; data are ready
-    batch      reading, resizing, flipping and mini-masks in one thread: seconds an image of one
-               core; divide by the number of WORKERS that have a core for what a batch takes
+    batch      resizing, flipping and mini-masks in one thread: seconds an image of one core;
+               divide by the number of WORKERS that have a core of their own
     paste      a hundred masks of 28 x 28 brought to the size of the image
     start      new processes: what an import and a command cost before they do anything
+
+NumPy may multiply matrices in several threads, which wait for each other where cores are busy. Set
+OPENBLAS_NUM_THREADS=1 to see "batch" and "paste" without that.
 """
 
 import argparse
@@ -191,7 +194,7 @@ def batch_cases() -> Iterator[Case]:
     """Yield batches of two images of 640 x 480 brought to 1024 x 1024, ten objects each."""
     batches = iter(_stream(ForwardConfig().replace(IMAGES_PER_GPU=2), num_objects=10))
     yield Case(
-        "batch, an image of 1024 x 1024 with 10 objects, 1 core", lambda: next(batches), share=2
+        "batch, an image of 1024 x 1024 with 10 objects, 1 thread", lambda: next(batches), share=2
     )
 
 

@@ -37,9 +37,9 @@ class Config:
     PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
 
     # Backbone and pyramid
-    BACKBONE: Any = "resnet101"  # resnet18, 34, 50, 101, or a callable: image -> [C1..C5]
+    # resnet18, 34, 50, 101, or a function (image, stage5=True, train_bn=...) -> [C1..C5]
+    BACKBONE: Any = "resnet101"
     BACKBONE_WIDTH = 64  # channels of the stem; every stage scales with it
-    COMPUTE_BACKBONE_SHAPE: Any = None
     BACKBONE_STRIDES = [4, 8, 16, 32, 64]
     TOP_DOWN_PYRAMID_SIZE = 256
 
@@ -194,6 +194,12 @@ class Config:
                 bool(self.CLASS_NAMES) and len(self.CLASS_NAMES) != self.NUM_CLASSES,
                 f"NUM_CLASSES is {self.NUM_CLASSES}, but CLASS_NAMES has "
                 f"{len(self.CLASS_NAMES)} (the background included)",
+            ),
+            (
+                self.TRAIN_ROIS_PER_IMAGE > self.POST_NMS_ROIS_TRAINING + self.MAX_GT_INSTANCES,
+                f"TRAIN_ROIS_PER_IMAGE ({self.TRAIN_ROIS_PER_IMAGE}) must not exceed the proposals "
+                f"to choose from, POST_NMS_ROIS_TRAINING + MAX_GT_INSTANCES "
+                f"({self.POST_NMS_ROIS_TRAINING + self.MAX_GT_INSTANCES})",
             ),
             (
                 not self.USE_RPN_ROIS,

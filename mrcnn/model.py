@@ -227,11 +227,13 @@ class MaskRCNN:
             )
             # Crops and suppression have no XLA kernels, so "auto" would fail on one GPU.
             self.training_model.compile(optimizer, jit_compile=False)
-        if self._resumed:
-            state = hdf5.read_optimizer(self._resumed)
-            if state:
-                count = trainer.restore_optimizer(self.training_model, state)
-                print(f"Optimizer resumed at step {int(state['iterations'])}, {count} momentums")
+        step = self.epoch * self.config.STEPS_PER_EPOCH
+        state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
+        count = trainer.restore_optimizer(self.training_model, {"iterations": step, **state})
+        if state:
+            print(f"Optimizer resumed at step {int(state['iterations'])}, {count} momentums")
+        # The state is that of the file; after this training it is out of date.
+        self._resumed = None
 
     def _write_checkpoint(self, path: Path, epoch: int) -> None:
         settings = {"config": self.config.to_dict(), "epoch": epoch}

@@ -56,6 +56,12 @@ def test_check_names_the_value_and_the_remedy(settings, words):
         assert word in str(error.value)
 
 
+def test_check_refuses_more_rois_to_learn_from_than_proposals():
+    config = CellConfig.from_dict({"POST_NMS_ROIS_TRAINING": 50, "MAX_GT_INSTANCES": 10})
+    with pytest.raises(ValueError, match="TRAIN_ROIS_PER_IMAGE"):
+        config.check()
+
+
 def test_settings_survive_json():
     config = CellConfig.from_dict({"LEARNING_RATE": 0.25, "CLASS_NAMES": ("BG", "a", "b")})
     restored = Config.from_dict(json.loads(json.dumps(config.to_dict())))

@@ -135,7 +135,7 @@ def test_targets_lead_rois_to_their_objects():
 
 def test_rois_that_are_their_objects_get_the_whole_mask():
     inputs = layer_inputs()
-    rois, class_ids, deltas, masks, _ = (np.asarray(a) for a in make_layer()(inputs))
+    _, class_ids, deltas, masks, _ = (np.asarray(a) for a in make_layer()(inputs))
     exact = np.flatnonzero((np.abs(deltas[0, :4]) < 1e-5).all(axis=-1) & (class_ids[0, :4] > 0))
     assert len(exact) == 2
     for i in exact:

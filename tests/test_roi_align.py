@@ -7,7 +7,7 @@ from mrcnn.network import roi_align, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
 
 RAMP = np.arange(25, dtype="f").reshape(1, 5, 5, 1)
-SIDE = 1024  # of the input in the tests of the gradient, whose maps are an eighth of their size
+SIDE = 1024  # of the input; the maps of the tests are smaller than its strides would have them
 
 
 def meta(side: float, batch: int = 1) -> np.ndarray:
@@ -18,7 +18,7 @@ def meta(side: float, batch: int = 1) -> np.ndarray:
 
 def random_maps(seed: int, batch: int = 2, channels: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = [(batch, side, side, channels) for side in (32, 16, 8, 4)]
+    shapes = [(batch, side, side * 3 // 4, channels) for side in (32, 16, 8, 4)]
     return [rng.normal(size=shape).astype("f") for shape in shapes]
 
 
@@ -61,9 +61,9 @@ def expected_gradients(shapes: list, boxes: np.ndarray, upstream: np.ndarray) ->
     return gradients
 
 
-def align_with_gradients(maps, boxes, upstream, size: int):
+def align_with_gradients(maps, boxes, upstream):
     maps, boxes = [tf.constant(features) for features in maps], tf.constant(boxes)
-    layer = roi_align.PyramidROIAlign((size, size))
+    layer = roi_align.PyramidROIAlign(upstream.shape[2:4])
     with tf.GradientTape() as tape:
         tape.watch([*maps, boxes])
         crops = layer([boxes, tf.constant(meta(SIDE, len(boxes))), *maps])
@@ -149,11 +149,11 @@ def test_boxes_of_all_levels_keep_their_order():
     )
 
 
-@pytest.mark.parametrize("size", [7, 14])
+@pytest.mark.parametrize("size", [(7, 7), (14, 14), (3, 5)])
 def test_gradient_is_the_transpose_of_interpolation(size):
     maps, boxes = random_maps(seed=1), clustered_boxes(seed=2)
-    upstream = np.random.default_rng(3).normal(size=(2, 40, size, size, 3)).astype("f")
-    _, gradients, _ = align_with_gradients(maps, boxes, upstream, size)
+    upstream = np.random.default_rng(3).normal(size=(2, 40, *size, 3)).astype("f")
+    _, gradients, _ = align_with_gradients(maps, boxes, upstream)
     expected = expected_gradients([m.shape for m in maps], boxes, upstream)
     assert all(oracle.any() for oracle in expected)
     for gradient, oracle in zip(gradients, expected, strict=True):
@@ -167,7 +167,7 @@ def test_gradient_is_the_same_every_time():
     expected = expected_gradients([m.shape for m in maps], boxes, upstream)
     first = None
     for _ in range(20):
-        _, gradients, _ = align_with_gradients(maps, boxes, upstream, 7)
+        _, gradients, _ = align_with_gradients(maps, boxes, upstream)
         found = np.concatenate([np.ravel(gradient) for gradient in gradients])
         first = found if first is None else first
         np.testing.assert_array_equal(found, first)
@@ -178,14 +178,14 @@ def test_gradient_is_the_same_every_time():
 def test_gradient_agrees_with_finite_differences():
     maps, boxes = random_maps(seed=7), clustered_boxes(seed=8)
     upstream = np.random.default_rng(9).normal(size=(2, 40, 7, 7, 3)).astype("f")
-    _, gradients, _ = align_with_gradients(maps, boxes, upstream, 7)
+    _, gradients, _ = align_with_gradients(maps, boxes, upstream)
     for level, gradient in enumerate(np.asarray(g) for g in gradients):
         entry = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
         sums = []
         for step in (1.0, -1.0):
             moved = [features.copy() for features in maps]
             moved[level][entry] += step
-            crops, _, _ = align_with_gradients(moved, boxes, upstream, 7)
+            crops, _, _ = align_with_gradients(moved, boxes, upstream)
             sums.append((crops.astype("d") * upstream).sum())
         np.testing.assert_allclose((sums[0] - sums[1]) / 2, gradient[entry], rtol=1e-4)
 
@@ -199,7 +199,7 @@ def test_gradient_of_boxes_at_the_border_belongs_to_their_crops():
     maps = [np.abs(features) for features in random_maps(seed=11)]
     upstream = np.zeros((2, 200, 7, 7, 3), np.float32)
     upstream[:, :, -1, -1] = 1
-    crops, gradients, _ = align_with_gradients(maps, boxes, upstream, 7)
+    crops, gradients, _ = align_with_gradients(maps, boxes, upstream)
     forward = (crops.astype("d") * upstream).sum()
     backward = sum((np.asarray(g, "d") * m).sum() for g, m in zip(gradients, maps, strict=True))
     np.testing.assert_allclose(backward, forward, rtol=1e-5)
@@ -207,13 +207,13 @@ def test_gradient_of_boxes_at_the_border_belongs_to_their_crops():
 
 def test_boxes_get_no_gradient():
     maps, boxes = random_maps(seed=12), clustered_boxes(seed=13)
-    _, _, of_boxes = align_with_gradients(maps, boxes, np.ones((2, 40, 7, 7, 3), "f"), 7)
+    _, _, of_boxes = align_with_gradients(maps, boxes, np.ones((2, 40, 7, 7, 3), "f"))
     assert of_boxes is None
 
 
 def test_no_boxes_give_no_crops_and_zero_gradient():
     maps, boxes = random_maps(seed=14), np.zeros((2, 0, 4), np.float32)
-    crops, gradients, _ = align_with_gradients(maps, boxes, np.ones((2, 0, 7, 7, 3), "f"), 7)
+    crops, gradients, _ = align_with_gradients(maps, boxes, np.ones((2, 0, 7, 7, 3), "f"))
     assert crops.shape == (2, 0, 7, 7, 3)
     assert all(not np.asarray(gradient).any() for gradient in gradients)
 

@@ -16,6 +16,9 @@ import numpy as np
 
 Array = Any  # np.ndarray or a Keras tensor
 
+# Keeps exp finite for a network that diverges; no box of a sound one comes near.
+LARGEST_LOG_SCALE = 20.0
+
 
 def area(boxes: Array, xp: ModuleType = np) -> Array:
     """Return the areas of boxes: (..., 4) -> (...). Boxes turned inside out have area 0."""
@@ -58,7 +61,7 @@ def decode(boxes: Array, deltas: Array, xp: ModuleType = np) -> Array:
     """Return boxes refined by deltas, the inverse of `encode`: (..., 4), (..., 4) -> (..., 4)."""
     size = _size(boxes)
     centre = _centre(boxes) + deltas[..., :2] * size
-    size = size * xp.exp(deltas[..., 2:])
+    size = size * xp.exp(xp.minimum(deltas[..., 2:], LARGEST_LOG_SCALE))
     low = centre - 0.5 * size
     return xp.concatenate([low, low + size], axis=-1)
 

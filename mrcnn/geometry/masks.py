@@ -5,10 +5,13 @@ at half-pixel centres, neighbours outside the mask count as 0, the result stays 
 the input. It is linear in each axis, so it is two small matrix products.
 """
 
+import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from threadpoolctl import ThreadpoolController
 
 
 def bounds(masks: np.ndarray) -> np.ndarray:
@@ -44,11 +47,12 @@ def minimize(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int]) -> np
     boxes = np.asarray(boxes).astype(np.int64)
     mini_masks = np.zeros((len(boxes), *shape), bool)
     # Every crop has another size: one batched product over whole images would cost far more.
-    for index, (y1, x1, y2, x2) in enumerate(boxes):
-        crop = masks[y1:y2, x1:x2, index] != 0
-        if crop.size == 0:
-            raise ValueError(f"Invalid bounding box with area of zero: {boxes[index].tolist()}")
-        mini_masks[index] = _enlarged(crop, (0, 0, *shape), shape) > 0.5
+    with _one_thread():
+        for index, (y1, x1, y2, x2) in enumerate(boxes):
+            crop = masks[y1:y2, x1:x2, index] != 0
+            if crop.size == 0:
+                raise ValueError(f"Invalid bounding box with area of zero: {boxes[index].tolist()}")
+            mini_masks[index] = _enlarged(crop, (0, 0, *shape), shape) > 0.5
     return mini_masks
 
 
@@ -76,13 +80,9 @@ def paste(
     # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
     planes = np.zeros((len(boxes), height, width), bool)
     whole = np.asarray(boxes).astype(np.int64).reshape(-1, 4)
-    for plane, probability, (y1, x1, y2, x2) in zip(planes, probabilities, whole, strict=True):
-        top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2, height), min(x2, width)
-        if top >= bottom or left >= right:
-            continue
-        part = (top - y1, left - x1, bottom - y1, right - x1)
-        pasted = _enlarged(probability, part, (y2 - y1, x2 - x1))
-        np.greater_equal(pasted, threshold, out=plane[top:bottom, left:right])
+    with _one_thread():
+        for plane, probability, box in zip(planes, probabilities, whole, strict=True):
+            _paste_one(plane, probability, box, threshold)
     return np.moveaxis(planes, 0, -1)
 
 
@@ -132,6 +132,33 @@ def _run_lengths(counts: str | bytes) -> np.ndarray:
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     return runs
+
+
+def _paste_one(
+    plane: np.ndarray, probability: np.ndarray, box: np.ndarray, threshold: float
+) -> None:
+    """Write one mask into its plane (H, W)."""
+    y1, x1, y2, x2 = box
+    top, left = max(y1, 0), max(x1, 0)
+    bottom, right = min(y2, plane.shape[0]), min(x2, plane.shape[1])
+    if top >= bottom or left >= right:
+        return
+    part = (top - y1, left - x1, bottom - y1, right - x1)
+    pasted = _enlarged(probability, part, (y2 - y1, x2 - x1))
+    np.greater_equal(pasted, threshold, out=plane[top:bottom, left:right])
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager:
+    """Hold the matrix products of the block to one thread.
+
+    They take microseconds; on busy cores, waiting for a second thread takes milliseconds.
+    """
+    return _blas().limit(limits=1, user_api="blas")
 
 
 def _enlarged(

@@ -165,7 +165,9 @@ def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], list[Tens
     """Return the pyramid maps P2..P6 and the RPN's logits, probabilities and deltas."""
     train_bn = config.TRAIN_BN is not False
     if callable(config.BACKBONE):
-        stages = config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)
+        # A plain function among class attributes has become a method; take it back.
+        function = getattr(config.BACKBONE, "__func__", config.BACKBONE)
+        stages = function(image, stage5=True, train_bn=config.TRAIN_BN)
     else:
         stages = backbone.build(config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn)
     maps = pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE)

@@ -1,5 +1,6 @@
 """A run of training: `fit` with checkpoints, and its ends: the last epoch, Ctrl-C, an error."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def validation_stream(dataset: Dataset, config: Config) -> BatchStream:
     passes = -(-dataset.num_images // config.BATCH_SIZE)
     return BatchStream(
         dataset,
-        sample_format(config),
+        dataclasses.replace(sample_format(config), scale_jitter=(1.0, 1.0)),
         config.BATCH_SIZE,
         seed=config.SEED,
         shuffle=False,

@@ -1,6 +1,7 @@
 """Downloads of weight files: beside the place, checked, then renamed."""
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -29,7 +30,7 @@ def fetch(url: str, path: Path, *, size: int | None = None, md5: str | None = No
         _download(url, partial)
         _verify(partial, size, md5)
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise OSError(
             f"{url} could not be downloaded ({reason}); fetch it otherwise and put it at {path}"

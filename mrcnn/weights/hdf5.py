@@ -233,6 +233,10 @@ def _key(name: str) -> str:
     *groups, leaf = name.split("/")
     leaf = leaf.partition(":")[0]
     layer = groups[-1] if groups else ""
+    # Keras numbers the layers of a session's second model: conv1/conv1_1/kernel:0.
+    unnumbered = re.sub(r"_\d+$", "", layer)
+    if {unnumbered, "rpn_model"} & set(groups):
+        layer = unnumbered
     old = re.fullmatch(rf"{re.escape(layer)}_(\w+?)(_\d+)?", leaf)
     if old and old[1] in KERAS_1_LEAVES:
         leaf = KERAS_1_LEAVES[old[1]]

@@ -195,6 +195,8 @@ def train(options: argparse.Namespace) -> None:
     """Train from random weights or from a checkpoint, up to an epoch."""
     config = ShapesConfig().replace(STEPS_PER_EPOCH=options.steps)
     model = _network("training", config, options)
+    if options.weights != "last":
+        model.set_log_dir()  # a file lends its weights only: a new run begins
     model.train(
         prepared_shapes(TRAIN_IMAGES, TRAIN_SEED),
         prepared_shapes(VAL_IMAGES, VAL_SEED),
@@ -299,15 +301,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights",
         default="none",
-        help="what to start from: none (random weights, the default), last (resume the newest "
-        "run) or a file",
+        help="what to start from: none (random weights, the default), last (go on with the "
+        "newest run) or a file (a new run with its weights)",
     )
     command.add_argument(
         "--epochs",
         type=_positive,
         default=EPOCHS,
         metavar="N",
-        help="number of the last epoch, counted from the first run (default %(default)s)",
+        help="number of the last epoch, counted from the run's beginning (default %(default)s)",
     )
     command.add_argument(
         "--steps",
