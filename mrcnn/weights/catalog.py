@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrcnn.config import Config
 from mrcnn.weights import download, hdf5
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
@@ -74,7 +75,9 @@ def settings(weights: str | Path, path: Path) -> dict[str, Any]:
         names = ["BG", *COCO_CLASSES.values()]
         ids = [0, *COCO_CLASSES]
         return {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": ids}
-    return hdf5.read_settings(path).get("config", {})
+    stored = hdf5.read_settings(path).get("config", {})
+    # A setting that another version of this package had is no reason to refuse its weights.
+    return {name: value for name, value in stored.items() if name in Config.names()}
 
 
 def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
