@@ -236,7 +236,9 @@ def _training_settings(
     defaults = {
         "NAME": "mrcnn",
         "AUGMENTATIONS": ["flip_left_right"],
+        # Scores want every candidate; `mrcnn detect --min-score` chooses what is shown.
         "DETECTION_MIN_CONFIDENCE": 0.05,
+        "DETECTION_EVERY_CLASS": True,
         # Weights from nothing need batch statistics; published ones bring theirs.
         "TRAIN_BN": None if path is None else False,
     }

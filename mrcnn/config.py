@@ -88,6 +88,7 @@ class Config:
     DETECTION_MAX_INSTANCES = 100
     DETECTION_MIN_CONFIDENCE = 0.7
     DETECTION_NMS_THRESHOLD = 0.3
+    DETECTION_EVERY_CLASS = False  # a roi may become one detection a class, not of its best only
 
     # Optimization
     LEARNING_RATE = 0.001

@@ -229,7 +229,9 @@ class MaskRCNN:
             self.training_model.compile(optimizer, jit_compile=False)
         step = self.epoch * self.config.STEPS_PER_EPOCH
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
-        count = trainer.restore_optimizer(self.training_model, {"iterations": np.asarray(step), **state})
+        count = trainer.restore_optimizer(
+            self.training_model, {"iterations": np.asarray(step), **state}
+        )
         if state:
             print(f"Optimizer resumed at step {int(state['iterations'])}, {count} momentums")
         # The state is that of the file; after this training it is out of date.

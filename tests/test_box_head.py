@@ -51,6 +51,18 @@ def test_a_roi_becomes_a_detection_of_its_best_class_only():
     np.testing.assert_array_equal(found[1:], 0)
 
 
+def test_a_roi_may_become_a_detection_of_every_class_each_with_its_own_box():
+    layer = box_head.DetectionLayer(5, 0.15, 0.3, STD_DEV, every_class=True)
+    probs = np.array([[[0.5, 0.3, 0.2]], [[0.8, 0.1, 0.1]]], "f")
+    rois, deltas = np.array([[LEFT]] * 2, "f"), np.zeros((2, 1, 3, 4), "f")
+    deltas[:, :, 2, 1] = 10.0  # class 2: moved right by 10 * 0.1 of the width
+    found = np.asarray(layer([rois, probs, deltas, meta(101, [0, 0, 101, 101], batch=2)]))
+    np.testing.assert_allclose(found[0, 0], [*LEFT, 1, 0.3], atol=1e-6)
+    np.testing.assert_allclose(found[0, 1], [0.1, 0.4, 0.5, 0.7, 2, 0.2], atol=1e-6)
+    np.testing.assert_array_equal(found[0, 2:], 0)
+    np.testing.assert_array_equal(found[1], 0)
+
+
 def test_background_is_no_detection():
     np.testing.assert_array_equal(detect([LEFT, RIGHT], [0, 0], [0.9, 0.8]), 0)
 

@@ -111,29 +111,39 @@ class DetectionLayer(layers.Layer):
     """Detections from the head's outputs: (B, D, 6) of y1, x1, y2, x2, class id, score.
 
     Called on [rois (B, P, 4), probs (B, P, K), deltas (B, P, K, 4), image_meta (B, M)]. Boxes are
-    normalized and cut at the image's window. A roi becomes at most one detection, of its best
-    class; suppression acts within a class. Rows after the last detection are zero.
+    normalized and cut at the image's window. Suppression acts within a class. Rows after the last
+    detection are zero.
 
     Args:
         max_detections: D.
         min_confidence: Lowest score of a detection; 0 or None keeps all.
+        every_class: A roi becomes a detection of every class that reaches the score, as in
+            Detectron; else at most one, of its best class, as in Matterport's network.
     """
 
-    def __init__(self, max_detections, min_confidence, nms_threshold, std_dev, **kwargs):
+    def __init__(
+        self, max_detections, min_confidence, nms_threshold, std_dev, every_class=False, **kwargs
+    ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.max_detections = max_detections
         self.min_confidence = min_confidence
         self.nms_threshold = nms_threshold
         self.std_dev = [float(value) for value in std_dev]
+        self.every_class = every_class
 
     def call(self, inputs):
         rois, probs, deltas, image_meta = inputs
         window = _normalized_window(image_meta)
-        refined, scores = refine(rois, probs, deltas, window, self.std_dev)
-        scores = ops.where(scores >= (self.min_confidence or 0.0), scores, 0.0)
+        scores = ops.where(probs >= (self.min_confidence or 0.0), probs, 0.0)
+        if not self.every_class:
+            best = ops.argmax(probs, axis=-1)
+            scores *= ops.one_hot(best, probs.shape[-1], dtype="float32")
         boxes, scores, classes = tensorflow_ops.suppress(
-            refined[:, :, None, :], scores[:, :, 1:], self.max_detections, self.nms_threshold
+            refine(rois, deltas, window, self.std_dev),
+            scores[:, :, 1:],
+            self.max_detections,
+            self.nms_threshold,
         )
         # The background was left out of the suppression, so its class 0 is class 1.
         class_ids = ops.where(scores > 0, classes + 1.0, 0.0)
@@ -149,27 +159,21 @@ class DetectionLayer(layers.Layer):
             "min_confidence": self.min_confidence,
             "nms_threshold": self.nms_threshold,
             "std_dev": self.std_dev,
+            "every_class": self.every_class,
         }
 
 
-def refine(
-    rois: Tensor, probs: Tensor, deltas: Tensor, window: Tensor, std_dev: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """Return rois refined for their best class, and scores that are zero for every other class.
+def refine(rois: Tensor, deltas: Tensor, window: Tensor, std_dev: Sequence[float]) -> Tensor:
+    """Return rois refined for each class but the background: (B, P, K-1, 4) normalized.
 
     Args:
         rois: (B, P, 4) normalized. Padding yields boxes without area, as in Matterport's network.
+        deltas: (B, P, K, 4), divided by std_dev.
         window: (B, 4) normalized, at which boxes are cut.
-
-    Returns:
-        boxes (B, P, 4) normalized and scores (B, P, K).
     """
-    best = ops.argmax(probs, axis=-1)
-    of_best = matching.of_class(deltas, best) * ops.convert_to_tensor(std_dev, "float32")
-    refined = box_math.decode(rois, of_best, ops)
-    refined = box_math.clip(refined, window[:, None, :], ops)
-    is_best = ops.one_hot(best, probs.shape[-1], dtype="float32")
-    return refined, probs * is_best
+    deltas = deltas[:, :, 1:] * ops.convert_to_tensor(std_dev, "float32")
+    refined = box_math.decode(rois[:, :, None, :], deltas, ops)
+    return box_math.clip(refined, window[:, None, None, :], ops)
 
 
 def _normalized_window(image_meta: Tensor) -> Tensor:

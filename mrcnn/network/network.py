@@ -225,6 +225,7 @@ def _inference(
         min_confidence=config.DETECTION_MIN_CONFIDENCE,
         nms_threshold=config.DETECTION_NMS_THRESHOLD,
         std_dev=config.BBOX_STD_DEV,
+        every_class=config.DETECTION_EVERY_CLASS,
         name="mrcnn_detection",
     )([rois, probs, deltas, image_meta])
     found = masks_stage.TrimDetections(name="trim_detections")(detections)

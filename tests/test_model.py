@@ -1,0 +1,327 @@
+import inspect
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from small import Rectangles, SmallConfig, make_find_objects
+
+from mrcnn import predictor
+from mrcnn.data.formats.coco import load_coco
+from mrcnn.evaluation import coco
+from mrcnn.geometry import boxes, images
+from mrcnn.model import MaskRCNN
+from mrcnn.weights import catalog, hdf5
+
+NUCLEI = catalog.BUNDLED["nuclei"]
+
+
+def picture(height, width, seed=0) -> np.ndarray:
+    """Return noise with a bright rectangle in its middle: (H, W, 3) uint8."""
+    image = np.random.default_rng(seed).integers(60, 120, (height, width, 3), np.uint8)
+    image[height // 4 : -(-3 * height // 4), width // 4 : -(-3 * width // 4)] = 220
+    return image
+
+
+def grey(height, width) -> np.ndarray:
+    return picture(height, width)[..., 0]
+
+
+def alpha(height, width) -> np.ndarray:
+    opaque = np.random.default_rng(1).integers(0, 256, (height, width, 1), np.uint8)
+    return np.concatenate([picture(height, width), opaque], axis=-1)
+
+
+KINDS = {
+    "RGB": (picture(50, 60), picture(50, 60)),
+    "grey": (grey(50, 60), np.repeat(grey(50, 60)[..., None], 3, -1)),
+    "grey with axis": (grey(50, 60)[..., None], np.repeat(grey(50, 60)[..., None], 3, -1)),
+    "RGBA": (alpha(50, 60), picture(50, 60)),
+    "16 bits": (picture(50, 60).astype(np.uint16) * 257, picture(50, 60)),
+    "fractions": (picture(50, 60) / 255.0, picture(50, 60)),
+}
+
+
+def make_model(**settings) -> MaskRCNN:
+    model = MaskRCNN("inference", SmallConfig().replace(**settings), "logs")
+    make_find_objects(model.network)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskRCNN:
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "mask_rcnn_small_0004.h5"
+    model.save_weights(path)
+    return path
+
+
+def assert_in_frame(found, image, config) -> None:
+    height, width = image.shape[:2]
+    count = len(found["scores"])
+    assert 0 < count <= config.DETECTION_MAX_INSTANCES
+    dtypes = {name: array.dtype for name, array in found.items()}
+    assert dtypes == {"rois": np.int32, "class_ids": np.int32, "scores": np.float32, "masks": bool}
+    assert found["rois"].shape == (count, 4)
+    assert found["class_ids"].shape == (count,)
+    assert found["masks"].shape == (height, width, count)
+    y1, x1, y2, x2 = found["rois"].T
+    assert (y1 >= 0).all()
+    assert (x1 >= 0).all()
+    assert (y2 <= height).all()
+    assert (x2 <= width).all()
+    assert (boxes.area(found["rois"]) > 0).all()
+    assert set(found["class_ids"]) <= set(range(1, config.NUM_CLASSES))
+    assert (np.diff(found["scores"]) <= 0).all()
+    assert ((found["scores"] > 0) & (found["scores"] <= 1)).all()
+
+
+def assert_same(found, expected) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("rois", "class_ids", "masks"):
+            np.testing.assert_array_equal(one[name], other[name])
+        np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (5, 300), (300, 5), (37, 91), (700, 500)])
+def test_results_are_in_pixels_of_the_image(model, size):
+    image = picture(*size)
+    (found,) = model.detect([image])
+    assert_in_frame(found, image, model.config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_images_are_brought_to_rgb(model, kind):
+    image, same = KINDS[kind]
+    before = image.copy()
+    found = model.detect([image])
+    assert_in_frame(found[0], image, model.config)
+    assert_same(found, model.detect([same]))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_masks_lie_inside_their_rois(model):
+    (found,) = model.detect([picture(90, 70)])
+    some = 0
+    for (y1, x1, y2, x2), mask in zip(found["rois"], np.moveaxis(found["masks"], -1, 0)):
+        some += mask[y1:y2, x1:x2].sum()
+        outside = mask.copy()
+        outside[y1:y2, x1:x2] = False
+        assert not outside.any()
+    assert some > 0
+
+
+def test_more_images_than_a_batch_give_what_single_ones_give(model):
+    sizes = [(64, 64), (50, 60), (20, 64), (64, 30), (41, 41)]
+    pictures = [picture(*size, seed=seed) for seed, size in enumerate(sizes)]
+    assert len(pictures) > model.config.BATCH_SIZE
+    singles = [model.detect([image])[0] for image in pictures]
+    assert_same(model.detect(pictures), singles)
+
+
+def test_an_array_of_images_is_as_good_as_a_list(model):
+    stack = np.stack([picture(40, 50, seed) for seed in range(3)])
+    assert_same(model.detect(stack), model.detect(list(stack)))
+
+
+def test_no_images_give_no_results(model):
+    assert model.detect([]) == []
+
+
+def test_a_progress_bar_is_shown_where_asked_for(model, capsys):
+    found = model.detect([picture(40, 50)] * 3, verbose=1)
+    assert len(found) == 3
+    assert "3/3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 50), (40, 50, 3, 1), (0, 5, 3), (40,)])
+def test_what_is_no_image_is_refused_with_its_shape(model, shape):
+    with pytest.raises(ValueError, match=r"an image must have shape .* got \(" + str(shape[0])):
+        model.detect([np.zeros(shape, np.uint8)])
+
+
+def traces(model) -> int:
+    """Return how often the function that `predict_on_batch` runs was traced."""
+    function = model.predictor.detector.predict_function
+    while not hasattr(function, "experimental_get_tracing_count"):
+        captured = inspect.getclosurevars(function).nonlocals
+        function = next(value for value in captured.values() if callable(value))
+    return function.experimental_get_tracing_count()
+
+
+def test_images_of_other_sizes_are_not_traced_anew():
+    model = make_model(IMAGE_RESIZE_MODE="pad64", IMAGE_MIN_DIM=64, IMAGE_MAX_DIM=256)
+    sizes = [(60 + 30 * number, 70 + 40 * (number % 4)) for number in range(10)]
+    shapes = set()
+    for height, width in sizes:
+        image = picture(height, width)
+        shapes.add(model.predictor.mold(image)[0].shape)
+        assert_in_frame(model.detect([image])[0], image, model.config)
+    assert len(shapes) >= 7
+    assert traces(model) <= 4
+
+
+def test_a_detection_returns_to_where_it_is_in_the_image(model):
+    # 32 x 64 lies in the rows 16..48 of 64 x 64.
+    _, meta = model.predictor.mold(picture(32, 64))
+    window = images.parse_meta(meta[None])["window"][0]
+    np.testing.assert_array_equal(window, [16, 0, 48, 64])
+    detections = np.zeros((3, 6), np.float32)
+    # Rows 24..40 and columns 16..48 of the input; the last pixels are 39 and 47.
+    detections[0] = [24 / 63, 16 / 63, 39 / 63, 47 / 63, 2, 0.75]
+    masks = np.zeros((3, 28, 28, 3), np.float32)
+    masks[0, :, :, 2] = 0.9
+    found = predictor.unmold(detections, masks, meta)
+    np.testing.assert_array_equal(found["rois"], [[8, 16, 24, 48]])
+    np.testing.assert_array_equal(found["class_ids"], [2])
+    np.testing.assert_allclose(found["scores"], [0.75])
+    expected = np.zeros((32, 64, 1), bool)
+    expected[8:24, 16:48] = True
+    np.testing.assert_array_equal(found["masks"], expected)
+
+
+def test_a_detection_in_a_shrunk_image_returns_to_within_a_pixel(model):
+    _, meta = model.predictor.mold(picture(100, 200))
+    # Rows 24..40 of the input less 16 of padding, columns 16..48, both over the scale 0.32.
+    detections = np.array([[24 / 63, 16 / 63, 39 / 63, 47 / 63, 1, 0.75]])
+    found = predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    # Matterport's frames meet at the centres of the corner pixels, hence the one.
+    np.testing.assert_allclose(found["rois"], [[25, 50, 75, 150]], atol=1)
+    assert found["masks"].sum() == boxes.area(found["rois"])[0]
+
+
+def test_padding_gives_no_results(model):
+    _, meta = model.predictor.mold(picture(100, 200))
+    found = predictor.unmold(np.zeros((3, 6)), np.zeros((3, 28, 28, 3)), meta)
+    shapes = {name: array.shape for name, array in found.items()}
+    expected = {"rois": (0, 4), "class_ids": (0,), "scores": (0,), "masks": (100, 200, 0)}
+    assert shapes == expected
+
+
+def test_boxes_without_area_are_left_out(model):
+    _, meta = model.predictor.mold(picture(100, 200))
+    detections = np.array([[30 / 63, 20 / 63, 24 / 63, 40 / 63, 1, 0.9]])
+    found = predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    assert len(found["rois"]) == 0
+    assert found["masks"].shape == (100, 200, 0)
+
+
+def test_a_training_network_detects_with_the_same_weights(model, checkpoint):
+    trained = MaskRCNN("training", model.config, "logs")
+    trained.load_weights(checkpoint, verbose=0)
+    assert_same(trained.detect([picture(64, 64)]), model.detect([picture(64, 64)]))
+
+
+def test_a_checkpoint_needs_no_settings(model, checkpoint):
+    restored = MaskRCNN.from_checkpoint(checkpoint)
+    assert restored.config.to_dict() == model.config.to_dict()
+    assert restored.mode == "inference"
+    assert_same(restored.detect([picture(50, 60)]), model.detect([picture(50, 60)]))
+
+
+def test_settings_of_a_checkpoint_can_be_changed(checkpoint, capsys):
+    restored = MaskRCNN.from_checkpoint(checkpoint, DETECTION_MAX_INSTANCES=2)
+    assert len(restored.detect([picture(50, 60)])[0]["scores"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_that_a_checkpoint_lacks_are_reported(checkpoint, tmp_path, capsys):
+    path = Path(shutil.copy(checkpoint, tmp_path))
+    with h5py.File(path, "r+") as file:
+        del file["mrcnn_mask"]
+    MaskRCNN.from_checkpoint(path)
+    assert "initial values: ['mrcnn_mask']" in capsys.readouterr().out
+
+
+def test_a_file_without_settings_asks_for_them(checkpoint, tmp_path):
+    path = Path(shutil.copy(checkpoint, tmp_path))
+    with h5py.File(path, "r+") as file:
+        del file.attrs[hdf5.SETTINGS]
+    with pytest.raises(ValueError, match=r"carries no settings, so give at least NUM_CLASSES"):
+        MaskRCNN.from_checkpoint(path)
+
+
+def test_load_weights_prints_and_returns_what_was_loaded(model, checkpoint, capsys):
+    report = make_model().load_weights(checkpoint, exclude=["mrcnn_mask"])
+    count = len(hdf5.weights_by_name(model.network.inference))
+    assert len(report.loaded) == count - 2
+    assert report.skipped == ["mrcnn_mask/bias", "mrcnn_mask/kernel"]
+    assert report.missing == []
+    assert f"{count - 2} weights loaded, 2 skipped, 0 missing" in capsys.readouterr().out
+
+
+def test_another_number_of_classes_names_the_layers_and_the_remedy(checkpoint):
+    model = make_model_of_four_classes()
+    with pytest.raises(ValueError, match=r"NUM_CLASSES: set it.*exclude=\['mrcnn_class_logits'"):
+        model.load_weights(checkpoint)
+
+
+def make_model_of_four_classes() -> MaskRCNN:
+    config = SmallConfig().replace(NUM_CLASSES=4, CLASS_NAMES=())
+    return MaskRCNN("inference", config, "logs")
+
+
+def test_find_last_is_the_newest_checkpoint_of_the_name(model, checkpoint, tmp_path):
+    for folder, number in [("small20260101T1200", 9), ("small20260102T1200", 4)]:
+        (tmp_path / folder).mkdir()
+        shutil.copy(checkpoint, tmp_path / folder / f"mask_rcnn_small_{number:04d}.h5")
+    (tmp_path / "large20260103T1200").mkdir()
+    other = MaskRCNN("training", model.config, tmp_path)
+    last = str(tmp_path / "small20260102T1200" / "mask_rcnn_small_0004.h5")
+    assert other.find_last() == last
+
+
+def test_find_last_without_a_run_names_the_folder(model, tmp_path):
+    other = MaskRCNN("training", model.config, tmp_path)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        other.find_last()
+
+
+def test_other_modes_are_refused():
+    with pytest.raises(ValueError, match=r'mode must be "training" or "inference", got \'train\''):
+        MaskRCNN("train", SmallConfig(), "logs")
+
+
+def test_an_inference_network_does_not_train(model):
+    with pytest.raises(ValueError, match=r'train needs MaskRCNN\(mode="training"\)'):
+        model.train(Rectangles(), None, 0.01, 1, "all")
+
+
+def test_evaluate_returns_coco_scores_of_masks_and_boxes(model, capsys):
+    scores = model.evaluate(Rectangles(4))
+    assert set(scores) == {"segm", "bbox"}
+    for figures in scores.values():
+        assert {"AP", "AP50", "AP75"} <= set(figures)
+        assert 0 <= figures["AP"] <= figures["AP50"] <= 1
+        assert set(figures["per_class"]) == {"dark", "bright"}
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_a_set_that_it_can_hardly_read(model):
+    with pytest.raises(RuntimeError, match=r"3 images cannot be read, more than a tenth"):
+        model.evaluate(BrokenRectangles())
+
+
+class BrokenRectangles(Rectangles):
+    """Ten images of which three cannot be read, though their masks can."""
+
+    def __init__(self) -> None:
+        super().__init__(10, bad=(1, 4, 6))
+
+
+@pytest.mark.skipif(not NUCLEI.exists(), reason="the bundled weights are not there")
+def test_bundled_weights_find_most_nuclei():
+    model = MaskRCNN.from_checkpoint("nuclei")
+    annotations = catalog.ASSETS / "nuclei_demo.json"
+    dataset = load_coco(annotations, catalog.ASSETS)
+    truth = coco.ground_truth(annotations)
+    categories = coco.match_categories(model.config.CLASS_NAMES, truth)
+    truth_ids = [info["id"] for info in dataset.image_info]
+    scores = model.score_against(truth, dataset, truth_ids, categories)
+    assert scores["segm"]["AP50"] >= 0.5
