@@ -248,11 +248,10 @@ def _training_settings(
         "CATEGORY_IDS": [info["id"] for info in dataset.class_info],
     }
     config = Config.from_dict({**defaults, **stored, **classes, **chosen})
-    steps = options.steps
-    if steps is None:
-        steps = int(
-            chosen.get("STEPS_PER_EPOCH", math.ceil(dataset.num_images / config.BATCH_SIZE))
-        )
+    steps = options.steps or chosen.get("STEPS_PER_EPOCH")
+    if steps is None and options.weights == "last":
+        steps = config.STEPS_PER_EPOCH
+    steps = steps or math.ceil(dataset.num_images / config.BATCH_SIZE)
     return config.replace(STEPS_PER_EPOCH=steps), path, old_names
 
 

@@ -225,8 +225,7 @@ class MaskRCNN:
             optimizer = trainer.make_optimizer(
                 self.config, learning_rate, self.config.LEARNING_MOMENTUM
             )
-            # Crops and suppression have no XLA kernels, so "auto" would fail on one GPU.
-            self.training_model.compile(optimizer, jit_compile=False)
+            self.training_model.compile(optimizer)
         step = self.epoch * self.config.STEPS_PER_EPOCH
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
         count = trainer.restore_optimizer(

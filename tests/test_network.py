@@ -270,3 +270,9 @@ def test_networks_for_coco_have_matterports_number_of_parameters(name, count):
         }
     )
     assert network.build(config).inference.count_params() == count
+
+
+def test_layers_without_xla_kernels_say_so(small):
+    # Else Keras' jit_compile="auto" would choose XLA on a single GPU, and fail there.
+    names = {layer.name for layer in all_layers(small.inference) if not layer.supports_jit}
+    assert {"ROI", "roi_align_classifier", "roi_align_mask", "mrcnn_detection"} <= names

@@ -9,6 +9,7 @@ from keras import layers, ops
 from mrcnn.geometry import boxes as box_math
 from mrcnn.network import matching, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.geometry_layer import GeometryLayer
 from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
 
 Tensor = Any
@@ -107,7 +108,7 @@ def box_loss(
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class DetectionLayer(layers.Layer):
+class DetectionLayer(GeometryLayer):
     """Detections from the head's outputs: (B, D, 6) of y1, x1, y2, x2, class id, score.
 
     Called on [rois (B, P, 4), probs (B, P, K), deltas (B, P, K, 4), image_meta (B, M)]. Boxes are
@@ -124,7 +125,6 @@ class DetectionLayer(layers.Layer):
     def __init__(
         self, max_detections, min_confidence, nms_threshold, std_dev, every_class=False, **kwargs
     ):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.max_detections = max_detections
         self.min_confidence = min_confidence

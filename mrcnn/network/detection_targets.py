@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from mrcnn.geometry import boxes as box_math
 from mrcnn.network import mask_head, matching
+from mrcnn.network.geometry_layer import GeometryLayer
 
 Tensor = Any
 POSITIVE_IOU = 0.5
@@ -65,7 +66,7 @@ def sample_rois(
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class DetectionTargetLayer(layers.Layer):
+class DetectionTargetLayer(GeometryLayer):
     """RoIs to learn from, with their targets.
 
     Called on [proposals (B, P, 4) normalized, image_meta (B, M), gt_class_ids (B, G),
@@ -90,7 +91,6 @@ class DetectionTargetLayer(layers.Layer):
         std_dev: Sequence[float],
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.count = count
         self.positive_ratio = positive_ratio

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from mrcnn.network import matching, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.geometry_layer import GeometryLayer
 from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
 
 Tensor = Any
@@ -93,15 +94,11 @@ def mask_loss(
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class TrimDetections(layers.Layer):
+class TrimDetections(GeometryLayer):
     """The boxes of detections, without the padding that all images of the batch share.
 
     (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only.
     """
-
-    def __init__(self, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
 
     def call(self, detections):
         found = ops.sum(ops.cast(detections[:, :, 4] > 0, "int32"), axis=1)
@@ -113,11 +110,10 @@ class TrimDetections(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class PadMasks(layers.Layer):
+class PadMasks(GeometryLayer):
     """Masks padded with zeros to one row a detection: (B, D', h, w, K) -> (B, D, h, w, K)."""
 
     def __init__(self, max_detections, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.max_detections = max_detections
 

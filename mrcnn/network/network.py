@@ -18,6 +18,7 @@ from mrcnn.network import backbone, matching, pyramid, rpn
 from mrcnn.network import box_head as boxes_stage
 from mrcnn.network import mask_head as masks_stage
 from mrcnn.network.detection_targets import DetectionTargetLayer
+from mrcnn.network.geometry_layer import GeometryLayer
 
 Tensor = Any
 
@@ -104,11 +105,10 @@ def losses(
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class Anchors(layers.Layer):
+class Anchors(GeometryLayer):
     """The anchors of a fixed input size, once for each image: (B, ...) -> (B, N, 4) normalized."""
 
     def __init__(self, anchors, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.anchors = np.asarray(anchors, np.float32)
 
@@ -124,14 +124,13 @@ class Anchors(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class RpnTargetLayer(layers.Layer):
+class RpnTargetLayer(GeometryLayer):
     """Match (B, N) and deltas (B, N, 4) of fixed anchors; see `rpn.targets`.
 
     Called on [gt_class_ids (B, G), gt_boxes (B, G, 4) pixels of the input, seeds (B,)].
     """
 
     def __init__(self, anchors, anchors_per_image, std_dev, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.anchors = np.asarray(anchors, np.float32)
         self.anchors_per_image = anchors_per_image

@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn.network import tensorflow_ops
+from mrcnn.network.geometry_layer import GeometryLayer
 
 Tensor = Any
 FINEST, COARSEST = 2, 5
@@ -32,7 +33,7 @@ def levels(boxes: Tensor, input_area: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class PyramidROIAlign(layers.Layer):
+class PyramidROIAlign(GeometryLayer):
     """RoIAlign with one sample a bin: features of boxes as (B, N, h, w, C), float32.
 
     Called on [boxes (B, N, 4) normalized, image_meta (B, M), P2, P3, P4, P5]. The corner samples
@@ -43,7 +44,6 @@ class PyramidROIAlign(layers.Layer):
     """
 
     def __init__(self, pool_shape, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.pool_shape = tuple(pool_shape)
 

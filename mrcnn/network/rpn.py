@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from mrcnn.geometry import boxes as box_math
 from mrcnn.network import matching, tensorflow_ops
+from mrcnn.network.geometry_layer import GeometryLayer
 
 Tensor = Any
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
@@ -124,14 +125,13 @@ def propose(
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class ProposalLayer(layers.Layer):
+class ProposalLayer(GeometryLayer):
     """Proposals from the RPN's outputs; see `propose`. No gradient flows through it.
 
     Called on [probs (B, N, 2), deltas (B, N, 4), anchors (B, N, 4) normalized].
     """
 
     def __init__(self, proposal_count, nms_threshold, pre_nms_limit, std_dev, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.proposal_count = proposal_count
         self.nms_threshold = nms_threshold

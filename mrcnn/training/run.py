@@ -1,6 +1,7 @@
 """A run of training: `fit` with checkpoints, and its ends: the last epoch, Ctrl-C, an error."""
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.pipeline import BatchStream, SampleFormat
 from mrcnn.training import callbacks, distribution
 from mrcnn.training.trainer import TrainingModel
+
+logger = logging.getLogger("mrcnn")
 
 
 def sample_format(config: Config) -> SampleFormat:
@@ -107,7 +110,7 @@ def fit(
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
-        checkpoint.write_interrupted()
+        logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
         raise
     except tf.errors.OpError as error:
         _raise_cause(error, feeds)
