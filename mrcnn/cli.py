@@ -181,9 +181,9 @@ def _parser() -> argparse.ArgumentParser:
         help="none, imagenet, coco, nuclei, last (go on with the newest run) or a file",
     )
     command.add_argument(
-        "--epochs", type=int, help="last epoch, counted from the run's beginning (default: 20 more)"
+        "--epochs", type=_positive, help="last epoch, counted from the run's beginning (default: 20 more)"
     )
-    command.add_argument("--steps", type=int, help="steps an epoch (default: one pass)")
+    command.add_argument("--steps", type=_positive, help="steps an epoch (default: one pass)")
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
     _settings(command)
 
@@ -207,6 +207,13 @@ def _command(commands: Any, name: str, run: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
     command.set_defaults(run=run)
     return command
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"it must be at least 1, got {number}")
+    return number
 
 
 def _settings(command: argparse.ArgumentParser) -> None:
@@ -295,22 +302,22 @@ def _image_paths(arguments: Sequence[str]) -> list[Path]:
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
-    """Return where the picture of each image goes, one name an image even where stems agree."""
+    """Return where the picture of each image goes: no image is overwritten, no name used twice."""
     targets: list[Path] = []
-    taken: set[str] = set()
+    taken = {path.resolve() for path in paths}
     for path in paths:
-        name, number = path.stem, 1
-        while name in taken:
+        target, number = output / f"{path.stem}.png", 1
+        while target.resolve() in taken:
             number += 1
-            name = f"{path.stem}_{number}"
-        taken.add(name)
-        targets.append(output / f"{name}.png")
+            target = output / f"{path.stem}_{number}.png"
+        taken.add(target.resolve())
+        targets.append(target)
     return targets
 
 
 def _image_id(path: Path) -> int | str:
     """Return COCO's number where the file is named by it, as in 000000000139.jpg."""
-    return int(path.stem) if path.stem.isdigit() else path.name
+    return int(path.stem) if path.stem.isdecimal() else path.name
 
 
 def _category_ids(config: "Config") -> Sequence[Any]:

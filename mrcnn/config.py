@@ -119,7 +119,7 @@ class Config:
                 near = difflib.get_close_matches(name, cls.names(), 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(f"{name} is not a setting of Config{hint}")
-        changed = {k: _like(getattr(cls, k), v) for k, v in settings.items()}
+        changed = {k: _like(k, getattr(cls, k), v) for k, v in settings.items()}
         return type(cls.__name__, (cls,), changed)()
 
     @classmethod
@@ -230,24 +230,26 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _like(default: Any, value: Any) -> Any:
+def _like(name: str, default: Any, value: Any) -> Any:
     """Return a value in the container of the default: JSON knows neither tuples nor arrays."""
     if isinstance(default, np.ndarray):
         return np.atleast_1d(np.asarray(value, np.float64))
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
+    if isinstance(default, list | tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list such as {list(default)}, got {value!r}")
+        return type(default)(value)
     if isinstance(default, dict) and isinstance(value, Mapping):
         return {**default, **value}
     if isinstance(default, bool | float | int) and default is not False:
-        return _number_like(default, value)
+        return _number_like(name, default, value)
     return value
 
 
-def _number_like(default: float, value: Any) -> Any:
+def _number_like(name: str, default: float, value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         if isinstance(default, bool) and isinstance(value, bool):
             return value
-        raise ValueError(f"a number is needed where the default is {default}, got {value!r}")
+        raise ValueError(f"{name} must be a number such as {default}, got {value!r}")
     return float(value) if isinstance(default, float) else value

@@ -133,8 +133,7 @@ class MaskRCNN:
         name = (self.config.NAME or "").lower()
         self.epoch = 0
         self._resumed = None
-        now = datetime.datetime.now()
-        self.log_dir = str(Path(self.model_dir) / f"{name}{now:%Y%m%dT%H%M}")
+        self.log_dir = str(_new_folder(Path(self.model_dir), name))
         if model_path is not None and catalog.CHECKPOINT.fullmatch(Path(model_path).name):
             stored = hdf5.read_settings(Path(model_path))
             if "epoch" in stored:
@@ -255,6 +254,11 @@ class MaskRCNN:
             A dict an image: rois (N, 4) int32 (y1, x1, y2, x2) in pixels of the image, class_ids
             (N,) int32, scores (N,) float32, masks (H, W, N) bool.
         """
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            raise ValueError(
+                f"detect takes a list of images, got one array of shape {images.shape}; write "
+                "detect([image])"
+            )
         found = self.detect_each(images)
         if verbose:
             bar = keras.utils.Progbar(len(images))
@@ -321,6 +325,14 @@ class MaskRCNN:
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors for an input of this shape, normalized: (N, 4) float32."""
         return self.predictor.anchors(image_shape)
+
+
+def _new_folder(model_dir: Path, name: str) -> Path:
+    """Return the folder of a run that starts now; names tell minutes, so some runs must move on."""
+    start = datetime.datetime.now()
+    while (folder := model_dir / f"{name}{start:%Y%m%dT%H%M}").exists():
+        start += datetime.timedelta(minutes=1)
+    return folder
 
 
 def _augmentations(augmentation: Any, config: Config) -> list[augment.Augmentation]:

@@ -109,7 +109,7 @@ def test_loss_weights_that_are_not_named_stay():
 
 
 def test_words_are_no_numbers():
-    with pytest.raises(ValueError, match=r"a number is needed.*'fast'"):
+    with pytest.raises(ValueError, match=r"LEARNING_RATE must be a number.*'fast'"):
         CellConfig.from_dict({"LEARNING_RATE": "fast"})
 
 

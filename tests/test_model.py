@@ -117,7 +117,9 @@ def test_kinds_of_images_are_brought_to_rgb(model, kind):
 def test_masks_lie_inside_their_rois(model):
     (found,) = model.detect([picture(90, 70)])
     some = 0
-    for (y1, x1, y2, x2), mask in zip(found["rois"], np.moveaxis(found["masks"], -1, 0)):
+    for (y1, x1, y2, x2), mask in zip(
+        found["rois"], np.moveaxis(found["masks"], -1, 0), strict=True
+    ):
         some += mask[y1:y2, x1:x2].sum()
         outside = mask.copy()
         outside[y1:y2, x1:x2] = False

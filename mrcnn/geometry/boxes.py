@@ -108,8 +108,10 @@ def to_image(
     """
     window = normalize(window, input_shape)
     size = np.tile(window[2:] - window[:2], 2)
-    relative = (np.asarray(boxes) - np.tile(window[:2], 2)) / size
-    return np.around(denormalize(relative, image_shape)).astype(np.int32)
+    # A window of a single pixel has no extent in this frame.
+    relative = (np.asarray(boxes) - np.tile(window[:2], 2)) / np.where(size > 0, size, 1)
+    pixels = np.around(denormalize(relative, image_shape))
+    return np.clip(pixels, 0, np.tile(image_shape, 2)).astype(np.int32)
 
 
 def _normalization(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

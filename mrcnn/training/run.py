@@ -123,7 +123,12 @@ def bad_images(*streams: BatchStream | None) -> dict[int, str]:
 
 
 def _raise_cause(error: tf.errors.OpError, feeds: Sequence[distribution.Feed]) -> None:
-    """Raise the error of a loading thread, of which TensorFlow shows only the text."""
+    """Raise what lies behind an error: that of a loading thread, or a lack of memory."""
     for feed in feeds:
         if feed.error is not None:
             raise feed.error from error
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        raise RuntimeError(
+            "the device is out of memory: lower IMAGES_PER_GPU, IMAGE_MAX_DIM, "
+            "TRAIN_ROIS_PER_IMAGE or MAX_GT_INSTANCES"
+        ) from error

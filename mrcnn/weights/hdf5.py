@@ -5,6 +5,7 @@ A file has one group a layer, `layer/layer/kernel:0` inside; the RPN's three lay
 own; the original package reads them all the same, for it looks up layers by name.
 """
 
+import io
 import json
 import os
 import re
@@ -158,11 +159,13 @@ def save(
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with h5py.File(partial, "w") as file:
+        # In memory first: HDF5 crashes the process when it closes a file on a full disk.
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
             _write(file, model, settings, kernel_dtype)
             for name, array in (optimizer or {}).items():
                 file.require_group(OPTIMIZER).create_dataset(name, data=array)
-            file.flush()
+        partial.write_bytes(content.getbuffer())
         os.replace(partial, path)
     except OSError as error:
         raise OSError(f"{path}: the checkpoint could not be written: {error}") from error

@@ -71,10 +71,10 @@ class NucleusConfig(Config):
 
     LEARNING_RATE = 0.02
     WARMUP_STEPS = 100
-    LEARNING_RATE_DROPS = (46, 55)
+    LEARNING_RATE_DROPS = (30, 38)
 
 
-EPOCHS = 60
+EPOCHS = 42
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,12 +206,17 @@ def _time_limit(minutes: float | None) -> list:
 def _history(run: Path) -> dict[int, tuple[float, float, float]]:
     """Return minutes since the start, loss and validation loss after each epoch, from the logs."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
 
-    logs = {name: EventAccumulator(str(run / name)).Reload() for name in ("train", "validation")}
+    everything = {"tensors": 0}
+    logs = {
+        name: EventAccumulator(str(run / name), size_guidance=everything).Reload()
+        for name in ("train", "validation")
+    }
     losses = {}
     for name, log in logs.items():
         for event in log.Tensors("epoch_loss"):
-            value = float(event.tensor_proto.float_val[0])
+            value = float(tensor_util.make_ndarray(event.tensor_proto))
             losses.setdefault(event.step + 1, {})[name] = (event.wall_time, value)
     start = min(float(path.name.split(".")[3]) for path in (run / "train").glob("events.*"))
     return {
