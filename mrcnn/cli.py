@@ -181,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
         help="none, imagenet, coco, nuclei, last (go on with the newest run) or a file",
     )
     command.add_argument(
-        "--epochs", type=_positive, help="last epoch, counted from the run's beginning (default: 20 more)"
+        "--epochs",
+        type=_positive,
+        help="last epoch, counted from the run's beginning (default: 20 more)",
     )
     command.add_argument("--steps", type=_positive, help="steps an epoch (default: one pass)")
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
