@@ -169,7 +169,25 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "demo", demo)
     command.add_argument("--output", default="demo.png", help="the picture (default: %(default)s)")
 
-    command = _command(commands, "train", train)
+    _train_options(_command(commands, "train", train))
+
+    command = _command(commands, "detect", detect)
+    command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
+    command.add_argument("--weights", required=True, help="nuclei, coco, or a file")
+    command.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    command.add_argument("--min-score", type=float, default=0.5, help="(default: %(default)s)")
+    _settings(command)
+
+    command = _command(commands, "evaluate", evaluate)
+    command.add_argument("--annotations", required=True, metavar="ANN.json")
+    command.add_argument("--images", required=True, metavar="DIR")
+    command.add_argument("--weights", required=True, help="nuclei, coco, or a file")
+    command.add_argument("--json", metavar="OUT", help="also write the scores to this file")
+    _settings(command)
+    return parser
+
+
+def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--train", required=True, metavar="ANN.json", help="COCO annotations")
     command.add_argument("--images", required=True, metavar="DIR", help="their images")
     command.add_argument("--val", metavar="ANN.json", help="annotations of the validation set")
@@ -188,21 +206,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--steps", type=_positive, help="steps an epoch (default: one pass)")
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
     _settings(command)
-
-    command = _command(commands, "detect", detect)
-    command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
-    command.add_argument("--weights", required=True, help="nuclei, coco, or a file")
-    command.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    command.add_argument("--min-score", type=float, default=0.5, help="(default: %(default)s)")
-    _settings(command)
-
-    command = _command(commands, "evaluate", evaluate)
-    command.add_argument("--annotations", required=True, metavar="ANN.json")
-    command.add_argument("--images", required=True, metavar="DIR")
-    command.add_argument("--weights", required=True, help="nuclei, coco, or a file")
-    command.add_argument("--json", metavar="OUT", help="also write the scores to this file")
-    _settings(command)
-    return parser
 
 
 def _command(commands: Any, name: str, run: Any) -> argparse.ArgumentParser:

@@ -148,14 +148,13 @@ class Config:
 
     def check(self) -> None:
         """Raise ValueError for the first setting that cannot work, with value and remedy."""
-        for is_wrong, message in self._faults():
+        for is_wrong, message in [*self._faults_of_input(), *self._faults_of_network()]:
             if is_wrong:
                 raise ValueError(message)
 
-    def _faults(self) -> list[tuple[bool, str]]:
+    def _faults_of_input(self) -> list[tuple[bool, str]]:
         side = int(self.IMAGE_SHAPE[0])
         stride = max(self.BACKBONE_STRIDES)
-        pooled, masks = self.MASK_POOL_SIZE, tuple(self.MASK_SHAPE)
         return [
             (not self.NAME, "NAME must be set, for instance NAME = 'nucleus'"),
             (
@@ -173,6 +172,16 @@ class Config:
                 f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
             ),
             (
+                len(np.atleast_1d(self.MEAN_PIXEL)) not in (1, self.IMAGE_CHANNEL_COUNT),
+                f"MEAN_PIXEL needs one value or {self.IMAGE_CHANNEL_COUNT} "
+                f"(IMAGE_CHANNEL_COUNT), got {self.MEAN_PIXEL}",
+            ),
+        ]
+
+    def _faults_of_network(self) -> list[tuple[bool, str]]:
+        pooled, masks = self.MASK_POOL_SIZE, tuple(self.MASK_SHAPE)
+        return [
+            (
                 self.PRECISION not in PRECISIONS,
                 f"PRECISION must be one of {PRECISIONS}, got {self.PRECISION!r} (float16 loses "
                 "overflows on several devices)",
@@ -185,11 +194,6 @@ class Config:
             (
                 masks != (2 * pooled, 2 * pooled),
                 f"MASK_SHAPE must be twice MASK_POOL_SIZE ({2 * pooled}), got {masks}",
-            ),
-            (
-                len(np.atleast_1d(self.MEAN_PIXEL)) not in (1, self.IMAGE_CHANNEL_COUNT),
-                f"MEAN_PIXEL needs one value or {self.IMAGE_CHANNEL_COUNT} "
-                f"(IMAGE_CHANNEL_COUNT), got {self.MEAN_PIXEL}",
             ),
             (
                 bool(self.CLASS_NAMES) and len(self.CLASS_NAMES) != self.NUM_CLASSES,
