@@ -97,7 +97,7 @@ def train(options: argparse.Namespace) -> int:
         model.load_weights(path, exclude=exclude)
     if options.weights != "last":
         model.set_log_dir()
-    epochs = options.epochs if options.epochs is not None else max(model.epoch, 0) + 20
+    epochs = options.epochs or model.epoch + 20
     model.train(dataset, validation, config.LEARNING_RATE, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0

@@ -66,7 +66,7 @@ def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)
         elif layer.weights:
-            yield getattr(layer, "layer", layer)
+            yield _unwrapped(layer)
 
 
 def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:

@@ -133,10 +133,14 @@ def curve(options: argparse.Namespace) -> int:
 
     dataset = _load(options.dataset, "val")
     checkpoints = sorted(Path(options.run_folder).glob("mask_rcnn_*_[0-9][0-9][0-9][0-9].h5"))
+    if len(checkpoints) < options.every:
+        raise ValueError(f"{options.run_folder}: fewer than {options.every} checkpoints")
     history = _history(Path(options.run_folder))
     rows = []
-    for path in checkpoints[options.every - 1 :: options.every]:
-        model = MaskRCNN.from_checkpoint(path)
+    chosen = checkpoints[options.every - 1 :: options.every]
+    model = MaskRCNN.from_checkpoint(chosen[0])
+    for path in chosen:
+        model.load_weights(path, verbose=0)
         scores = model.evaluate(dataset, verbose=0)["segm"]
         minutes, loss, val_loss = history[model.epoch]
         rows.append([model.epoch, minutes, loss, val_loss, scores["AP"], scores["AP50"]])
