@@ -39,6 +39,8 @@ class Config:
     # Backbone and pyramid
     # resnet18, 34, 50, 101, or a function (image, stage5=True, train_bn=...) -> [C1..C5]
     BACKBONE: Any = "resnet101"
+    # with a function as BACKBONE: image shape -> height and width of each level; else by strides
+    COMPUTE_BACKBONE_SHAPE: Any = None
     BACKBONE_WIDTH = 64  # channels of the stem; every stage scales with it
     BACKBONE_STRIDES = [4, 8, 16, 32, 64]
     TOP_DOWN_PYRAMID_SIZE = 256

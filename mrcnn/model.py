@@ -1,29 +1,38 @@
 """The public face: `MaskRCNN`, with Matterport's names, NumPy in and NumPy out."""
 
-import datetime
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from mrcnn import matterport, utils
 from mrcnn.config import Config
 from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
+from mrcnn.matterport import *  # noqa: F403 (programs reach these names through this module)
+from mrcnn.matterport.data import augmentations
+from mrcnn.matterport.inspection import Inspection
+from mrcnn.matterport.training import TrainingModel
 from mrcnn.network import network as networks
-from mrcnn.predictor import Predictor
+from mrcnn.predictor import Predictor, unmold
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
-from mrcnn.training.callbacks import Checkpoint
+from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
 from mrcnn.weights import catalog, hdf5
+from mrcnn.weights.named import InferenceModel
 
+# Also reached through this module by programs written for Matterport's.
+K, KL, KM, KE = keras.backend, keras.layers, keras.models, keras.layers
 logger = logging.getLogger("mrcnn")
+__all__ = [*matterport.__all__, "MaskRCNN", "MeanAveragePrecisionCallback", "tf", "utils"]
 
 
-class MaskRCNN:
+class MaskRCNN(Inspection):
     """Mask R-CNN: train it on a `Dataset`, or detect objects in images.
 
     Args:
@@ -36,6 +45,8 @@ class MaskRCNN:
         keras_model: The training or inference model.
         epoch: Number of finished epochs of training.
         log_dir: Folder of the current training run.
+        checkpoint_path: Of its checkpoints, with the field {epoch:04d}.
+        anchors: (N, 4) float64, pixels, of the shape that `get_anchors` was last asked for.
     """
 
     def __init__(self, mode: str, config: Config, model_dir: str | Path) -> None:
@@ -44,6 +55,8 @@ class MaskRCNN:
         self.mode = mode
         self.config = config
         self.model_dir = str(model_dir)
+        self.anchors: np.ndarray | None = None
+        self._anchor_cache: dict[tuple[int, ...], np.ndarray] = {}
         self._resumed: Path | None = None
         self.set_log_dir()
         self.keras_model = self.build(mode, config)
@@ -86,16 +99,19 @@ class MaskRCNN:
         self.strategy = distribution.strategy(config.GPU_COUNT if mode == "training" else 1)
         with self.strategy.scope():
             self.network = networks.build(config)
-            self.training_model = trainer.TrainingModel(self.network, config)
-        self.predictor = Predictor(self.network.inference, config)
-        return self.training_model if mode == "training" else self.network.inference
+            self.training_model = TrainingModel(self.network, config)
+            graph = self.network.inference
+            self.inference_model = InferenceModel(graph.inputs, graph.outputs, name="mask_rcnn")
+        self._trace = None
+        self.predictor = Predictor(self.inference_model, config)
+        return self.training_model if mode == "training" else self.inference_model
 
     # Weights and log folders
 
     def load_weights(
         self,
         filepath: str | Path,
-        by_name: bool = True,
+        by_name: bool = False,
         exclude: Iterable[str] | None = None,
         *,
         verbose: int = 1,
@@ -114,38 +130,50 @@ class MaskRCNN:
         """
         del by_name
         path = catalog.resolve(filepath, self.model_dir, self.config.NAME)
-        report = hdf5.load(path, self.network.inference, exclude or ())
+        report = hdf5.load(path, self.inference_model, exclude or ())
         if verbose:
             print(report)
         self.set_log_dir(path)
         return report
 
     def find_last(self) -> str:
-        """Return the newest checkpoint of this NAME under model_dir.
+        """Return the path of the newest checkpoint of this NAME under model_dir.
+
+        It is a str that also unpacks as (folder, path), as older versions of Matterport's did.
 
         Raises:
             FileNotFoundError: When there is none.
         """
-        return str(catalog.last_checkpoint(Path(self.model_dir), self.config.NAME))
+        return catalog.Found(catalog.last_checkpoint(Path(self.model_dir), self.config.NAME))
+
+    def get_imagenet_weights(self) -> str:
+        """Return the path of the ImageNet weights of ResNet-50, downloaded once.
+
+        Raises:
+            OSError: When the download fails.
+        """
+        return str(catalog.resolve("imagenet", self.model_dir))
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
         """Set log folder, checkpoint path and epoch: a checkpoint's, or those of a new run."""
         name = (self.config.NAME or "").lower()
-        self.epoch = 0
-        self._resumed = None
-        self.log_dir = str(_new_folder(Path(self.model_dir), name))
-        if model_path is not None and catalog.CHECKPOINT.fullmatch(Path(model_path).name):
-            stored = hdf5.read_settings(Path(model_path))
-            if "epoch" in stored:
-                self.epoch = int(stored["epoch"])
-                self.log_dir = str(Path(model_path).parent)
-                self._resumed = Path(model_path)
+        path = Path(model_path) if model_path else Path()
+        self.epoch, self._resumed = 0, None
+        if run := catalog.run_of(path):
+            time, self.epoch = run
+            self.log_dir = str(Path(self.model_dir) / f"{name}{time}")
+            if self.mode == "training":
+                print(f"Re-starting from epoch {self.epoch}")
+        else:
+            self.log_dir = str(catalog.new_run(Path(self.model_dir), name))
+        if run and path.is_file():
+            self._resumed = path
         self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
 
     def save_weights(self, filepath: str | Path, *, kernel_dtype: str = "float32") -> None:
         """Write weights and settings; see `hdf5.save`."""
         settings = {"config": self.config.to_dict(), "epoch": self.epoch}
-        hdf5.save(Path(filepath), self.network.inference, settings, kernel_dtype=kernel_dtype)
+        hdf5.save(Path(filepath), self.inference_model, settings, kernel_dtype=kernel_dtype)
 
     # Training
 
@@ -179,12 +207,19 @@ class MaskRCNN:
         if self.mode != "training":
             raise ValueError('train needs MaskRCNN(mode="training")')
         if epochs <= self.epoch:
-            print(f"Nothing to train: epoch {self.epoch} is finished, epochs is {epochs}")
-        self._compile(learning_rate, layers)
+            logger.warning(
+                "nothing trains: epochs=%d is the number of the last epoch, counted from the "
+                "beginning of the run, and the weights are of epoch %d; pass more epochs, or call "
+                "set_log_dir() to begin a new run",
+                epochs,
+                self.epoch,
+            )
+        self.set_trainable(layers)
+        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
         stream = training_run.training_stream(
             train_dataset,
             self.config,
-            _augmentations(augmentation, self.config),
+            self._augmentations(augmentation),
             no_augmentation_sources or (),
             self.epoch,
         )
@@ -212,18 +247,23 @@ class MaskRCNN:
             if skipped:
                 print(f"{len(skipped)} bad images were skipped")
 
-    def set_trainable(self, layer_regex: str, verbose: int = 1) -> None:
-        """Let layers train whose whole name matches; takes effect with the next training."""
-        chosen = trainer.set_trainable(self.network.inference, layer_regex)
+    def set_trainable(
+        self,
+        layer_regex: str,
+        keras_model: keras.Model | None = None,
+        indent: int = 0,
+        verbose: int = 1,
+    ) -> None:
+        """Let layers train whose whole name matches; takes effect with the next `compile`."""
+        del indent
+        chosen = trainer.set_trainable(keras_model or self.inference_model, layer_regex)
         if verbose:
             print(f"Selecting layers to train: {len(chosen)} layers")
 
-    def _compile(self, learning_rate: float, layers: str) -> None:
-        self.set_trainable(layers)
+    def compile(self, learning_rate: float, momentum: float) -> None:
+        """Prepare the training model: optimizer, the losses, and the state of a resumed run."""
         with self.strategy.scope():
-            optimizer = trainer.make_optimizer(
-                self.config, learning_rate, self.config.LEARNING_MOMENTUM
-            )
+            optimizer = trainer.make_optimizer(self.config, learning_rate, momentum)
             self.training_model.compile(optimizer)
         step = self.epoch * self.config.STEPS_PER_EPOCH
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
@@ -235,10 +275,16 @@ class MaskRCNN:
         # The state is that of the file; after this training it is out of date.
         self._resumed = None
 
+    def _augmentations(self, augmentation: Any) -> list[augment.Augmentation]:
+        """Return the augmentations that were passed, or those that the settings name."""
+        if augmentation is None:
+            return [augment.by_name(name) for name in self.config.AUGMENTATIONS]
+        return augmentations(augmentation)
+
     def _write_checkpoint(self, path: Path, epoch: int) -> None:
         settings = {"config": self.config.to_dict(), "epoch": epoch}
         state = trainer.optimizer_state(self.training_model)
-        hdf5.save(path, self.network.inference, settings, state)
+        hdf5.save(path, self.inference_model, settings, state)
 
     # Detection
 
@@ -269,7 +315,9 @@ class MaskRCNN:
         """Yield what `detect` returns, image by image, so that a folder need not fit in memory."""
         return self.predictor.detect_each(images)
 
-    def evaluate(self, dataset: Dataset, verbose: int = 1) -> dict[str, dict[str, Any]]:
+    def evaluate(
+        self, dataset: Dataset, verbose: int = 1, *, limit: int | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Return the COCO scores of masks ("segm") and boxes ("bbox") on a dataset.
 
         Up to DETECTION_MAX_INSTANCES detections an image count; see `evaluation.coco.score`.
@@ -277,68 +325,71 @@ class MaskRCNN:
         Args:
             dataset: Prepared, with the classes of the network in the same order.
             verbose: 1 prints the table.
+            limit: Only so many of the images, the first ones; None for all.
         """
-        truth = coco.ground_truth_of(dataset)
-        category_ids = range(self.config.NUM_CLASSES)
-        scores = self.score_against(truth, dataset, dataset.image_ids.tolist(), category_ids)
+        image_ids = dataset.image_ids[:limit].tolist()
+        objects = coco.ground_truth_of(dataset, image_ids)
+        truth = coco.Truth(objects, image_ids, range(self.config.NUM_CLASSES))
+        scores = self.score_against(truth, dataset, image_ids=image_ids)
         if verbose:
             print(coco.format_table(scores))
         return scores
 
     def score_against(
-        self,
-        truth: Any,
-        dataset: Dataset,
-        truth_ids: Sequence[int],
-        category_ids: Sequence[int | None],
-        progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+        self, truth: coco.Truth, dataset: Dataset, **options: Any
     ) -> dict[str, dict[str, Any]]:
-        """Return the scores of detections in the dataset's images against a ground truth.
+        """Return the scores of detections in a dataset's images; see `coco.score_detector`."""
+        return coco.score_detector(
+            lambda image: self.detect([image])[0],
+            dataset,
+            truth,
+            max_detections=self.config.DETECTION_MAX_INSTANCES,
+            **options,
+        )
 
-        Images that cannot be read are left out with a warning each.
+    # Detection in steps, as notebooks and programs with a loop of their own take it
+
+    def mold_inputs(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return images as the network takes them; see `Predictor.mold_inputs`."""
+        return self.predictor.mold_inputs(images)
+
+    def unmold_detections(
+        self,
+        detections: np.ndarray,
+        mrcnn_mask: np.ndarray,
+        original_image_shape: Sequence[int],
+        image_shape: Sequence[int],
+        window: Sequence[int],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return rois, class_ids, scores and masks of one image; see `detect`.
 
         Args:
-            truth: From `evaluation.coco`.
-            truth_ids: Its id of each of the dataset's images.
-            category_ids: The truth's category of each class of the network.
-            progress: Wraps the list of images that is gone through.
-
-        Raises:
-            RuntimeError: When more than a tenth of the images cannot be read.
+            detections: (D, 6), first output of `keras_model.predict`. mrcnn_mask: (D, h, w, K),
+                the fourth.
+            image_shape: Of the network's input. window: (4,), the image in it, pixels.
         """
-        results, seen, bad = [], [], []
-        pairs = list(zip(dataset.image_ids, truth_ids, strict=True))
-        for image_id, truth_id in progress(pairs):
-            try:
-                image = dataset.load_image(image_id)
-            except (ValueError, OSError) as error:
-                logger.warning("left out of the scores: %s", error)
-                bad.append(str(error))
-                continue
-            results += coco.to_results(self.detect([image])[0], truth_id, category_ids)
-            seen.append(truth_id)
-        if 10 * len(bad) > len(dataset.image_ids):
-            raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
-        most = self.config.DETECTION_MAX_INSTANCES
-        return coco.score(truth, results, max_detections=most, image_ids=seen)
+        found = unmold(detections, mrcnn_mask, original_image_shape, image_shape, window)
+        return found["rois"], found["class_ids"], found["scores"], found["masks"]
+
+    def detect_molded(
+        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0
+    ) -> list[dict[str, np.ndarray]]:
+        """Return the detections in resized images, in their pixels; see `detect`.
+
+        Args:
+            molded_images: (B, H, W, C), as `load_image_gt` returns them (uint8), or molded.
+            image_metas: (B, M).
+            verbose: Not used.
+        """
+        del verbose
+        return self.predictor.detect_molded(molded_images, image_metas)
 
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
-        """Return the anchors for an input of this shape, normalized: (N, 4) float32."""
-        return self.predictor.anchors(image_shape)
+        """Return the anchors for an input of this shape, normalized: (N, 4) float32.
 
-
-def _new_folder(model_dir: Path, name: str) -> Path:
-    """Return the folder of a run that starts now; names tell minutes, so some runs must move on."""
-    start = datetime.datetime.now()
-    while (folder := model_dir / f"{name}{start:%Y%m%dT%H%M}").exists():
-        start += datetime.timedelta(minutes=1)
-    return folder
-
-
-def _augmentations(augmentation: Any, config: Config) -> list[augment.Augmentation]:
-    """Return the augmentations that were passed, or those that the settings name."""
-    if augmentation is None:
-        return [augment.by_name(name) for name in config.AUGMENTATIONS]
-    if hasattr(augmentation, "to_deterministic"):
-        return [augment.from_imgaug(augmentation)]
-    return list(augmentation) if isinstance(augmentation, Sequence) else [augmentation]
+        Their pixels are in `anchors` afterwards.
+        """
+        shape = (int(image_shape[0]), int(image_shape[1]))
+        self.anchors = networks.pixel_anchors(self.config, shape)
+        self._anchor_cache[tuple(image_shape)] = self.predictor.anchors(shape)
+        return self._anchor_cache[tuple(image_shape)]

@@ -40,7 +40,7 @@ class Predictor:
             anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
             detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
             for rows, probabilities, meta in zip(detections, masks, metas, strict=True):
-                yield unmold(rows, probabilities, meta)
+                yield self.unmold(rows, probabilities, meta)
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
@@ -64,6 +64,59 @@ class Predictor:
         )
         return image_math.mold(fitted, list(config.MEAN_PIXEL)), meta
 
+    def mold_inputs(
+        self, images: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return images as one batch: molded (B, H, W, C), metas (B, M), windows (B, 4) in pixels.
+
+        Raises:
+            ValueError: When they have different sizes as the network takes them.
+        """
+        molded, metas = zip(*(self.mold(image) for image in images), strict=True)
+        if len({pixels.shape for pixels in molded}) > 1:
+            raise ValueError(
+                f"the images are of different sizes as the network takes them: "
+                f"{[pixels.shape for pixels in molded]}; pass them one by one"
+            )
+        metas = np.stack(metas)
+        return np.stack(molded), metas, image_math.parse_meta(metas)["window"]
+
+    def molded(self, images: np.ndarray) -> np.ndarray:
+        """Return resized images (B, H, W, C) molded: whole numbers are raw pixels, floats are not.
+
+        Matterport's `detect_molded` was documented for the images of `load_image_gt`, which are
+        raw, but did not subtract the mean.
+        """
+        if np.issubdtype(images.dtype, np.floating):
+            return images.astype(np.float32)
+        return image_math.mold(images, list(self.config.MEAN_PIXEL))
+
+    def detect_molded(self, images: np.ndarray, image_metas: np.ndarray) -> list[Detections]:
+        """Return the detections in images that are resized already, in their pixels.
+
+        Args:
+            images: (B, H, W, C), see `molded`.
+            image_metas: (B, M).
+        """
+        molded = self.molded(np.asarray(images))
+        height, width = molded.shape[1:3]
+        anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
+        metas = np.asarray(image_metas, np.float32)
+        detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
+        whole = (0, 0, height, width)
+        return [
+            unmold(*rows, (height, width), (height, width), whole)
+            for rows in zip(detections, masks, strict=True)
+        ]
+
+    def unmold(
+        self, detections: np.ndarray, masks: np.ndarray, image_meta: np.ndarray
+    ) -> Detections:
+        """Return the detections of one image in its own pixels; see `unmold`."""
+        fields = {k: value[0] for k, value in image_math.parse_meta(image_meta[None]).items()}
+        shapes = fields["original_image_shape"], fields["image_shape"]
+        return unmold(detections, masks, *shapes, fields["window"])
+
     def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
         shape = (int(input_shape[0]), int(input_shape[1]))
@@ -73,20 +126,26 @@ class Predictor:
         return self._anchors[shape]
 
 
-def unmold(detections: np.ndarray, masks: np.ndarray, image_meta: np.ndarray) -> Detections:
+def unmold(
+    detections: np.ndarray,
+    masks: np.ndarray,
+    image_shape: Sequence[int],
+    input_shape: Sequence[int],
+    window: Sequence[int],
+) -> Detections:
     """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
 
     Args:
         detections: (D, 6) normalized; rows from the first class id 0 on are padding.
         masks: (D, h, w, K) probabilities inside the boxes.
-        image_meta: (M,).
+        image_shape, input_shape: Height and width of the image, and of the network's input.
+        window: (4,), where the image lies in the input, pixels.
     """
-    fields = {name: value[0] for name, value in image_math.parse_meta(image_meta[None]).items()}
-    height, width = fields["original_image_shape"][:2]
+    height, width = int(image_shape[0]), int(image_shape[1])
     count = int(np.argmin(np.append(detections[:, 4] > 0, False)))
     class_ids = detections[:count, 4].astype(np.int32)
     rois = box_math.to_image(
-        detections[:count, :4], fields["window"], (height, width), fields["image_shape"][:2]
+        detections[:count, :4], window, (height, width), (input_shape[0], input_shape[1])
     )
     # Boxes that the window cut down to nothing.
     kept = np.flatnonzero(box_math.area(rois) > 0)

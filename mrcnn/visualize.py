@@ -1,344 +1,394 @@
-"""Pictures of detections, drawn with NumPy and Pillow; no window and no pyplot is needed.
+"""Matterport's `mrcnn.visualize`: its names and signatures, over `mrcnn.drawing` and matplotlib.
 
-Colours are spread in OKLCH (Ottosson 2020), where equal steps look equal, so that no class is
-louder than another and every one is legible on dark and on light.
+`draw_instances` and `save_image` need no matplotlib; all else draws on any of its backends, with
+or without a display. Nothing of matplotlib is imported before it is used.
+
+Colours are fractions (r, g, b), as in matplotlib; its names, and bytes 0..255, do as well.
 """
 
+import importlib
 import os
-import uuid
-from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-GOLDEN_RATIO = 0.618034
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-FILL_OPACITY = 0.45
-# With more objects, labels would hide the picture, and boxes the outlines.
-MAX_LABELS = 30
-MAX_BOXES = 12
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+from mrcnn.drawing import figures, labels, pictures
+from mrcnn.drawing.colors import (
+    Color,
+    class_colors,
+    default_colors,
+    instance_colors,
+    random_colors,
+    to_bytes,
+)
+from mrcnn.drawing.instances import MAX_LABELS, Objects, draw_instances, draw_objects
+from mrcnn.drawing.labels import Detections
+from mrcnn.drawing.pictures import enlarge, save_image, side_by_side, stack
+from mrcnn.drawing.pixels import apply_mask, draw_box
+from mrcnn.drawing.plots import plot_overlaps, plot_precision_recall
+from mrcnn.drawing.tables import display_table, display_weight_stats
+from mrcnn.evaluation import matterport as matching
+from mrcnn.geometry import masks as mask_math
 
-Detections = Mapping[str, np.ndarray]
+if TYPE_CHECKING:
+    from matplotlib import lines, patches
+    from matplotlib import pyplot as plt
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Polygon
+    from skimage.measure import find_contours
+
+__all__ = [
+    "ROOT_DIR",
+    "Detections",
+    "Objects",
+    "Polygon",
+    "apply_mask",
+    "class_colors",
+    "display_differences",
+    "display_images",
+    "display_instances",
+    "display_table",
+    "display_top_masks",
+    "display_weight_stats",
+    "draw_box",
+    "draw_boxes",
+    "draw_instances",
+    "draw_objects",
+    "draw_rois",
+    "enlarge",
+    "find_contours",
+    "instance_colors",
+    "lines",
+    "patches",
+    "plot_overlaps",
+    "plot_precision_recall",
+    "plt",
+    "random_colors",
+    "save_image",
+    "side_by_side",
+    "stack",
+]
+
+ROOT_DIR = os.path.abspath("..")
+GREEN, RED, GREY = (0.25, 0.78, 0.35), (0.95, 0.3, 0.3), (0.5, 0.5, 0.5)
+# Attributes of the original that are imported when somebody asks for them.
+LAZY = {
+    "plt": ("matplotlib.pyplot", None),
+    "patches": ("matplotlib.patches", None),
+    "lines": ("matplotlib.lines", None),
+    "Polygon": ("matplotlib.patches", "Polygon"),
+    "find_contours": ("skimage.measure", "find_contours"),
+}
 
 
-def class_colors(num_classes: int) -> np.ndarray:
-    """Return one colour a class, grey for the background: (K, 3) uint8.
-
-    The colour of a class does not depend on how many classes there are.
-    """
-    background = np.array([[128, 128, 128]], np.uint8)
-    return np.concatenate([background, instance_colors(num_classes - 1)])[:num_classes]
-
-
-def instance_colors(num_instances: int) -> np.ndarray:
-    """Return colours of which neighbours in the list differ most: (N, 3) uint8."""
-    order = np.arange(max(num_instances, 0))
-    # Steps of the golden ratio never come back near the last few hues; lightness varies too,
-    # since about a dozen hues are all that an eye can tell apart.
-    hues = (0.07 + order * GOLDEN_RATIO) % 1
-    lightness = np.array([0.72, 0.64, 0.80])[order % 3]
-    return _oklch_to_rgb(lightness, 0.17, hues)
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module_name, attribute = LAZY[name]
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module
 
 
-def draw_instances(
+# Images and instances
+
+
+def display_images(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    cols: int = 4,
+    cmap: Any = None,
+    norm: Any = None,
+    interpolation: str | None = None,
+) -> None:
+    """Show images in rows of `cols`: (H, W, 3), or (H, W) of any range, coloured by `cmap`."""
+    if not len(images):
+        return
+    titles = [*([] if titles is None else titles), *[""] * len(images)]
+    shown = [image if np.ndim(image) == 2 else pictures.visible(image) for image in images]
+    starts = range(0, len(shown), cols)
+    heights = [figures.row_height(shown[start : start + cols], 14 / cols) for start in starts]
+    figure = figures.new_figure((14, sum(heights)))
+    grid = figure.subplots(len(heights), cols, squeeze=False, height_ratios=heights).ravel()
+    for ax in grid:
+        ax.axis("off")
+    for ax, image, title in zip(grid, shown, titles, strict=False):
+        ax.set_title(title, fontsize=9)
+        ax.imshow(image, cmap=cmap, norm=norm, interpolation=interpolation)
+    figures.show()
+
+
+def display_instances(
     image: np.ndarray,
-    detections: Detections,
+    boxes: np.ndarray,
+    masks: np.ndarray,
+    class_ids: np.ndarray,
     class_names: Sequence[str],
-    *,
-    colors: np.ndarray | None = None,
-    show_labels: bool = True,
-    min_score: float = 0.0,
-    scale: int = 1,
-) -> np.ndarray:
-    """Draw masks, and for few objects boxes and labels: (H, W, 3) -> (H * scale, W * scale, 3).
-
-    Large masks are drawn first, so that small ones stay in sight. Beyond 30 objects, labels and
-    boxes are left out.
+    scores: np.ndarray | None = None,
+    title: str = "",
+    figsize: tuple[float, float] = (16, 16),
+    ax: "Axes | None" = None,
+    show_mask: bool = True,
+    show_bbox: bool = True,
+    colors: Sequence[Color] | np.ndarray | None = None,
+    captions: Sequence[str | None] | None = None,
+) -> None:
+    """Draw objects into axes, or into a new figure that is shown.
 
     Args:
-        image: uint8 RGB; it is not changed.
-        detections: rois (N, 4), class_ids (N,), masks (H, W, N), in image pixels. Without scores,
-            as in ground truth, labels are names only.
-        class_names: names by class id, the background first.
-        colors: (N, 3) uint8, one for each detection; None for a colour a class, or a colour an
-            instance if there is but one class.
-        show_labels: whether names and scores are written.
-        min_score: detections below are not drawn.
-        scale: how many times to enlarge the picture; 2 to 4 makes small images legible.
+        boxes: (N, 4); all-zero rows are padding and are not drawn.
+        masks: (H, W, N), inside where they exceed 0.5.
+        class_ids: (N,), indices of class_names, of which the first is the background.
+        scores: (N,) or None.
+        show_mask: whether masks are filled; their outlines are drawn in any case.
+        show_bbox: whether boxes are drawn; over filled masks only if there are 12 at most.
+        colors: One for each object; None for a colour a class, or a colour an object if there is
+            but one class.
+        captions: Texts instead of name and score. Without them, more than 30 objects have none.
 
     Raises:
-        ValueError: if the image is not (H, W, 3) uint8 or masks are of another size.
+        ValueError: When boxes, masks, class_ids or colors are not equally many, masks have another
+            size than the image, or a class has no name.
     """
-    _check_image(image)
-    masks = detections["masks"]
-    if masks.shape[2] and masks.shape[:2] != image.shape[:2]:
-        raise ValueError(f"masks of {masks.shape[:2]} do not fit an image of {image.shape[:2]}")
-    if colors is None:
-        colors = _default_colors(detections["class_ids"], len(class_names))
-    canvas = enlarge(image, scale).copy()
-    rois = _clipped(detections["rois"], image.shape[:2])
-    kept = _kept(detections, min_score)
-    line = max(1, round(max(canvas.shape[:2]) / 500))
-    for index in sorted(kept, key=lambda index: -_area(rois[index])):
-        _draw_mask(canvas, masks[:, :, index], rois[index], colors[index], line)
-    if len(kept) <= MAX_BOXES:
-        for index in kept:
-            _draw_box(canvas, rois[index] * scale, colors[index])
-    if show_labels and len(kept) <= MAX_LABELS:
-        texts = [_label(detections, index, class_names) for index in kept]
-        _draw_labels(canvas, texts, rois[kept] * scale, colors[kept])
-    return canvas
+    if not len(boxes):
+        print("\n*** No instances to display *** \n")
+    picture = pictures.visible(image)
+    found = _checked(picture, boxes, masks, class_ids, scores)
+    objects = Objects(
+        found["rois"],
+        found["masks"],
+        _object_colors(colors, found["class_ids"], len(class_names)),
+        _captions(captions, found, class_names),
+    )
+    axes = figures.axes_for(ax, figsize)
+    figures.draw_picture(axes, picture, objects, show_masks=show_mask, show_boxes=show_bbox)
+    axes.set_title(title)
+    if ax is None:
+        figures.show()
 
 
-def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """Return a uint8 image `scale` times as large, smoothly: (H, W, 3) or (H, W)."""
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    size = (width * scale, height * scale)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+def display_differences(
+    image: np.ndarray,
+    gt_box: np.ndarray,
+    gt_class_id: np.ndarray,
+    gt_mask: np.ndarray,
+    pred_box: np.ndarray,
+    pred_class_id: np.ndarray,
+    pred_score: np.ndarray,
+    pred_mask: np.ndarray,
+    class_names: Sequence[str],
+    title: str = "",
+    ax: "Axes | None" = None,
+    show_mask: bool = True,
+    show_box: bool = True,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.5,
+) -> None:
+    """Draw ground truth in green and detections in red, with score and IoU of each detection.
 
-
-def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return two uint8 RGB images with a thin white gap between; the lower one is padded below."""
-    height = max(len(left), len(right))
-    gap = np.full((height, max(2, left.shape[1] // 100), 3), 255, np.uint8)
-    columns = []
-    for image in (left, right):
-        _check_image(image)
-        below = ((0, height - len(image)), (0, 0), (0, 0))
-        columns.append(np.pad(image, below, constant_values=255))
-    return np.concatenate([columns[0], gap, columns[1]], axis=1)
-
-
-def stack(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Return uint8 RGB images one below the other, narrower ones centred on white."""
-    width = max(row.shape[1] for row in rows)
-    placed = []
-    for row in rows:
-        left = (width - row.shape[1]) // 2
-        sides = ((0, max(2, width // 100)), (left, width - row.shape[1] - left), (0, 0))
-        placed.append(np.pad(row, sides, constant_values=255))
-    return np.concatenate(placed)
-
-
-def save_image(path: str | PathLike[str], image: np.ndarray) -> None:
-    """Write a uint8 RGB image, whole or not at all; folders are made where missing.
-
-    Raises:
-        ValueError: if the image is not (H, W, 3) uint8 or the suffix is no image format.
+    The IoU is that with the object it matches, or the greatest with any object.
     """
-    _check_image(image)
-    path = Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(f"the name must end in one of {IMAGE_SUFFIXES}, got {path.name!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, since a file can be renamed at a stroke only within one file system.
-    partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        Image.fromarray(image).save(partial, quality=95)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _oklch_to_rgb(lightness: np.ndarray, chroma: float, hue: np.ndarray) -> np.ndarray:
-    """Return sRGB colours (N, 3) uint8; hue in turns. Matrices: Ottosson 2020, "Oklab"."""
-    angle = 2 * np.pi * hue
-    lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1)
-    cone_roots = lab @ np.array(
-        [
-            [1.0, 1.0, 1.0],
-            [0.39633778, -0.10556135, -0.08948418],
-            [0.21580376, -0.06385417, -1.291485548],
-        ]
+    picture = pictures.visible(image)
+    truth = _best_first(picture, gt_box, gt_mask, gt_class_id, np.zeros(len(gt_box)))
+    found = _best_first(picture, pred_box, pred_mask, pred_class_id, pred_score)
+    _, pred_match, overlaps = matching.compute_matches(
+        truth["rois"],
+        truth["class_ids"],
+        truth["masks"],
+        found["rois"],
+        found["class_ids"],
+        found["scores"],
+        found["masks"],
+        iou_threshold,
+        score_threshold,
     )
-    linear = cone_roots**3 @ np.array(
-        [
-            [4.07674166, -1.26843801, -0.00419609],
-            [-3.30771159, 2.60975740, -0.70341861],
-            [0.23096993, -0.34131940, 1.70761470],
-        ]
-    )
-    linear = np.clip(linear, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(255 * srgb).astype(np.uint8)
-
-
-def _check_image(image: np.ndarray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected an image (H, W, 3) uint8, got {image.shape} {image.dtype}")
-
-
-def _default_colors(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    if num_classes <= 2:
-        return instance_colors(len(class_ids))
-    return class_colors(num_classes)[class_ids]
-
-
-def _kept(detections: Detections, min_score: float) -> list[int]:
-    """Return the places of the detections to draw, best first."""
-    scores = detections.get("scores")
-    if scores is None:
-        return list(range(len(detections["class_ids"])))
-    return [
-        int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= min_score
+    ious = [
+        row[int(match)] if match > -1 else row.max(initial=0)
+        for row, match in zip(overlaps, pred_match, strict=True)
     ]
+    met = [f"{score:.2f} / {iou:.2f}" for score, iou in zip(found["scores"], ious, strict=True)]
+    display_instances(
+        picture,
+        np.concatenate([truth["rois"], found["rois"]]),
+        np.concatenate([truth["masks"], found["masks"]], axis=-1),
+        np.concatenate([truth["class_ids"], found["class_ids"]]),
+        class_names,
+        title=title or "Ground truth and detections\n GT=green, pred=red, captions: score / IoU",
+        ax=ax,
+        show_mask=show_mask,
+        show_bbox=show_box,
+        colors=[GREEN] * len(truth["rois"]) + [RED] * len(met),
+        captions=[""] * len(truth["rois"]) + met,
+    )
 
 
-def _clipped(rois: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
-    """Return rois as ints within the image: (N, 4)."""
-    height, width = image_size
-    return np.clip(rois, 0, [height, width, height, width]).astype(int)
-
-
-def _area(roi: np.ndarray) -> int:
-    y1, x1, y2, x2 = roi
-    return (y2 - y1) * (x2 - x1)
-
-
-def _enlarged_mask(mask: np.ndarray, scale: int) -> np.ndarray:
-    """Return the mask `scale` times as large, its stairs smoothed: (h, w) -> bool."""
-    if scale == 1:
-        return mask
-    large = Image.fromarray(enlarge(_to_gray(mask), scale))
-    # A third of a pixel rounds the stairs, yet a mask of a single pixel survives.
-    return np.asarray(large.filter(ImageFilter.GaussianBlur(scale / 3))) > 127
-
-
-def _to_gray(mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, 255, 0).astype(np.uint8)
-
-
-def _draw_mask(
-    canvas: np.ndarray, mask: np.ndarray, roi: np.ndarray, color: np.ndarray, line: int
+def display_top_masks(
+    image: np.ndarray,
+    mask: np.ndarray,
+    class_ids: np.ndarray,
+    class_names: Sequence[str],
+    limit: int = 4,
 ) -> None:
-    """Blend one mask (H, W) into the canvas, with an outline just inside its edge.
-
-    Only the pixels of its box are touched: a float copy of whole masks would not fit for many.
-    """
-    scale = len(canvas) // len(mask)
-    y1, x1, y2, x2 = _padded(roi, line // scale + 1, mask.shape)
-    part = canvas[y1 * scale : y2 * scale, x1 * scale : x2 * scale]
-    inside = _enlarged_mask(mask[y1:y2, x1:x2], scale)
-    if not inside.any():
-        return
-    # A line as thick as the object itself would hide it.
-    line = max(1, min(line, round(np.sqrt(inside.sum()) / 12)))
-    outline = _outline_color(part[inside], color)
-    _tint(part, inside, color)
-    border, strength = _inner_edge(inside, line)
-    blended = part[border] + strength * (outline - part[border])
-    part[border] = np.round(blended).astype(np.uint8)
+    """Show the image, and the masks of each of the `limit` classes that cover most of it."""
+    inside, class_ids = np.asarray(mask) > 0.5, np.asarray(class_ids)
+    areas = {place: inside[..., class_ids == place].sum() for place in set(class_ids.tolist())}
+    top = sorted((place for place in areas if areas[place]), key=lambda place: -areas[place])
+    images, titles = [image], [f"H x W={image.shape[0]}x{image.shape[1]}"]
+    for place in top[:limit]:
+        chosen = inside[..., class_ids == place]
+        # Objects of one class get shades of their own.
+        images.append(chosen @ np.arange(1, chosen.shape[-1] + 1))
+        titles.append(labels.name_of(place, class_names))
+    display_images(images, titles=titles, cols=limit + 1, cmap="Blues_r")
 
 
-def _tint(part: np.ndarray, inside: np.ndarray, color: np.ndarray) -> None:
-    """Blend a colour into the pixels inside, in place."""
-    # A table of the 256 levels: no float copy of a picture that may have many millions of pixels.
-    levels = np.arange(256)
-    for channel, level in enumerate(color):
-        table = np.round(levels + FILL_OPACITY * (int(level) - levels)).astype(np.uint8)
-        np.copyto(part[..., channel], table[part[..., channel]], where=inside)
+# Boxes and RoIs
 
 
-def _padded(roi: np.ndarray, margin: int, image_size: Sequence[int]) -> np.ndarray:
-    """Return a roi with a margin where the image has one."""
-    return _clipped(roi + [-margin, -margin, margin, margin], image_size)
-
-
-def _inner_edge(inside: np.ndarray, line: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the outline of a mask is, (h, w) bool, and its opacity there, (P, 1).
-
-    It is about `line` pixels wide and fades inwards.
-    """
-    # A blurred mask measures the distance to the edge, smoothly round corners and stairs. Pillow
-    # repeats the border pixels, so an object cut by the image border has no line there.
-    blurred = Image.fromarray(_to_gray(inside)).filter(ImageFilter.GaussianBlur(line))
-    depth = np.asarray(blurred)
-    border = inside & (depth < 242)
-    strength = np.minimum((242 - depth[border].astype(np.float32)) / 64, 0.95)
-    return border, strength[:, None]
-
-
-def _outline_color(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """Return a lighter shade on a dark object and a darker one on a light object."""
-    is_dark = pixels.mean(axis=0) @ LUMA < 140
-    target, amount = (255, 0.25) if is_dark else (0, 0.35)
-    return color + amount * (np.float32(target) - color)
-
-
-def _draw_box(canvas: np.ndarray, roi: np.ndarray, color: np.ndarray) -> None:
-    """Draw a box one pixel wide, half transparent: the mask is what matters."""
-    y1, x1, y2, x2 = roi
-    for side in (
-        canvas[y1 : y1 + 1, x1:x2],
-        canvas[y2 - 1 : y2, x1:x2],
-        canvas[y1 + 1 : y2 - 1, x1 : x1 + 1],
-        canvas[y1 + 1 : y2 - 1, x2 - 1 : x2],
-    ):
-        side[...] = side // 4 + (color // 4) * 3
-
-
-def _label(detections: Detections, index: int, class_names: Sequence[str]) -> str:
-    name = class_names[detections["class_ids"][index]]
-    scores = detections.get("scores")
-    return name if scores is None else f"{name} {scores[index]:.2f}"
-
-
-def _draw_labels(
-    canvas: np.ndarray, texts: Sequence[str], rois: np.ndarray, colors: np.ndarray
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray | None = None,
+    refined_boxes: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    captions: Sequence[Any] | None = None,
+    visibilities: Sequence[int] | np.ndarray | None = None,
+    title: str = "",
+    ax: "Axes | None" = None,
 ) -> None:
-    """Write each text on a small plate of its colour beside its box, where it hides least.
+    """Draw boxes, dotted, and what they were refined to, with a line between the two.
 
-    The best objects come first and keep their label where there is no room for all.
+    Args:
+        boxes, refined_boxes: (N, 4), at least one of them; they may reach beyond the image.
+        masks: (H, W, N) or None.
+        captions: N texts or None.
+        visibilities: N of 0 (grey, not refined), 1 (dotted) and 2 (solid); None for all 1.
+
+    Raises:
+        ValueError: When neither boxes nor refined_boxes are given.
     """
-    font_size = int(np.clip(max(canvas.shape[:2]) / 56, 11, 48))
-    font = ImageFont.load_default(size=font_size)
-    picture = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(picture)
-    plates = np.empty((0, 4))
-    for text, roi, color in zip(texts, rois, colors, strict=True):
-        left, _, right, _ = pen.textbbox((0, 0), text, font=font)
-        size = (np.ceil(font_size * 1.4), np.ceil(right - left + font_size / 2))
-        places = _label_places(roi, size, canvas.shape[:2])
-        places = places[~_overlaps(places, plates).any(axis=1)]
-        if not len(places):  # in a crowd, no label is better than two that hide each other
+    given = boxes if boxes is not None else refined_boxes
+    if given is None:
+        raise ValueError("draw_boxes needs boxes or refined_boxes")
+    count = len(given)
+    seen = np.ones(count, int) if visibilities is None else np.asarray(visibilities)
+    colors = np.where(seen[:, None] > 0, instance_colors(count) / 255, GREY)
+    picture = pictures.visible(image)
+    axes = figures.axes_for(ax, figures.size_for(picture))
+    masked = _only_masks(masks, colors, picture)
+    margin = len(picture) // 10
+    figures.draw_picture(axes, picture, masked, margin, show_boxes=False)
+    axes.set_title(title)
+    for place in range(count):
+        box = None if boxes is None else boxes[place]
+        refined = None if refined_boxes is None or seen[place] < 1 else refined_boxes[place]
+        if box is not None and not np.any(box):
             continue
-        plate = places[_overlaps(places, rois).sum(axis=1).argmin()]
-        plates = np.concatenate([plates, plate[None]])
-        y1, x1, y2, x2 = plate.tolist()
-        pen.rounded_rectangle((x1, y1, x2 - 1, y2 - 1), (y2 - y1) / 5, fill=tuple(color.tolist()))
-        ink = (0, 0, 0) if color @ LUMA > 128 else (255, 255, 255)
-        pen.text(((x1 + x2) / 2, (y1 + y2) / 2), text, font=font, anchor="mm", fill=ink)
-    canvas[...] = np.asarray(picture)
+        lines = figures.Lines(
+            tuple(colors[place]), is_solid=seen[place] > 1, is_faint=seen[place] < 1
+        )
+        caption = "" if captions is None else str(captions[place])
+        figures.draw_refinement(axes, box, refined, lines, caption)
 
 
-def _label_places(
-    roi: np.ndarray, size: tuple[float, float], picture_size: Sequence[int]
-) -> np.ndarray:
-    """Return boxes for a label round a roi, the nicest first, moved into the picture: (9, 4)."""
-    (y1, x1, y2, x2), (height, width) = roi, size
-    corners = [
-        (y1 - height, x1),
-        (y1 - height, x2 - width),
-        (y2, x1),
-        (y2, x2 - width),
-        (y1, x2),
-        (y1, x1 - width),
-        (y2 - height, x2),
-        (y2 - height, x1 - width),
-        (y1, x1),
-    ]
-    room = np.array(picture_size) - size
-    starts = np.clip(corners, 0, np.maximum(room, 0))
-    return np.concatenate([starts, starts + size], axis=1)
+def draw_rois(
+    image: np.ndarray,
+    rois: np.ndarray,
+    refined_rois: np.ndarray,
+    mask: np.ndarray,
+    class_ids: np.ndarray,
+    class_names: Sequence[str],
+    limit: int = 10,
+) -> None:
+    """Draw RoIs, at most `limit` of them by chance, and print how many are positive.
+
+    Background is grey; the others show their refined box, class and mask.
+
+    Args:
+        rois, refined_rois: (N, 4), in pixels.
+        mask: (N, h, w), probabilities of the pixels inside each RoI.
+        class_ids: (N,), 0 is background.
+    """
+    class_ids, count = np.asarray(class_ids).astype(int), len(rois)
+    places = np.arange(count)
+    title = f"{count} ROIs"
+    if count > limit:
+        places = np.sort(np.random.default_rng().choice(count, limit, replace=False))
+        title = f"Showing {limit} random ROIs out of {count}"
+    boxes, is_object = np.asarray(rois)[places, :4], class_ids[places] > 0
+    inside = np.asarray(mask)[places] * is_object[:, None, None]
+    draw_boxes(
+        image,
+        boxes,
+        np.asarray(refined_rois)[places, :4],
+        masks=mask_math.paste(inside, boxes.astype(np.int32), np.shape(image)[:2]),
+        captions=[class_names[class_ids[place]] if class_ids[place] else "" for place in places],
+        visibilities=is_object.astype(int),
+        title=title,
+    )
+    positives = int((class_ids > 0).sum())
+    print("Positive ROIs: ", positives)
+    print("Negative ROIs: ", int((class_ids == 0).sum()))
+    print(f"Positive Ratio: {positives / max(count, 1):.2f}")
 
 
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the pixels that boxes share: (M, 4), (N, 4) -> (M, N)."""
-    starts = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    ends = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.clip(ends - starts, 0, None).prod(axis=-1)
+# What enters
+
+
+def _checked(
+    picture: np.ndarray, boxes: Any, masks: Any, class_ids: Any, scores: Any = None
+) -> dict[str, np.ndarray]:
+    """Return detections of the types that `drawing` expects.
+
+    Raises:
+        ValueError: When there are not equally many.
+    """
+    boxes, class_ids = np.asarray(boxes).reshape(-1, 4), np.asarray(class_ids).astype(int).ravel()
+    if not len(boxes):  # datasets without objects give masks of any shape
+        masks = np.zeros((*picture.shape[:2], 0), bool)
+    masks = np.asarray(masks)
+    if not len(boxes) == len(class_ids) == masks.shape[-1]:
+        raise ValueError(
+            f"boxes, class_ids and masks must be equally many, got {len(boxes)}, {len(class_ids)} "
+            f"and masks of shape {masks.shape}; masks are (H, W, N)"
+        )
+    found = {"rois": boxes, "masks": masks, "class_ids": class_ids}
+    return found if scores is None else {**found, "scores": np.asarray(scores).ravel()}
+
+
+def _best_first(*found: Any) -> dict[str, np.ndarray]:
+    """Return the arguments of `_checked` by falling score, without padding."""
+    detections = _checked(*found)
+    order = np.argsort(-detections["scores"], kind="stable")
+    order = order[np.any(detections["rois"][order] != 0, axis=1)]
+    return {
+        key: values[..., order] if key == "masks" else values[order]
+        for key, values in detections.items()
+    }
+
+
+def _object_colors(colors: Any, class_ids: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return a colour an object: (N, 3) uint8."""
+    if colors is None:
+        named = max(num_classes, np.abs(class_ids).max(initial=0) + 1)
+        return default_colors(class_ids, named)
+    if len(colors) < len(class_ids):
+        raise ValueError(f"{len(class_ids)} objects need as many colors, got {len(colors)}")
+    return to_bytes(colors[: len(class_ids)])
+
+
+def _captions(captions: Any, found: Detections, class_names: Sequence[str]) -> list[str]:
+    """Return a text an object, empty for none."""
+    if captions is not None and len(captions):
+        if len(captions) != len(found["rois"]):
+            raise ValueError(f"got {len(captions)} captions for {len(found['rois'])} objects")
+        return ["" if caption is None else str(caption) for caption in captions]
+    texts = labels.texts(found, class_names)
+    return texts if len(texts) <= MAX_LABELS else [""] * len(texts)
+
+
+def _only_masks(masks: Any, colors: np.ndarray, picture: np.ndarray) -> Objects:
+    """Return objects of which only the masks are drawn."""
+    shape = (*picture.shape[:2], 0)
+    masks = np.zeros(shape, bool) if masks is None else np.asarray(masks)
+    whole = np.tile([0, 0, *shape[:2]], (masks.shape[-1], 1))
+    return Objects(whole, masks, to_bytes(colors)[: masks.shape[-1]], [""] * masks.shape[-1])

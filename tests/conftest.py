@@ -49,3 +49,29 @@ def reserialized() -> Callable[[keras.layers.Layer], keras.layers.Layer]:
         return keras.saving.deserialize_keras_object(json.loads(text))
 
     return rebuild
+
+
+DIFFERENCES = pytest.StashKey[dict[str, tuple[float, float]]]()
+
+
+@pytest.fixture
+def assert_as_golden(request):
+    """Compare with a golden array, and have the largest difference printed at the end."""
+    seen = request.config.stash.setdefault(DIFFERENCES, {})
+
+    def compare(name: str, found: np.ndarray, expected: np.ndarray, atol: float) -> None:
+        found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+        assert found.shape == expected.shape
+        largest = float(np.abs(found - expected).max(initial=0))
+        seen[name] = (largest, atol)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+    return compare
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    seen = config.stash.get(DIFFERENCES, {})
+    if seen:
+        terminalreporter.section("largest differences from Matterport's network")
+    for name, (largest, atol) in seen.items():
+        terminalreporter.write_line(f"{name:40} {largest:.1e}   allowed {atol:.0e}")

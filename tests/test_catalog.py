@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import os
 import threading
 
 import pytest
@@ -25,16 +26,22 @@ def target(tmp_path):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves /whole, cuts /short off in the middle, and knows no other path."""
+    """Serves /whole, cuts /short off in the middle, and knows no other path.
+
+    /ranges serves from the byte that is asked for, and cuts off what begins at the first.
+    """
 
     def do_GET(self):
-        if self.path not in ("/whole", "/short"):
+        if self.path not in ("/whole", "/short", "/ranges"):
             self.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-")
+        start = int(start) if self.path == "/ranges" else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        self.wfile.write(CONTENT if self.path == "/whole" else CONTENT[:1000])
+        is_cut = self.path == "/short" or (self.path == "/ranges" and not start)
+        self.wfile.write(CONTENT[start : 1000 if is_cut else None])
 
     def log_message(self, *args):
         del args
@@ -97,10 +104,43 @@ def test_a_server_that_does_not_answer_is_an_os_error(target):
     assert not target.exists()
 
 
-def test_a_download_that_breaks_off_leaves_nothing(address, target):
+def test_a_download_that_breaks_off_leaves_nothing_under_the_final_name(address, target):
     with pytest.raises(OSError, match="could not be downloaded"):
         download.fetch(f"{address}/short", target)
-    assert list(target.parent.iterdir()) == []
+    assert [path.suffix for path in target.parent.iterdir()] == [".partial"]
+    # This server sends all of it again.
+    download.fetch(f"{address}/whole", target, md5=MD5)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_download_goes_on_where_it_broke_off(address, target):
+    with pytest.raises(OSError, match="could not be downloaded"):
+        download.fetch(f"{address}/ranges", target)
+    (part,) = target.parent.iterdir()
+    assert part.read_bytes() == CONTENT[:1000]
+    # Asked for the beginning, this server would break off again.
+    download.fetch(f"{address}/ranges", target, md5=MD5)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_part_of_a_killed_process_is_taken_over_once_it_is_still(address, target):
+    target.parent.mkdir(parents=True)
+    part = target.with_name(f".{target.name}.999999.partial")
+    part.write_bytes(CONTENT[:3000])
+    with pytest.raises(OSError, match="could not be downloaded"):
+        download.fetch(f"{address}/ranges", target)  # it may be written to at this moment
+    assert part.read_bytes() == CONTENT[:3000]
+    target.with_name(f".{target.name}.0.partial").unlink()
+    os.utime(part, (0, 0))
+    download.fetch(f"{address}/ranges", target, md5=MD5)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_of_another_size_is_downloaded_anew(published, target):
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT[:5])
+    download.fetch(published, target, size=len(CONTENT))
+    assert target.read_bytes() == CONTENT
 
 
 def test_published_names_are_downloaded_into_the_cache(monkeypatch, tmp_path, published):

@@ -15,7 +15,7 @@ from mrcnn.model import MaskRCNN
 from mrcnn.training import trainer
 from mrcnn.weights import catalog, hdf5
 
-COMMANDS = ("demo", "train", "detect", "evaluate")
+COMMANDS = ("demo", "check", "train", "detect", "evaluate")
 SMALL = (
     "NAME",
     "BACKBONE",
@@ -166,9 +166,12 @@ def test_help_is_given_and_is_no_error(capsys, command):
         [],
         ["segment"],
         ["demo", "--unknown"],
+        ["check"],
+        ["check", "a.json", "--format", "cocoa"],
         ["train", "--train", "a.json"],
         ["detect", "--weights", "nuclei", "--output", "out"],
         ["detect", "a.png", "--weights", "nuclei", "--output", "out", "--min-score", "high"],
+        ["detect", "a.png", "--weights", "nuclei", "--output", "out", "--min-score", "1.1"],
         ["evaluate", "--weights", "nuclei"],
     ],
 )
@@ -268,10 +271,15 @@ def test_an_image_that_is_missing(capsys, tmp_path):
     assert_refused(capsys, arguments, tmp_path / "a.png", "no such image or folder")
 
 
-def test_annotations_and_images_of_a_validation_go_together(capsys, coco_set, tmp_path):
-    arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
-    arguments += ["--logs", tmp_path, "--val", coco_set]
-    assert_refused(capsys, arguments, "--val and --val-images go together")
+def test_images_of_a_validation_set_need_the_set(capsys, coco_set, tmp_path):
+    arguments = ["train", "--train", coco_set, "--logs", tmp_path, "--val-images", tmp_path]
+    assert_refused(capsys, arguments, "--val-images needs --val")
+
+
+def test_sets_of_other_classes_do_not_go_together(capsys, coco_set, tmp_path):
+    other = write_set(tmp_path, ("dark", "shiny"))
+    arguments = ["train", "--train", coco_set, "--val", other, "--logs", tmp_path / "logs"]
+    assert_refused(capsys, arguments, "--train ['dark', 'bright']", "--val ['dark', 'shiny']")
 
 
 def test_an_interruption_is_a_failure_without_traceback(monkeypatch, capsys, tmp_path):
@@ -280,7 +288,7 @@ def test_an_interruption_is_a_failure_without_traceback(monkeypatch, capsys, tmp
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupt)
+    monkeypatch.setattr(cli.common, "load_network", interrupt)
     assert run("detect", tmp_path, "--weights", "nuclei", "--output", tmp_path / "out") == 1
     assert capsys.readouterr().err.strip() == "Interrupted"
 
@@ -321,7 +329,7 @@ def test_detect_needs_no_settings_and_writes_coco_results(finder, coco_set, tmp_
 def test_detect_leaves_out_what_is_below_the_least_score(finder, coco_set, tmp_path):
     image = sorted((coco_set.parent / "images").iterdir())[0]
     weights = ["--weights", finder, "--output", tmp_path]
-    assert run("detect", image, *weights, "--min-score", 1.1) == 0
+    assert run("detect", image, *weights, "--min-score", 1) == 0
     assert json.loads((tmp_path / "detections.json").read_text()) == []
 
 
@@ -394,11 +402,11 @@ def test_train_goes_on_with_the_last_run(logs, coco_set, monkeypatch, capsys):
     assert len(list(logs.iterdir())) == 1
 
 
-def test_a_run_that_is_finished_is_left_as_it_is(logs, coco_set, capsys):
+def test_a_run_that_is_finished_is_left_as_it_is(logs, coco_set, caplog):
     before = catalog.last_checkpoint(logs).read_bytes()
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
     assert run(*arguments, "--logs", logs, "--weights", "last", "--epochs", 2) == 0
-    assert "Nothing to train: epoch 2 is finished" in capsys.readouterr().out
+    assert "nothing trains" in caplog.text
     assert catalog.last_checkpoint(logs).read_bytes() == before
 
 

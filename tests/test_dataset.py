@@ -78,3 +78,49 @@ def test_default_masks_are_none_of_the_image_size(tmp_path):
 def test_missing_image_is_a_bad_sample(two_sources):
     with pytest.raises(BadSample, match=r"a\.jpg: cannot be read"):
         two_sources.load_image(0)
+
+
+class Two(Dataset):
+    """An image with a cat and a crowd of dogs, one with a dog, and one without objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_class("pets", 17, "cat")
+        self.add_class("pets", 18, "dog")
+        for name in ("both", "dog", "none"):
+            self.add_image("pets", name, f"{name}.png", width=4)
+        self.prepare()
+
+    def load_image(self, image_id: int) -> np.ndarray:
+        return np.full((4, 4, 3), image_id, np.uint8)
+
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        class_ids = np.array([[1, -2], [2], []][image_id], np.int32)
+        return np.ones((4, 4, len(class_ids)), bool), class_ids
+
+
+def test_datasets_are_mixed_with_classes_of_their_own():
+    mixed = Dataset()
+    mixed.add_class("shapes", 1, "square")
+    mixed.add_image("shapes", "a", "a.png")
+    mixed.add_dataset("animals", Two())
+    mixed.prepare()
+    assert mixed.class_names == ["BG", "square", "cat", "dog"]
+    assert [info["id"] for info in mixed.image_info] == ["a", "both", "dog", "none"]
+    assert mixed.image_info[1]["width"] == 4
+    assert mixed.image_info[1]["source"] == "animals"
+    np.testing.assert_array_equal(mixed.load_mask(1)[1], [2, -3])
+    assert (mixed.load_image(2) == 1).all()
+    assert mixed.load_mask(3)[0].shape == (4, 4, 0)
+    assert mixed.get_source_class_id(3, "animals") == 18
+
+
+def test_some_classes_of_a_dataset_come_with_the_images_that_have_them():
+    chosen = Dataset()
+    chosen.add_dataset("animals", Two(), class_ids=[1])
+    chosen.prepare()
+    assert chosen.class_names == ["BG", "cat"]
+    assert [info["id"] for info in chosen.image_info] == ["both"]
+    masks, class_ids = chosen.load_mask(0)
+    assert masks.shape == (4, 4, 1)
+    np.testing.assert_array_equal(class_ids, [1])

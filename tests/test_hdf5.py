@@ -10,7 +10,7 @@ from keras import layers
 
 from mrcnn.network import rpn
 from mrcnn.network.backbone import BatchNorm
-from mrcnn.network.roi_align import PerRoi
+from mrcnn.network.roi_align import TimeDistributed
 from mrcnn.weights import hdf5
 
 SETTINGS = {"config": {"NAME": "tiny", "NUM_CLASSES": 3}, "epoch": 7}
@@ -23,8 +23,8 @@ def tiny_model(num_classes: int = 3, channels: int = 4) -> keras.Model:
     features = BatchNorm(name="bn_conv1")(features)
     _, probs, deltas = rpn.build_rpn_model(1, 3, channels, 8)(features)
     rois = layers.Reshape((6, 6 * channels))(features)
-    logits = PerRoi(layers.Dense(num_classes, name="mrcnn_class_logits"))(rois)
-    boxes = PerRoi(layers.Dense(4 * num_classes, name="mrcnn_bbox_fc"))(rois)
+    logits = TimeDistributed(layers.Dense(num_classes, name="mrcnn_class_logits"))(rois)
+    boxes = TimeDistributed(layers.Dense(4 * num_classes, name="mrcnn_bbox_fc"))(rois)
     return keras.Model(image, [probs, deltas, logits, boxes])
 
 
@@ -174,7 +174,8 @@ def test_any_other_failure_leaves_no_partial_file(path, monkeypatch):
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
+def test_a_place_that_is_no_folder_is_an_error_that_names_the_file(tmp_path):
+    (tmp_path / "nowhere").touch()
     with pytest.raises(OSError, match=r"nowhere.*could not be written"):
         hdf5.save(tmp_path / "nowhere" / "weights.h5", tiny_model(), SETTINGS)
 
@@ -329,3 +330,38 @@ def test_layers_behind_wrappers_go_by_their_own_name():
         "mrcnn_class_logits",
         "mrcnn_bbox_fc",
     ]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_rgb_weights_answer_alike_to_images_that_are_the_same_in_all_channels(channels, tmp_path):
+    def first_layer(count: int) -> keras.Model:
+        image = keras.Input((8, 8, count))
+        return keras.Model(image, layers.Conv2D(5, 3, name="conv1")(image))
+
+    rgb, other = first_layer(3), first_layer(channels)
+    hdf5.save(tmp_path / "rgb.h5", rgb, {})
+    report = hdf5.load(tmp_path / "rgb.h5", other)
+    assert report.adapted == ["conv1/kernel"]
+    assert "number of image channels" in str(report)
+    grey = np.random.default_rng(0).uniform(-100, 100, (1, 8, 8, 1)).astype("f")
+    found, expected = (
+        model.predict_on_batch(np.repeat(grey, count, axis=-1))
+        for model, count in ((other, channels), (rgb, 3))
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    if channels > 3:  # the colours are still told apart
+        kernel = rgb.get_layer("conv1").get_weights()[0]
+        changed = other.get_layer("conv1").get_weights()[0]
+        np.testing.assert_allclose(changed[:, :, :3], kernel * 3 / channels, rtol=1e-5)
+
+
+def test_an_object_inside_a_file_is_left_alone(path):
+    """What h5py hands out as Python objects, such as pickled ones, is no weight."""
+    model = tiny_model()
+    hdf5.save(path, model, {})
+    with h5py.File(path, "a") as file:
+        group = file.create_group("evil")
+        text = group.create_dataset("evil/kernel:0", (1,), h5py.string_dtype())
+        text[0] = "cos\nsystem\n(S'touch /tmp/evil'\ntR."
+    assert "evil/kernel" not in hdf5.read(path)
+    assert hdf5.load(path, model).missing == []

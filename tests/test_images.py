@@ -2,6 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.transform
+import tifffile
 
 from mrcnn.geometry import images, masks
 
@@ -185,7 +186,10 @@ def test_parse_inverts_compose():
         (np.ones((4, 5), bool), 255),
         (np.full((4, 5, 3), 0.5), 128),
         (np.full((4, 5, 3), 200.0, np.float32), 200),
-        (np.full((4, 5, 3), 1000, np.uint16), 63),
+        (np.full((4, 5, 3), 1000, np.uint16), 127),
+        (np.full((4, 5, 3), 1000, np.int16), 127),
+        (np.full((4, 5, 3), 1000.0), 127),
+        (np.full((4, 5, 3), 235, np.uint16), 84),
         (np.full((4, 5), 65535, np.uint16), 255),
         (np.full((4, 5), -3, np.int16), 0),
         (np.full((4, 5), np.nan), 0),
@@ -253,7 +257,78 @@ def test_sixteen_bit_files_are_not_black(shared_data):
     for name in ("spacenet_pan_uint16.tif", "landsat_3band_int16.tif", "stardist_img2d.tif"):
         image = images.read_image(shared_data / "uint16" / name)
         assert image.shape[-1] == 3
-        assert len(np.unique(image)) > 15, name
+        assert len(np.unique(image)) > 60, name
+        assert np.percentile(image, 99) > 60, name
+
+
+def test_a_value_of_sixteen_bits_has_one_grey_in_all_images():
+    dark = np.array([[16, 400, 1000]], np.uint16)
+    bright = np.array([[16, 400, 65535]], np.uint16)
+    np.testing.assert_array_equal(images.to_uint8(dark)[0, :2], images.to_uint8(bright)[0, :2])
+    assert images.to_uint8(bright).tolist() == [[21, 100, 255]]
+
+
+def test_greys_of_sixteen_bits_rise():
+    greys = images.to_uint8(np.arange(65536, dtype=np.uint16)).astype(int)
+    assert (np.diff(greys) >= 0).all()
+    assert set(greys) >= set(range(85, 256))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint16, 3), (np.int16, 3), (np.uint8, 5)])
+def test_all_bands_of_a_tiff_are_kept(tmp_path, planar, dtype, channels):
+    bands = np.random.default_rng(0).integers(0, 250, (7, 9, channels)).astype(dtype)
+    stored = bands if planar == "contig" else np.moveaxis(bands, -1, 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="minisblack", planarconfig=planar, metadata=None
+    )
+    image = images.read_image(tmp_path / "a.tif", channels)
+    np.testing.assert_array_equal(image, images.to_uint8(bands))
+
+
+def test_pages_of_a_tiff_are_bands_where_so_many_are_wanted(tmp_path):
+    pages = noise(7, 9, 5)
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(pages, -1, 0), photometric="minisblack")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif", 5), pages)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif", 1), pages[..., :1])
+
+
+def test_sixteen_bits_of_a_colour_tiff_are_not_cut_to_eight(tmp_path):
+    bands = np.random.default_rng(0).integers(0, 65536, (7, 9, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="rgb")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), images.to_uint8(bands))
+
+
+def test_a_fourth_band_that_is_tagged_as_alpha_is_kept(shared_data):
+    (path,) = (shared_data / "naip_4band_labelme").glob("*.tif")
+    image = images.read_image(path, 4)
+    assert image.shape == (846, 499, 4)
+    np.testing.assert_array_equal(image, tifffile.imread(path))
+    np.testing.assert_array_equal(images.read_image(path), image[..., :3])
+
+
+def test_one_value_has_one_grey_in_every_kind_of_file(tmp_path):
+    values = np.array([[0, 16, 400, 1000, 65535]], np.uint16)
+    PIL.Image.fromarray(values).save(tmp_path / "a.png")
+    PIL.Image.fromarray(values).save(tmp_path / "a.tif")
+    header = b"P5 5 1 65535\n"
+    (tmp_path / "a.pgm").write_bytes(header + values.astype(">u2").tobytes())
+    for name in ("a.png", "a.tif", "a.pgm"):
+        greys = images.read_image(tmp_path / name, 1)[..., 0]
+        assert greys.tolist() == [[0, 21, 100, 127, 255]], name
+
+
+def test_bytes_of_a_file_are_read_like_the_file(tmp_path):
+    PIL.Image.fromarray(noise(6, 7)).save(tmp_path / "a.png")
+    tifffile.imwrite(
+        tmp_path / "a.tif", noise(6, 7, 5), photometric="minisblack", planarconfig="contig"
+    )
+    for name, channels in (("a.png", 3), ("a.tif", 5)):
+        path = tmp_path / name
+        expected = images.read_image(path, channels)
+        np.testing.assert_array_equal(images.read_image(path.read_bytes(), channels), expected)
+    with pytest.raises(ValueError, match="the image: cannot be read as an image"):
+        images.read_image(b"nothing")
 
 
 def test_placed_masks_keep_their_boxes_in_scale():

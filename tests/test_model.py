@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from small import Rectangles, SmallConfig, make_find_objects
 
-from mrcnn import predictor
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.evaluation import coco
 from mrcnn.geometry import boxes, images
@@ -33,12 +32,19 @@ def alpha(height, width) -> np.ndarray:
     return np.concatenate([picture(height, width), opaque], axis=-1)
 
 
+def sixteen_bits(image) -> np.ndarray:
+    """Return what docs/data.md says sixteen bits become: uint8."""
+    return np.rint(255 / 12 * np.log2(1 + image / 16)).clip(max=255).astype(np.uint8)
+
+
+DEEP = picture(50, 60).astype(np.uint16) * 257
+
 KINDS = {
     "RGB": (picture(50, 60), picture(50, 60)),
     "grey": (grey(50, 60), np.repeat(grey(50, 60)[..., None], 3, -1)),
     "grey with axis": (grey(50, 60)[..., None], np.repeat(grey(50, 60)[..., None], 3, -1)),
     "RGBA": (alpha(50, 60), picture(50, 60)),
-    "16 bits": (picture(50, 60).astype(np.uint16) * 257, picture(50, 60)),
+    "16 bits": (DEEP, sixteen_bits(DEEP)),
     "fractions": (picture(50, 60) / 255.0, picture(50, 60)),
 }
 
@@ -187,7 +193,7 @@ def test_a_detection_returns_to_where_it_is_in_the_image(model):
     detections[0] = [24 / 63, 16 / 63, 39 / 63, 47 / 63, 2, 0.75]
     masks = np.zeros((3, 28, 28, 3), np.float32)
     masks[0, :, :, 2] = 0.9
-    found = predictor.unmold(detections, masks, meta)
+    found = model.predictor.unmold(detections, masks, meta)
     np.testing.assert_array_equal(found["rois"], [[8, 16, 24, 48]])
     np.testing.assert_array_equal(found["class_ids"], [2])
     np.testing.assert_allclose(found["scores"], [0.75])
@@ -200,7 +206,7 @@ def test_a_detection_in_a_shrunk_image_returns_to_within_a_pixel(model):
     _, meta = model.predictor.mold(picture(100, 200))
     # Rows 24..40 of the input less 16 of padding, columns 16..48, both over the scale 0.32.
     detections = np.array([[24 / 63, 16 / 63, 39 / 63, 47 / 63, 1, 0.75]])
-    found = predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    found = model.predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
     # Matterport's frames meet at the centres of the corner pixels, hence the one.
     np.testing.assert_allclose(found["rois"], [[25, 50, 75, 150]], atol=1)
     assert found["masks"].sum() == boxes.area(found["rois"])[0]
@@ -208,7 +214,7 @@ def test_a_detection_in_a_shrunk_image_returns_to_within_a_pixel(model):
 
 def test_padding_gives_no_results(model):
     _, meta = model.predictor.mold(picture(100, 200))
-    found = predictor.unmold(np.zeros((3, 6)), np.zeros((3, 28, 28, 3)), meta)
+    found = model.predictor.unmold(np.zeros((3, 6)), np.zeros((3, 28, 28, 3)), meta)
     shapes = {name: array.shape for name, array in found.items()}
     expected = {"rois": (0, 4), "class_ids": (0,), "scores": (0,), "masks": (100, 200, 0)}
     assert shapes == expected
@@ -217,7 +223,7 @@ def test_padding_gives_no_results(model):
 def test_boxes_without_area_are_left_out(model):
     _, meta = model.predictor.mold(picture(100, 200))
     detections = np.array([[30 / 63, 20 / 63, 24 / 63, 40 / 63, 1, 0.9]])
-    found = predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    found = model.predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
     assert len(found["rois"]) == 0
     assert found["masks"].shape == (100, 200, 0)
 
@@ -330,8 +336,8 @@ def test_bundled_weights_find_most_nuclei():
     model = MaskRCNN.from_checkpoint("nuclei")
     annotations = catalog.ASSETS / "nuclei_demo.json"
     dataset = load_coco(annotations, catalog.ASSETS)
-    truth = coco.ground_truth(annotations)
-    categories = coco.match_categories(model.config.CLASS_NAMES, truth)
-    truth_ids = [info["id"] for info in dataset.image_info]
-    scores = model.score_against(truth, dataset, truth_ids, categories)
+    objects = coco.ground_truth(annotations)
+    categories = coco.match_categories(model.config.CLASS_NAMES, objects)
+    image_ids = [info["id"] for info in dataset.image_info]
+    scores = model.score_against(coco.Truth(objects, image_ids, categories), dataset)
     assert scores["segm"]["AP50"] >= 0.5

@@ -5,7 +5,7 @@ import pytest
 from mrcnn.config import LOSSES, Config
 from mrcnn.network import backbone, network
 from mrcnn.network import mask_head as mask_stage
-from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
+from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 from mrcnn.weights import hdf5
 
 SIDE = 128
@@ -151,7 +151,7 @@ def test_no_layer_is_a_lambda_or_a_time_distributed_one(small):
     training = keras.Model(small.training_inputs, small.training_outputs)
     kinds = {type(layer) for model in (training, small.inference) for layer in all_layers(model)}
     assert not kinds & {keras.layers.Lambda, keras.layers.TimeDistributed}
-    assert {PerRoi, PyramidROIAlign, mask_stage.PadMasks} <= kinds
+    assert {TimeDistributed, PyramidROIAlign, mask_stage.PadMasks} <= kinds
 
 
 def test_mixed_precision_keeps_geometry_and_losses_in_float32():

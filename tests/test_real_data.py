@@ -1,16 +1,12 @@
-import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage import draw
 from small import SmallConfig
 
 from mrcnn.data import pipeline
 from mrcnn.data.dataset import BadSample, Dataset
-from mrcnn.data.formats.coco import load_coco
-from mrcnn.geometry import images
+from mrcnn.data.formats import load_dataset
 from mrcnn.model import MaskRCNN
 from mrcnn.training import run
 
@@ -19,51 +15,21 @@ pytestmark = pytest.mark.slow
 STEPS = 10
 
 
-class BalloonDataset(Dataset):
-    """Balloons outlined in VIA 1, read as in the tutorial that people start from."""
-
-    def load_balloon(self, folder: Path) -> None:
-        self.add_class("balloon", 1, "balloon")
-        for entry in json.loads((folder / "via_region_data.json").read_text()).values():
-            path = folder / entry["filename"]
-            height, width = images.read_image(path).shape[:2]
-            outlines = [region["shape_attributes"] for region in entry["regions"].values()]
-            self.add_image(
-                "balloon", entry["filename"], path, height=height, width=width, outlines=outlines
-            )
-
-    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        info = self.image_info[image_id]
-        masks = np.zeros((info["height"], info["width"], len(info["outlines"])), bool)
-        for index, outline in enumerate(info["outlines"]):
-            rows = np.clip(outline["all_points_y"], 0, info["height"] - 1)
-            columns = np.clip(outline["all_points_x"], 0, info["width"] - 1)
-            masks[(*draw.polygon(rows, columns), index)] = True
-        return masks, np.ones(len(info["outlines"]), np.int32)
+# A file or folder of each way in which people have their annotations.
+SETS = [
+    "balloon/val",
+    "pennfudan",
+    "coco",
+    "labelme_examples/instance_segmentation/data_annotated",
+    "nuclei/stage1_train",
+]
 
 
-def balloon(data: Path) -> Dataset:
-    dataset = BalloonDataset()
-    dataset.load_balloon(data / "balloon" / "val")
-    dataset.prepare()
-    return dataset
-
-
-def pennfudan(data: Path) -> Dataset:
-    folder = data / "pennfudan"
-    return load_coco(folder / "annotations" / "instances.json", folder / "images")
-
-
-def coco(data: Path) -> Dataset:
-    folder = data / "coco"
-    return load_coco(folder / "annotations" / "instances_train2017.json", folder / "train2017")
-
-
-@pytest.mark.parametrize("load", [balloon, pennfudan, coco])
-def test_ten_steps_and_a_detection_without_a_warning(load, shared_data, tmp_path, caplog):
+@pytest.mark.parametrize("path", SETS)
+def test_ten_steps_and_a_detection_without_a_warning(path, shared_data, tmp_path, caplog):
     # Warnings of the warnings module are errors in this test suite.
     with caplog.at_level(logging.WARNING, "mrcnn"):
-        dataset = load(shared_data)
+        dataset = load_dataset(shared_data / path)
         config = SmallConfig().replace(
             NUM_CLASSES=dataset.num_classes,
             CLASS_NAMES=tuple(dataset.class_names),

@@ -254,7 +254,7 @@ def test_roi_align_survives_serialization(reserialized):
 )
 def test_per_roi_is_the_layer_on_folded_rois(layer):
     features = np.random.default_rng(0).normal(size=(2, 6, 4, 4, 3)).astype("f")
-    wrapped = roi_align.PerRoi(layer)
+    wrapped = roi_align.TimeDistributed(layer)
     found = wrapped(features)
     folded = layer(features.reshape(12, 4, 4, 3))
     np.testing.assert_allclose(np.reshape(found, folded.shape), folded, atol=1e-6)
@@ -264,7 +264,9 @@ def test_per_roi_is_the_layer_on_folded_rois(layer):
 
 def test_per_roi_passes_training_on_to_batch_norm():
     features = np.random.default_rng(0).normal(5, 3, (2, 6, 4, 4, 3)).astype("f")
-    live, frozen = (roi_align.PerRoi(BatchNorm(is_training=flag)) for flag in (True, False))
+    live, frozen = (
+        roi_align.TimeDistributed(BatchNorm(is_training=flag)) for flag in (True, False)
+    )
     assert abs(float(ops.mean(live(features, training=True)))) < 1e-3
     assert float(ops.mean(live(features, training=False))) > 3
     assert float(ops.mean(frozen(features, training=True))) > 3
@@ -284,6 +286,8 @@ def test_batch_norm_survives_serialization(reserialized):
 
 
 def test_per_roi_survives_serialization(reserialized):
-    rebuilt = reserialized(roi_align.PerRoi(layers.Dense(7, name="dense", dtype="float32")))
+    rebuilt = reserialized(
+        roi_align.TimeDistributed(layers.Dense(7, name="dense", dtype="float32"))
+    )
     assert (rebuilt.name, rebuilt.layer.name, rebuilt.layer.units) == ("dense", "dense", 7)
     assert rebuilt(np.ones((2, 3, 4), "f")).shape == (2, 3, 7)

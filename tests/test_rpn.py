@@ -101,7 +101,7 @@ def test_an_object_inside_a_crowd_still_counts():
 
 
 def test_an_image_without_objects_has_only_background():
-    anchors = anchor_grid.pyramid_anchors([32], [0.5, 1, 2], (256, 256), [16])
+    anchors = anchor_grid.pyramid_anchors([32], [0.5, 1, 2], [(16, 16)], [16])
     match, deltas = targets(anchors, np.zeros((1, 5, 4)))
     assert (match == 1).sum() == 0
     assert (match == -1).sum() == 256
@@ -130,7 +130,7 @@ def test_the_sample_is_random_and_repeatable():
 
 
 def test_targets_do_not_depend_on_the_batch():
-    anchors = anchor_grid.pyramid_anchors([32, 64], [0.5, 1, 2], (128, 128), [8, 16])
+    anchors = anchor_grid.pyramid_anchors([32, 64], [0.5, 1, 2], [(16, 16), (8, 8)], [8, 16])
     objects = np.array(
         [[[5, 5, 40, 50], [60, 70, 120, 120]], [[0, 0, 128, 30], [0, 0, 0, 0]]], np.float32
     )

@@ -1,5 +1,6 @@
 """Datasets: the classes and images of one or several sources, as Matterport's users know them."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ class Dataset:
     Attributes:
         class_info: per class {"source", "id", "name"}, the background first.
         image_info: per image {"id", "source", "path"} and whatever `add_image` was given.
+        channels: C of the images.
     """
+
+    channels = 3
 
     def __init__(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
         self.class_info: list[dict] = [{"source": "", "id": 0, "name": "BG"}]
@@ -50,6 +54,26 @@ class Dataset:
     def add_image(self, source: str, image_id: Any, path: Any, **kwargs: Any) -> None:
         """Add an image; the keywords are kept in its `image_info`."""
         self.image_info.append({"id": image_id, "source": source, "path": path, **kwargs})
+
+    def add_dataset(
+        self, source: str, other: "Dataset", class_ids: Collection[int] | None = None
+    ) -> None:
+        """Add the classes and images of a prepared dataset, as one source of this one.
+
+        Args:
+            source: the name that they get here.
+            class_ids: of the other's classes, only these, and the images that have objects of one
+                of them; None for everything.
+        """
+        wanted = [
+            number for number in other.class_ids[1:] if class_ids is None or number in class_ids
+        ]
+        for number in wanted:
+            self.add_class(source, other.class_info[number]["id"], other.class_info[number]["name"])
+        for image_id in other.image_ids:
+            if class_ids is None or set(wanted) & set(abs(other.load_mask(image_id)[1]).tolist()):
+                info = {**other.image_info[image_id], "origin": (other, int(image_id))}
+                self.image_info.append({**info, "source": source})
 
     def prepare(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
         """Number the classes and images; call it after the last `add_class` and `add_image`."""
@@ -100,13 +124,16 @@ class Dataset:
         return self.image_info[image_id]["path"]
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """Return an image, (H, W, 3) uint8; override it for images that are no RGB files.
+        """Return an image, (H, W, C) uint8; override it for images that are no files.
 
         Raises:
             BadSample: the file is missing or cannot be read.
         """
+        if "origin" in self.image_info[image_id]:
+            other, number = self.image_info[image_id]["origin"]
+            return other.load_image(number)
         try:
-            return images.read_image(self.image_info[image_id]["path"])
+            return images.read_image(self.image_info[image_id]["path"], self.channels)
         except ValueError as error:
             raise BadSample(str(error)) from error
 
@@ -116,8 +143,21 @@ class Dataset:
         A negative class id is a crowd: a region that is neither object nor background. The
         default has no objects, so that such images are trained as background.
         """
+        if "origin" in self.image_info[image_id]:
+            return self._masks_of_origin(image_id)
         height, width = self.load_image(image_id).shape[:2]
         return np.zeros((height, width, 0), bool), np.zeros(0, np.int32)
+
+    def _masks_of_origin(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the objects that the dataset has from which the image was added."""
+        info = self.image_info[image_id]
+        other, number = info["origin"]
+        masks, class_ids = other.load_mask(number)
+        keys = [f"{info['source']}.{other.class_info[abs(each)]['id']}" for each in class_ids]
+        kept = [place for place, key in enumerate(keys) if key in self.class_from_source_map]
+        numbers = [self.class_from_source_map[keys[place]] for place in kept]
+        signs = np.sign(np.asarray(class_ids)[kept]).astype(np.int32)
+        return masks[..., kept], np.array(numbers, np.int32) * signs
 
 
 def _numbered(infos: list[dict]) -> dict[str, int]:

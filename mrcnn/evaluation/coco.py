@@ -8,10 +8,11 @@ found in one image, and `score` compares the two.
 import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -21,8 +22,24 @@ from pycocotools.cocoeval import COCOeval
 from mrcnn.data.dataset import Dataset
 from mrcnn.geometry import masks as mask_ops
 
+logger = logging.getLogger("mrcnn")
+
 IOU_TYPES = ("segm", "bbox")
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+
+
+class Truth(NamedTuple):
+    """What the detections in a dataset's images are compared with.
+
+    Attributes:
+        coco: From `ground_truth` or `ground_truth_of`.
+        image_ids: Its id of each image that is looked at, in their order.
+        category_ids: Its category of each class of the network, None for those without.
+    """
+
+    coco: Any
+    image_ids: Sequence[int]
+    category_ids: Sequence[int | None]
 
 
 def to_results(
@@ -75,14 +92,17 @@ def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
     return _indexed({**content, "annotations": objects})
 
 
-def ground_truth_of(dataset: Dataset) -> COCO:
+def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
     """Return the ground truth of a prepared dataset; category ids are its class ids.
 
     Image ids are those of `dataset.image_ids`. Objects of negative class are crowds; objects
     without a pixel are left out, as nothing could ever find them.
+
+    Args:
+        image_ids: Only these images; None for all.
     """
     images, objects = [], []
-    for image_id in dataset.image_ids:
+    for image_id in dataset.image_ids if image_ids is None else image_ids:
         masks, class_ids = dataset.load_mask(image_id)
         # A dataset may answer (0, 0, 0) for an image without objects.
         sized = masks if masks.shape[2] else dataset.load_image(image_id)
@@ -165,6 +185,45 @@ def score(
             evaluation.accumulate()
         scores[iou_type] = _summary(evaluation)
     return scores
+
+
+def score_detector(
+    detect: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    dataset: Dataset,
+    truth: Truth,
+    *,
+    max_detections: int,
+    image_ids: Sequence[int] | None = None,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> dict[str, dict[str, Any]]:
+    """Return the scores of what is detected in a dataset's images against a ground truth.
+
+    Images that cannot be read are left out with a warning each.
+
+    Args:
+        detect: An image -> its detections, see `to_results`.
+        max_detections: See `score`.
+        image_ids: The images, of `dataset.image_ids`; None for all.
+        progress: Wraps the list of images that is gone through.
+
+    Raises:
+        RuntimeError: When more than a tenth of the images cannot be read.
+    """
+    results, seen, bad = [], [], []
+    chosen = dataset.image_ids if image_ids is None else image_ids
+    pairs = list(zip(chosen, truth.image_ids, strict=True))
+    for image_id, truth_id in progress(pairs):
+        try:
+            image = dataset.load_image(image_id)
+        except (ValueError, OSError) as error:
+            logger.warning("left out of the scores: %s", error)
+            bad.append(str(error))
+            continue
+        results += to_results(detect(image), truth_id, truth.category_ids)
+        seen.append(truth_id)
+    if 10 * len(bad) > len(pairs):
+        raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
+    return score(truth.coco, results, max_detections=max_detections, image_ids=seen)
 
 
 def format_table(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -40,15 +40,17 @@ def level_grids(input_shape: tuple[int, int], strides: Sequence[int]) -> list[tu
 def pyramid_anchors(
     scales: Sequence[float],
     ratios: Sequence[float],
-    input_shape: tuple[int, int],
+    grids: Sequence[tuple[int, int]],
     strides: Sequence[int],
     anchor_stride: int = 1,
 ) -> np.ndarray:
     """Return the anchors of all levels, finest first, pixels of the input: (N, 4) float64.
 
     One scale a level *(FPN, Lin et al. 2017, section 4.1)*: 261,888 anchors at 1024 x 1024.
+
+    Args:
+        grids: Height and width of each level, cells; see `level_grids`.
     """
-    grids = level_grids(input_shape, strides)
     levels = zip(scales, grids, strides, strict=True)
     return np.concatenate(
         [

@@ -4,15 +4,13 @@ Frames: image pixels -> resize by `scale` -> pad (or crop) -> input pixels. `pla
 once; `fit` and `fit_masks` apply it, so that an image and its masks always agree.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
-import tifffile
 
+from mrcnn.geometry import image_files
 from mrcnn.geometry import masks as mask_maths
 
 STRIDE = 64  # of the coarsest pyramid level: input sides are its multiples
@@ -166,7 +164,9 @@ def resize(
 
 def mold(images: np.ndarray, mean_pixel: Sequence[float]) -> np.ndarray:
     """Return images (..., C) minus the mean pixel, float32."""
-    return np.asarray(images, np.float32) - np.asarray(mean_pixel, np.float32)
+    # Rounded once, as in Matterport's: a difference in the last bit can move a RoI's last sample
+    # beyond the border.
+    return (images - np.asarray(mean_pixel, np.float64)).astype(np.float32)
 
 
 def unmold(molded: np.ndarray, mean_pixel: Sequence[float]) -> np.ndarray:
@@ -203,18 +203,23 @@ def parse_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def read_image(path: str | PathLike, channels: int = 3) -> np.ndarray:
+def read_image(file: image_files.ImageFile, channels: int = 3) -> np.ndarray:
     """Return an image file, upright, as (H, W, channels) uint8.
 
     EXIF orientation is applied, palettes and CMYK become RGB, values are scaled as `to_uint8`
     does. For three channels grey is repeated and alpha dropped (`to_rgb`); for one the image
     becomes grey; any other number must be what the file holds.
 
+    Args:
+        file: a path, or the bytes of a file.
+        channels: C.
+
     Raises:
         ValueError: the file is missing, no image, truncated, empty or too large to be trusted.
     """
+    name = "the image" if isinstance(file, bytes) else file
     try:
-        pixels = _read_pixels(path)
+        pixels = image_files.read_pixels(file, channels)
         if channels == 3:
             return to_rgb(pixels)
         if channels == 1 and pixels.ndim == 3:
@@ -225,10 +230,10 @@ def read_image(path: str | PathLike, channels: int = 3) -> np.ndarray:
             raise ValueError(f"it has {pixels.shape[-1]} channels, {channels} are wanted")
         return pixels
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: cannot be read as an image: no such file") from error
+        raise ValueError(f"{name}: cannot be read as an image: no such file") from error
     # On damaged files decoders raise whatever they trip over: OSError, SyntaxError, struct.error.
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
+        raise ValueError(f"{name}: cannot be read as an image: {error}") from error
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
@@ -255,9 +260,11 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Return pixel values as 0..255 uint8, same shape.
 
-    The range is told by dtype and greatest value: booleans are 0 and 1, floats up to 1 are
-    fractions; then below 256 is 8 bits (kept), below 4096 is 12 bits (divided by 16), below
-    65536 is 16 bits (divided by 257). Negative values and NaN become 0.
+    Eight bits are kept, booleans are 0 and 1. Sixteen bits (by dtype; of other types, values
+    above 255) become 255 / 12 * log2(1 + value / 16): a level for every 3 percent. A value so
+    has one grey in all images of a set, in training as in detection, whether the sensor filled
+    8, 12, 13 or all 16 bits; a scale chosen by image would be brighter and change from one image
+    to the next. Floats up to 1 are fractions. Negative values and NaN become 0.
 
     Raises:
         ValueError: the greatest value is above 65535.
@@ -266,6 +273,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         return image
     if image.dtype == bool:
         return image.astype(np.uint8) * np.uint8(255)
+    if image.dtype == np.uint16:
+        return _grey_of_16_bits()[image]
+    if image.dtype == np.int16:
+        return _grey_of_16_bits()[image.clip(min=0)]
     values = np.nan_to_num(image.astype(np.float32)).clip(min=0)
     greatest = values.max(initial=0)
     if greatest > 65535:
@@ -274,35 +285,15 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         )
     if np.issubdtype(image.dtype, np.floating) and greatest <= 1:
         values *= 255
-    elif greatest >= 4096:
-        values /= 257
-    elif greatest >= 256:
-        values /= 16
-    return (values + 0.5).clip(max=255).astype(np.uint8)
+    elif greatest > 255:
+        return _grey_of_16_bits()[np.rint(values).astype(np.uint16)]
+    return (values + 0.5).astype(np.uint8)
 
 
-def _read_pixels(path: str | PathLike) -> np.ndarray:
-    try:
-        with PIL.Image.open(path) as image:
-            image.load()
-            upright = _upright(image)
-    except (OSError, ValueError):
-        if not str(path).lower().endswith((".tif", ".tiff")):
-            raise
-        return tifffile.imread(path)  # Pillow knows few TIFFs of more than eight bits
-    if upright.mode in ("P", "PA"):
-        upright = upright.convert("RGBA")
-    elif upright.mode not in ("1", "L", "LA", "RGB", "RGBA", "F") and upright.mode[0] != "I":
-        upright = upright.convert("RGB")
-    return np.array(upright)
-
-
-def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    try:
-        return PIL.ImageOps.exif_transpose(image)
-    # Cameras and editors write broken EXIF; the pixels are fine and lie as they are stored.
-    except Exception:
-        return image
+@functools.cache
+def _grey_of_16_bits() -> np.ndarray:
+    """Return the grey level of every value of sixteen bits: (65536,) uint8."""
+    return np.rint(255 / 12 * np.log2(1 + np.arange(65536) / 16)).clip(max=255).astype(np.uint8)
 
 
 def _taps(size: int, resized: int, part: slice) -> list[tuple[np.ndarray, np.ndarray]]:

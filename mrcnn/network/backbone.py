@@ -43,11 +43,12 @@ def conv_norm(
     names: tuple[str, str],
     *,
     strides: int = 1,
-    padding: str = "same",
+    use_bias: bool = True,
     train_bn: bool = True,
 ) -> Tensor:
     """Return convolution and batch norm, named (convolution, norm): (B, H, W, C)."""
-    features = layers.Conv2D(filters, size, strides, padding, name=names[0])(features)
+    convolution = layers.Conv2D(filters, size, strides, "same", use_bias=use_bias, name=names[0])
+    features = convolution(features)
     return _norm(names[1], train_bn)(features)
 
 
@@ -79,13 +80,20 @@ def basic_block(features: Tensor, block: str, width: int, strides: int, train_bn
 
 
 def resnet(
-    image: Tensor, depths: tuple[int, ...], block: Callable, width: int = 64, train_bn: bool = True
+    image: Tensor,
+    depths: tuple[int, ...],
+    block: Callable,
+    width: int = 64,
+    train_bn: bool = True,
+    *,
+    last_stage: int = 5,
 ) -> list[Tensor]:
-    """Return [C1, ..., C5] of a residual network, strides 2 to 32, from an image (B, H, W, C).
+    """Return [C1, ..., C5] of a residual network, strides 4 to 32, from an image (B, H, W, C).
 
     Args:
         depths: Number of blocks of stages 2 to 5.
         width: Channels of the stem; stage s is width * 2**(s - 2) wide.
+        last_stage: 4 leaves out C5.
     """
     features = layers.ZeroPadding2D(3)(image)
     features = layers.Conv2D(width, 7, 2, "valid", name="conv1")(features)
@@ -93,7 +101,7 @@ def resnet(
     # Matterport pads the stem's pool 'same', at bottom and right where sides are even.
     features = layers.MaxPooling2D(3, 2, "same")(features)
     stages = [features]
-    for stage, depth in enumerate(depths, start=2):
+    for stage, depth in enumerate(depths[: last_stage - 1], start=2):
         for letter in ascii_lowercase[:depth]:
             strides = 2 if letter == "a" and stage > 2 else 1
             name = f"{stage}{letter}"
@@ -110,7 +118,9 @@ BACKBONES: dict[str, Callable[..., list[Tensor]]] = {
 }
 
 
-def build(name: str, image: Tensor, width: int, train_bn: bool) -> list[Tensor]:
+def build(
+    name: str, image: Tensor, width: int, train_bn: bool, *, last_stage: int = 5
+) -> list[Tensor]:
     """Return [C1, ..., C5] of the backbone with this name.
 
     Raises:
@@ -118,7 +128,7 @@ def build(name: str, image: Tensor, width: int, train_bn: bool) -> list[Tensor]:
     """
     if name not in BACKBONES:
         raise ValueError(f"BACKBONE must be a callable or one of {sorted(BACKBONES)}, got {name!r}")
-    return BACKBONES[name](image, width=width, train_bn=train_bn)
+    return BACKBONES[name](image, width=width, train_bn=train_bn, last_stage=last_stage)
 
 
 def _norm(name: str, train_bn: bool) -> BatchNorm:

@@ -10,7 +10,7 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.network import matching, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
 from mrcnn.network.geometry_layer import GeometryLayer
-from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
+from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
 
@@ -26,17 +26,17 @@ class BoxHead:
         """
         self.roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
         self.trunk = [
-            PerRoi(layers.Conv2D(fc_size, pool_size, name="mrcnn_class_conv1")),
-            PerRoi(_norm("mrcnn_class_bn1", train_bn)),
+            TimeDistributed(layers.Conv2D(fc_size, pool_size, name="mrcnn_class_conv1")),
+            TimeDistributed(_norm("mrcnn_class_bn1", train_bn)),
             layers.ReLU(),
-            PerRoi(layers.Conv2D(fc_size, 1, name="mrcnn_class_conv2")),
-            PerRoi(_norm("mrcnn_class_bn2", train_bn)),
+            TimeDistributed(layers.Conv2D(fc_size, 1, name="mrcnn_class_conv2")),
+            TimeDistributed(_norm("mrcnn_class_bn2", train_bn)),
             layers.ReLU(),
-            PerRoi(layers.Reshape((fc_size,), name="pool_squeeze")),
+            TimeDistributed(layers.Reshape((fc_size,), name="pool_squeeze")),
         ]
         normal = keras.initializers.RandomNormal
         # Deviations of the new layers as in Fast R-CNN, section 4.5.
-        self.logits = PerRoi(
+        self.logits = TimeDistributed(
             layers.Dense(
                 num_classes,
                 kernel_initializer=normal(stddev=0.01),
@@ -45,7 +45,7 @@ class BoxHead:
             )
         )
         self.softmax = layers.Softmax(name="mrcnn_class", dtype="float32")
-        self.deltas = PerRoi(
+        self.deltas = TimeDistributed(
             layers.Dense(
                 4 * num_classes,
                 kernel_initializer=normal(stddev=0.001),
@@ -53,7 +53,9 @@ class BoxHead:
                 name="mrcnn_bbox_fc",
             )
         )
-        self.by_class = PerRoi(layers.Reshape((num_classes, 4), dtype="float32", name="mrcnn_bbox"))
+        self.by_class = TimeDistributed(
+            layers.Reshape((num_classes, 4), dtype="float32", name="mrcnn_bbox")
+        )
 
     def __call__(
         self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]
@@ -134,7 +136,10 @@ class DetectionLayer(GeometryLayer):
 
     def call(self, inputs):
         rois, probs, deltas, image_meta = inputs
-        window = _normalized_window(image_meta)
+        return self.detections(rois, probs, deltas, _normalized_window(image_meta))
+
+    def detections(self, rois: Tensor, probs: Tensor, deltas: Tensor, window: Tensor) -> Tensor:
+        """Return the detections of rois cut at a window (B, 4), normalized."""
         scores = ops.where(probs >= (self.min_confidence or 0.0), probs, 0.0)
         if not self.every_class:
             best = ops.argmax(probs, axis=-1)

@@ -94,7 +94,7 @@ class DetectionTargetLayer(GeometryLayer):
         super().__init__(**kwargs)
         self.count = count
         self.positive_ratio = positive_ratio
-        self.mask_shape = tuple(mask_shape)
+        self.mask_shape = (int(mask_shape[0]), int(mask_shape[1]))
         self.uses_mini_masks = uses_mini_masks
         self.std_dev = [float(value) for value in std_dev]
 
@@ -106,6 +106,17 @@ class DetectionTargetLayer(GeometryLayer):
     def call(self, inputs):
         proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds = inputs
         gt_boxes = box_math.normalize_in_graph(gt_boxes, image_meta[:, 4:6], ops)
+        return self.of_normalized(proposals, gt_class_ids, gt_boxes, gt_masks, seeds)
+
+    def of_normalized(
+        self,
+        proposals: Tensor,
+        gt_class_ids: Tensor,
+        gt_boxes: Tensor,
+        gt_masks: Tensor,
+        seeds: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return what a call does, of gt_boxes that are normalized already."""
         rois, class_ids, matched, weights = sample_rois(
             proposals,
             gt_class_ids,

@@ -9,7 +9,7 @@ from keras import layers, ops
 from mrcnn.network import matching, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
 from mrcnn.network.geometry_layer import GeometryLayer
-from mrcnn.network.roi_align import PerRoi, PyramidROIAlign
+from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
 
@@ -28,12 +28,12 @@ class MaskHead:
         for i in range(1, 5):
             conv = layers.Conv2D(channels, 3, padding="same", name=f"mrcnn_mask_conv{i}")
             norm = BatchNorm(is_training=train_bn, synchronized=train_bn, name=f"mrcnn_mask_bn{i}")
-            self.trunk += [PerRoi(conv), PerRoi(norm), layers.ReLU()]
+            self.trunk += [TimeDistributed(conv), TimeDistributed(norm), layers.ReLU()]
         deconv = layers.Conv2DTranspose(channels, 2, 2, activation="relu", name="mrcnn_mask_deconv")
         masks = layers.Conv2D(
             num_classes, 1, activation="sigmoid", dtype="float32", name="mrcnn_mask"
         )
-        self.trunk += [PerRoi(deconv), PerRoi(masks)]
+        self.trunk += [TimeDistributed(deconv), TimeDistributed(masks)]
 
     def __call__(self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return mask probabilities of each class: (B, N, 4) -> (B, N, h, w, K)."""

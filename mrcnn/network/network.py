@@ -3,7 +3,7 @@
 *(Mask R-CNN, He et al. 2017)*. The only file of this room that reads `Config`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -58,9 +58,19 @@ def pixel_anchors(config: Config, input_shape: tuple[int, int]) -> np.ndarray:
     return anchor_grid.pyramid_anchors(
         config.RPN_ANCHOR_SCALES,
         config.RPN_ANCHOR_RATIOS,
-        input_shape,
+        level_grids(config, input_shape),
         config.BACKBONE_STRIDES,
         config.RPN_ANCHOR_STRIDE,
+    )
+
+
+def level_grids(config: Config, input_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the height and width of each pyramid level for an input, cells."""
+    if callable(config.BACKBONE) and config.COMPUTE_BACKBONE_SHAPE is not None:
+        grids = _function(config.COMPUTE_BACKBONE_SHAPE)(input_shape)
+        return [(int(height), int(width)) for height, width in grids]
+    return anchor_grid.level_grids(
+        (int(input_shape[0]), int(input_shape[1])), config.BACKBONE_STRIDES
     )
 
 
@@ -164,9 +174,7 @@ def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], list[Tens
     """Return the pyramid maps P2..P6 and the RPN's logits, probabilities and deltas."""
     train_bn = config.TRAIN_BN is not False
     if callable(config.BACKBONE):
-        # A plain function among class attributes has become a method; take it back.
-        function = getattr(config.BACKBONE, "__func__", config.BACKBONE)
-        stages = function(image, stage5=True, train_bn=config.TRAIN_BN)
+        stages = _function(config.BACKBONE)(image, stage5=True, train_bn=config.TRAIN_BN)
     else:
         stages = backbone.build(config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn)
     maps = pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE)
@@ -182,6 +190,11 @@ def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], list[Tens
         layers.Concatenate(axis=1, name=name, dtype="float32")(list(levels))
         for name, levels in zip(names, outputs, strict=True)
     ]
+
+
+def _function(setting: Callable) -> Callable:
+    # A plain function among class attributes has become a method; take it back.
+    return getattr(setting, "__func__", setting)
 
 
 def _heads(config: Config) -> tuple[boxes_stage.BoxHead, masks_stage.MaskHead]:

@@ -70,10 +70,11 @@ class PyramidROIAlign(GeometryLayer):
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class PerRoi(layers.Layer):
+class TimeDistributed(layers.Layer):
     """A layer applied to every RoI: (B, N, ...) -> (B, N, ...), folded into one large batch.
 
-    `keras.layers.TimeDistributed` would unroll a Python loop over the RoIs.
+    Keras' layer of this name would unroll a Python loop over the RoIs. Programs find the layer
+    inside by the class's name and by `.layer`.
 
     Args:
         layer: The layer; the wrapper bears its name.
@@ -85,7 +86,8 @@ class PerRoi(layers.Layer):
         self.layer = layer
 
     def build(self, input_shape):
-        self.layer.build((None, *input_shape[2:]))
+        if not self.layer.built:  # a layer that Keras loads from a file comes built
+            self.layer.build((None, *input_shape[2:]))
 
     def call(self, features, training=None):
         lead = ops.shape(features)[:2]

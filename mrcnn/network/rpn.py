@@ -1,7 +1,7 @@
 """Region proposal network: head, targets, losses, proposals (Faster R-CNN, section 3)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -112,16 +112,42 @@ def propose(
         deltas: (B, N, 4), divided by std_dev.
         anchors: (B, N, 4), normalized.
     """
-    limit = pre_nms_limit if probs.shape[1] is None else min(pre_nms_limit, probs.shape[1])
-    limit = ops.minimum(limit, ops.shape(probs)[1]) if probs.shape[1] is None else limit
-    scores, order = ops.top_k(probs, limit)
+    candidates = best_anchors(probs, deltas, anchors, pre_nms_limit, std_dev)
+    kept, _, _ = tensorflow_ops.suppress(
+        candidates.clipped[:, :, None, :],
+        candidates.scores[:, :, None],
+        proposal_count,
+        nms_threshold,
+    )
+    return kept
+
+
+class Candidates(NamedTuple):
+    """The best anchors before suppression, best first: scores (B, n) and boxes (B, n, 4)."""
+
+    scores: Tensor
+    anchors: Tensor
+    refined: Tensor
+    clipped: Tensor
+
+
+def best_anchors(
+    probs: Tensor, deltas: Tensor, anchors: Tensor, limit: int, std_dev: Sequence[float]
+) -> Candidates:
+    """Return the anchors of the highest scores, refined by their deltas and cut at the input.
+
+    Args:
+        probs, deltas, anchors, std_dev: See `propose`.
+        limit: The most that are returned.
+    """
+    count = probs.shape[1]
+    most = ops.minimum(limit, ops.shape(probs)[1]) if count is None else min(limit, count)
+    scores, order = ops.top_k(probs, most)
     deltas = matching.gather_rows(deltas, order)
     anchors = matching.gather_rows(anchors, order)
     refined = box_math.decode(anchors, deltas * ops.convert_to_tensor(std_dev, "float32"), ops)
     window = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
-    refined = box_math.clip(refined, window, ops)[:, :, None, :]
-    kept, _, _ = tensorflow_ops.suppress(refined, scores[:, :, None], proposal_count, nms_threshold)
-    return kept
+    return Candidates(scores, anchors, refined, box_math.clip(refined, window, ops))
 
 
 @keras.saving.register_keras_serializable("mrcnn")

@@ -83,6 +83,13 @@ def suppress(
     return kept.nmsed_boxes, kept.nmsed_scores, kept.nmsed_classes
 
 
+def kept_rows(
+    boxes: tf.Tensor, scores: tf.Tensor, max_boxes: int, iou_threshold: float
+) -> tf.Tensor:
+    """Return the rows that `suppress` keeps of one image and class: (N, 4), (N,) -> (n,) int32."""
+    return tf.image.non_max_suppression(boxes, scores, max_boxes, iou_threshold)
+
+
 def _scatter_crops(
     upstream: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor, shape: tf.Tensor
 ) -> tf.Tensor:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+
+from mrcnn.data.dataset import Dataset
 
 Logs = dict[str, float] | None
 
@@ -77,3 +80,63 @@ class Checkpoint(keras.callbacks.Callback):
                     f"the weights {weight.path} are not finite. Lower LEARNING_RATE (a tenth, "
                     "say). The last checkpoint is good."
                 )
+
+
+class MeanAveragePrecisionCallback(keras.callbacks.Callback):
+    """Scores a dataset every few epochs, with the weights that are being trained.
+
+    Adds val_mask_AP, val_mask_AP50, val_box_AP and val_box_AP50 (COCO's, see `MaskRCNN.evaluate`)
+    to the epoch's logs, so that TensorBoard and callbacks which come after it see them. Not a
+    number in the epochs between.
+
+    Args:
+        train_model: The `MaskRCNN` that is being trained; it can detect as well.
+        inference_model: Another `MaskRCNN`, or None. One of its own is not needed; where it is
+            given, it gets the trained weights before every evaluation.
+        dataset: Prepared.
+        calculate_map_at_every_X_epoch: Epochs from one evaluation to the next.
+        dataset_limit: Only so many of the images, the first ones; None for all.
+        verbose: 1 prints the table.
+    """
+
+    def __init__(
+        self,
+        train_model: Any,
+        inference_model: Any,
+        dataset: Dataset,
+        calculate_map_at_every_X_epoch: int = 5,  # noqa: N803 (its published name)
+        dataset_limit: int | None = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        if calculate_map_at_every_X_epoch < 1:
+            raise ValueError(
+                "calculate_map_at_every_X_epoch must be at least 1, got "
+                f"{calculate_map_at_every_X_epoch}"
+            )
+        self.train_model, self.inference_model = train_model, inference_model
+        self.dataset = dataset
+        self.every = calculate_map_at_every_X_epoch
+        self.limit = dataset_limit
+        self.verbose = verbose
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Score, if it is time."""
+        figures = dict.fromkeys(
+            ("val_mask_AP", "val_mask_AP50", "val_box_AP", "val_box_AP50"), math.nan
+        )
+        if (epoch + 1) % self.every == 0:
+            scores = self._detector().evaluate(self.dataset, self.verbose, limit=self.limit)
+            for name, kind in (("mask", "segm"), ("box", "bbox")):
+                for figure in ("AP", "AP50"):
+                    value = scores[kind][figure]
+                    figures[f"val_{name}_{figure}"] = math.nan if value is None else value
+        if logs is not None:
+            logs.update(figures)
+
+    def _detector(self) -> Any:
+        model = self.inference_model
+        if model is None or model is self.train_model:
+            return self.train_model
+        model.inference_model.set_weights(self.train_model.inference_model.get_weights())
+        return model

@@ -1,7 +1,9 @@
 """Weights by name: bundled, downloaded, or the newest of a folder of runs."""
 
+import datetime
 import errno
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +12,29 @@ from mrcnn.weights import download, hdf5
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
 CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
+RUN_TIME = re.compile(r".*?(\d{8}T\d{4})")
 ASSETS = Path(__file__).parent.parent / "assets"
 CACHE = Path.home() / ".cache" / "mrcnn"
 BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
+
+
+class Found(str):
+    """The path of a checkpoint that also is the pair (folder, path).
+
+    Until June 2018 Matterport's `find_last` returned that pair, and programs still take its
+    second part. Everything else acts as on any path in a str.
+    """
+
+    def __getitem__(self, key: Any) -> str:
+        """Return folder (0) or path (1); of a slice, those characters."""
+        return self._pair()[key] if isinstance(key, int) else super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield folder and path."""
+        return iter(self._pair())
+
+    def _pair(self) -> tuple[str, str]:
+        return str(Path(str(self)).parent), str(self)
 
 
 class Published(NamedTuple):
@@ -104,6 +126,24 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
         if checkpoints:
             return max(checkpoints, key=_age)
     raise FileNotFoundError(errno.ENOENT, f"Could not find weight files in {runs[-1]}")
+
+
+def new_run(model_dir: Path, name: str) -> Path:
+    """Return the folder of a run that starts now; names tell minutes, so some runs must move on."""
+    start = datetime.datetime.now()
+    while (folder := model_dir / f"{name}{start:%Y%m%dT%H%M}").exists():
+        start += datetime.timedelta(minutes=1)
+    return folder
+
+
+def run_of(checkpoint: Path) -> tuple[str, int] | None:
+    """Return time of start and epoch that the path of a checkpoint tells, None where it does not.
+
+    As in logs/shapes20180605T1530/mask_rcnn_shapes_0010.h5: ("20180605T1530", 10).
+    """
+    folder = RUN_TIME.fullmatch(checkpoint.parent.name)
+    file = CHECKPOINT.fullmatch(checkpoint.name)
+    return (folder[1], int(file[2])) if folder and file else None
 
 
 def _age(checkpoint: Path) -> tuple[int, bool]:

@@ -1,19 +1,27 @@
-"""Downloads of weight files: beside the place, checked, then renamed."""
+"""Downloads of weight files: beside the place, resumed where they broke off, checked, renamed."""
 
 import hashlib
 import http.client
 import os
-import urllib.error
+import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+# Nobody writes to a part that has been still for so long: its process was killed.
+ABANDONED = 2 * TIMEOUT
 
 
 def fetch(url: str, path: Path, *, size: int | None = None, md5: str | None = None) -> Path:
     """Download a file unless it is there, with a progress bar; return its path.
+
+    A download that breaks off leaves its part beside the place, and the next one goes on from
+    there where the server can. A file of another size than it should have is downloaded anew.
 
     Args:
         size: Bytes that the file must have; md5: its checksum, each where it is known.
@@ -22,40 +30,67 @@ def fetch(url: str, path: Path, *, size: int | None = None, md5: str | None = No
         OSError: When the download fails or the file is not what it should be; nothing is left
             under the final name then.
     """
-    if path.exists():
+    if path.exists() and size in (None, path.stat().st_size):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        _download(url, partial)
-        _verify(partial, size, md5)
-        os.replace(partial, path)
+        with _own_part(path) as part:
+            _download(url, part)
+            _verify(part, size, md5)
+            os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise OSError(
             f"{url} could not be downloaded ({reason}); fetch it otherwise and put it at {path}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
-def _download(url: str, target: Path) -> None:
-    with urllib.request.urlopen(url, timeout=30) as response, open(target, "wb") as file:
-        total = int(response.headers.get("Content-Length") or 0) or None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=target.name.split(".")[0]) as bar:
+@contextmanager
+def _own_part(path: Path) -> Iterator[Path]:
+    """Yield the file that this process alone writes to, with what an earlier one left in it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    kept = path.with_name(f".{path.name}.0.partial")
+    for old in (kept, *path.parent.glob(f".{path.name}.*.partial")):
+        if old.exists() and (old == kept or time.time() - old.stat().st_mtime > ABANDONED):
+            os.replace(old, part)  # of several processes only one gets it
+            break
+    try:
+        yield part
+    finally:
+        if part.exists():
+            os.replace(part, kept)
+
+
+def _download(url: str, part: Path) -> None:
+    present = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url)
+    if present:
+        request.add_header("Range", f"bytes={present}-")
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if response.status != http.client.PARTIAL_CONTENT:
+            present = 0  # the server sends all of it again
+        length = int(response.headers.get("Content-Length") or 0)
+        total = present + length if length else None
+        bar = tqdm(total=total, initial=present, unit="B", unit_scale=True, desc=part.name[1:20])
+        with open(part, "ab" if present else "wb") as file, bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-        if total is not None and file.tell() != total:
-            raise OSError(f"{file.tell()} of {total} bytes arrived")
+            if total is not None and file.tell() != total:
+                raise OSError(f"{file.tell()} of {total} bytes arrived")
 
 
-def _verify(path: Path, size: int | None, md5: str | None) -> None:
-    if size is not None and path.stat().st_size != size:
-        raise OSError(f"{path.stat().st_size} bytes arrived, not {size}")
-    if md5 is not None:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != md5:
-            raise OSError(f"the checksum is {found}, not {md5}")
+def _verify(part: Path, size: int | None, md5: str | None) -> None:
+    """Raise for a file that is not the right one, and remove it: going on would not mend it."""
+    try:
+        if size is not None and part.stat().st_size != size:
+            raise OSError(f"{part.stat().st_size} bytes arrived, not {size}")
+        if md5 is not None:
+            with open(part, "rb") as file:
+                found = hashlib.file_digest(file, "md5").hexdigest()
+            if found != md5:
+                raise OSError(f"the checksum is {found}, not {md5}")
+    except OSError:
+        part.unlink()
+        raise

@@ -7,7 +7,6 @@ own; the original package reads them all the same, for it looks up layers by nam
 
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +18,11 @@ import h5py
 import keras
 import numpy as np
 
+from mrcnn import files
+
 OPTIMIZER = "optimizer_weights"
 SETTINGS = "mrcnn_settings"
+FIRST_KERNEL = "conv1/kernel"
 # Heads whose shape depends on NUM_CLASSES.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
 # Leaf names of Keras 1 files, such as the ImageNet weights that Matterport starts from.
@@ -40,19 +42,23 @@ class LoadReport:
 
     loaded: taken from the file. skipped: in the file, but unknown to the network or excluded.
     missing: in the network, but not in the file: these weights are still the initial ones.
+    adapted: loaded, but changed to the network's number of image channels.
     """
 
     path: Path
     loaded: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Return a summary in one line, two where weights are missing."""
+        """Return a summary in one line, with more where something needs attention."""
         text = (
             f"{self.path}: {len(self.loaded)} weights loaded, {len(self.skipped)} skipped, "
             f"{len(self.missing)} missing"
         )
+        if self.adapted:
+            text += f"\n  changed to the network's number of image channels: {self.adapted}"
         if self.missing:
             text += (
                 f"\n  not in the file, so still at their initial values: {_layers(self.missing)}"
@@ -98,6 +104,7 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
             f"{path}: none of its weights belongs to this network (the first are {found}). Is it"
             " a file of another program, or of another BACKBONE?"
         )
+    adapted = _adapt_channels(matched, wanted)
     _check_shapes(path, matched, wanted)
     for key, array in matched.items():
         wanted[key].assign(array)
@@ -106,6 +113,7 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
         loaded=sorted(matched),
         skipped=sorted(set(arrays) - set(matched)),
         missing=sorted(set(wanted) - set(matched)),
+        adapted=adapted,
     )
 
 
@@ -118,7 +126,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
 
     def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and not name.startswith(OPTIMIZER):
+        is_array = isinstance(node, h5py.Dataset) and node.dtype.kind in "fiu"
+        if is_array and not name.startswith(OPTIMIZER):
             arrays[_key(name)] = node[()]
 
     with _opened(path) as file:
@@ -156,8 +165,6 @@ def save(
     Raises:
         OSError: When it cannot be written; an older file of that name is untouched.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         # In memory first: HDF5 crashes the process when it closes a file on a full disk.
         content = io.BytesIO()
@@ -165,12 +172,10 @@ def save(
             _write(file, model, settings, kernel_dtype)
             for name, array in (optimizer or {}).items():
                 file.require_group(OPTIMIZER).create_dataset(name, data=array)
-        partial.write_bytes(content.getbuffer())
-        os.replace(partial, path)
+        with files.replacing(path) as partial:
+            partial.write_bytes(content.getbuffer())
     except OSError as error:
         raise OSError(f"{path}: the checkpoint could not be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write(
@@ -209,6 +214,28 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path}: cannot be read as a weight file: {hint} ({error})") from error
     with file:
         yield file
+
+
+def _adapt_channels(
+    arrays: dict[str, np.ndarray], targets: Mapping[str, keras.Variable]
+) -> list[str]:
+    """Change the first kernel of RGB weights to the network's channels; return what was changed.
+
+    The first three channels are taken to be red, green and blue, others get the mean of their
+    kernels, as do one or two alone. All are scaled so that an image which is the same in every
+    channel gets the same answer, as grey does in RGB.
+    """
+    if FIRST_KERNEL not in arrays or FIRST_KERNEL not in targets:
+        return []
+    kernel, channels = arrays[FIRST_KERNEL], targets[FIRST_KERNEL].shape[2]
+    if kernel.ndim != 4 or kernel.shape[2] != 3 or channels == 3:
+        return []
+    mean = kernel.mean(axis=2, keepdims=True)
+    known = kernel if channels > 3 else kernel[:, :, :0]
+    extended = [known, np.repeat(mean, channels - known.shape[2], axis=2)]
+    changed = np.concatenate(extended, axis=2) * (3 / channels)
+    arrays[FIRST_KERNEL] = changed.astype(kernel.dtype)
+    return [FIRST_KERNEL]
 
 
 def _check_shapes(

@@ -1,255 +1,220 @@
-"""Nuclei in micrographs: the settings and the training of the bundled weights `nuclei`.
+"""Nuclei in micrographs, as in the 2018 Data Science Bowl: training and submission.
 
-The data set (2018 Data Science Bowl, BBBC038, CC0) in COCO form is a folder with
+    python samples/nucleus/nucleus.py train --dataset=DIR --subset=train --weights=imagenet
+    python samples/nucleus/nucleus.py detect --dataset=DIR --subset=stage1_test --weights=last
 
-    annotations/instances_train.json    train/*.png
-    annotations/instances_val.json      val/*.png
-
-The bundled weights are made by
-
-    python samples/nucleus/nucleus.py train --dataset DIR --logs logs
-    python samples/nucleus/nucleus.py export last mrcnn/assets/mask_rcnn_nuclei.h5 --logs logs
+DIR is the competition's: stage1_train/ID/images/ID.png, stage1_train/ID/masks/*.png, and so on.
 """
 
 import argparse
 import csv
+import datetime
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
+
+from mrcnn import files, visualize
+from mrcnn.cli import common
 from mrcnn.config import Config
+from mrcnn.geometry import images
+from mrcnn.utils import Dataset
+
+TRAINING_FOLDER = "stage1_train"
+HELD_OUT = 10  # every tenth image of the training folder validates
+STAGES = (("heads", 20), ("all", 40))
 
 
 class NucleusConfig(Config):
-    """A network of few weights, for nuclei of 5 to 100 pixels, enlarged twice."""
+    """Settings for many small objects, trained on random crops."""
 
     NAME = "nucleus"
-    NUM_CLASSES = 2
+    IMAGES_PER_GPU = 6
+    NUM_CLASSES = 1 + 1
     CLASS_NAMES = ("BG", "nucleus")
-    CATEGORY_IDS = (0, 1)
-
-    IMAGES_PER_GPU = 4
     STEPS_PER_EPOCH = 100
     VALIDATION_STEPS = 10
-
-    BACKBONE = "resnet18"
-    BACKBONE_WIDTH = 32
-    TOP_DOWN_PYRAMID_SIZE = 96
-    RPN_CONV_SIZE = 96
-    MASK_CONV_SIZE = 96
-    FPN_CLASSIF_FC_LAYERS_SIZE = 256
-    TRAIN_BN = None
-
-    # Random crops of the enlarged image; detection sees the whole image at the same scale.
+    BACKBONE = "resnet50"
     IMAGE_RESIZE_MODE = "crop"
-    IMAGE_MIN_DIM = 256
-    IMAGE_MAX_DIM = 256
+    IMAGE_MIN_DIM = 512
+    IMAGE_MAX_DIM = 512
     IMAGE_MIN_SCALE = 2.0
-    IMAGE_SCALE_JITTER = (0.7, 1.4)
+    RPN_ANCHOR_SCALES = (8, 16, 32, 64, 128)
+    RPN_NMS_THRESHOLD = 0.9
+    RPN_TRAIN_ANCHORS_PER_IMAGE = 64
+    POST_NMS_ROIS_TRAINING = 1000
+    POST_NMS_ROIS_INFERENCE = 2000
+    TRAIN_ROIS_PER_IMAGE = 128
+    MAX_GT_INSTANCES = 200
+    DETECTION_MAX_INSTANCES = 400
+    DETECTION_MIN_CONFIDENCE = 0
+    MEAN_PIXEL = np.array([43.53, 39.56, 48.22])
     AUGMENTATIONS = (
         "flip_left_right",
+        "flip_up_down",
         "rotate_quarter",
         "jitter_brightness_contrast",
-        "jitter_colour",
     )
-    MAX_GT_INSTANCES = 100
-    MINI_MASK_SHAPE = (28, 28)
-
-    RPN_ANCHOR_SCALES = (12, 24, 48, 96, 192)
-    PRE_NMS_LIMIT = 2000
-    POST_NMS_ROIS_TRAINING = 600
-    POST_NMS_ROIS_INFERENCE = 800
-    TRAIN_ROIS_PER_IMAGE = 96
-
-    DETECTION_MAX_INSTANCES = 400
-    DETECTION_MIN_CONFIDENCE = 0.05
-    DETECTION_EVERY_CLASS = True
-
-    LEARNING_RATE = 0.02
-    WARMUP_STEPS = 100
-    LEARNING_RATE_DROPS = (30, 38)
 
 
-EPOCHS = 42
+class NucleusInferenceConfig(NucleusConfig):
+    """The whole image at once, in its own shape."""
+
+    GPU_COUNT = 1
+    IMAGES_PER_GPU = 1
+    IMAGE_RESIZE_MODE = "pad64"
+    RPN_NMS_THRESHOLD = 0.7
+
+
+class NucleusDataset(Dataset):
+    """Micrographs of the competition."""
+
+    def load_nucleus(self, dataset_dir: str | Path, subset: str) -> None:
+        """Add the images of a subset.
+
+        Args:
+            subset: train or val, parts of stage1_train, or the name of a folder such as
+                stage1_train or stage1_test.
+
+        Raises:
+            FileNotFoundError: The folder is missing.
+            ValueError: It has no images.
+        """
+        self.add_class("nucleus", 1, "nucleus")
+        is_part = subset in ("train", "val")
+        folder = Path(dataset_dir) / (TRAINING_FOLDER if is_part else subset)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: there is no such folder")
+        names = sorted(path.parent.parent.name for path in folder.glob("*/images/*.png"))
+        if is_part:
+            held_out = set(names[HELD_OUT - 1 :: HELD_OUT] or names[-1:])
+            names = [name for name in names if (name in held_out) == (subset == "val")]
+        if not names:
+            raise ValueError(f"{folder}: there are no images, in folders ID/images/*.png")
+        for name in names:
+            path = next((folder / name / "images").glob("*.png"))
+            self.add_image("nucleus", name, str(path), folder=str(folder / name))
+
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nuclei of an image: masks (H, W, N) bool, class_ids (N,) of 1."""
+        paths = sorted(Path(self.image_info[image_id]["folder"]).glob("masks/*.png"))
+        if not paths:
+            return super().load_mask(image_id)
+        masks = np.stack([images.read_image(path)[..., 0] > 0 for path in paths], axis=-1)
+        return masks, np.ones(len(paths), np.int32)
+
+    def image_reference(self, image_id: int) -> str:
+        """Return the competition's id of the image."""
+        return str(self.image_info[image_id]["id"])
+
+
+def rle_encode(mask: np.ndarray) -> str:
+    """Return a mask (H, W) as the competition writes it: starts and lengths, by column, from 1."""
+    inside = np.concatenate([[0], np.asarray(mask).T.ravel() != 0, [0]])
+    edges = np.flatnonzero(np.diff(inside)) + 1
+    starts, stops = edges[::2], edges[1::2]
+    return " ".join(f"{start} {stop - start}" for start, stop in zip(starts, stops, strict=True))
+
+
+def rle_decode(rle: str, shape: Sequence[int]) -> np.ndarray:
+    """Return the mask (H, W) bool of `rle_encode`'s text.
+
+    Raises:
+        ValueError: A run reaches beyond the shape.
+    """
+    numbers = np.array(rle.split(), np.int64)
+    flat = np.zeros(shape[0] * shape[1], bool)
+    for start, length in zip(numbers[::2] - 1, numbers[1::2], strict=True):
+        if start < 0 or start + length > len(flat):
+            raise ValueError(f"the run {start + 1} {length} does not fit into {tuple(shape)}")
+        flat[start : start + length] = True
+    return flat.reshape(shape[1], shape[0]).T
+
+
+def mask_to_rle(image_id: str, mask: np.ndarray, scores: np.ndarray) -> list[tuple[str, str]]:
+    """Return the rows of a submission: (image id, run lengths) of each mask, best first.
+
+    A pixel may belong to one object only: to the best of those that claim it. An image without
+    objects has one row, whose run lengths are empty.
+    """
+    rows, taken = [], np.zeros(mask.shape[:2], bool)
+    for index in np.argsort(-np.asarray(scores), kind="stable"):
+        free = mask[:, :, index] & ~taken
+        taken |= free
+        if free.any():
+            rows.append((image_id, rle_encode(free)))
+    return rows or [(image_id, "")]
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train the heads, then everything, from weights of ImageNet or COCO or an older run."""
+    with common.quiet_start():
+        from mrcnn.model import MaskRCNN
+        from mrcnn.weights.hdf5 import CLASS_LAYERS
+    datasets = []
+    for subset in (options.subset, "val"):
+        datasets.append(NucleusDataset())
+        datasets[-1].load_nucleus(options.dataset, subset)
+        datasets[-1].prepare()
+    config = common.changed(NucleusConfig, options)
+    model = MaskRCNN("training", config, options.logs)
+    model.load_weights(options.weights, exclude=CLASS_LAYERS if options.weights == "coco" else None)
+    for layers, last in STAGES:
+        epochs = min(last, options.epochs)
+        if model.epoch < epochs:
+            model.train(*datasets, config.LEARNING_RATE, epochs, layers)
+
+
+def detect(options: argparse.Namespace) -> None:
+    """Write a submission and a picture of every image."""
+    with common.quiet_start():
+        from mrcnn.model import MaskRCNN
+    dataset = NucleusDataset()
+    dataset.load_nucleus(options.dataset, options.subset)
+    dataset.prepare()
+    model = MaskRCNN("inference", common.changed(NucleusInferenceConfig, options), options.logs)
+    model.load_weights(options.weights)
+    folder = Path("results/nucleus") / f"submit_{datetime.datetime.now():%Y%m%dT%H%M%S}"
+    rows = []
+    for image_id in common.progress(dataset.image_ids):
+        image, name = dataset.load_image(image_id), dataset.image_reference(image_id)
+        (found,) = model.detect([image])
+        rows += mask_to_rle(name, found["masks"], found["scores"])
+        picture = visualize.draw_instances(image, found, dataset.class_names, show_labels=False)
+        visualize.save_image(folder / f"{name}.png", picture)
+    with files.replacing(folder / "submit.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ImageId", "EncodedPixels"])
+        writer.writerows(rows)
+    print(f"Saved to {folder}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 fine, 2 wrong use, 1 failed."""
-    options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"nucleus: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"nucleus: {error}", file=sys.stderr)
-        return 1
-
-
-def train(options: argparse.Namespace) -> int:
-    """Train from random weights, or go on with the newest run (--weights last)."""
-    from mrcnn.model import MaskRCNN
-
-    model = MaskRCNN("training", NucleusConfig(), options.logs)
-    if options.weights != "none":
-        model.load_weights(options.weights)
-    model.train(
-        _load(options.dataset, "train"),
-        _load(options.dataset, "val"),
-        NucleusConfig.LEARNING_RATE,
-        options.epochs,
-        "all",
-        custom_callbacks=_time_limit(options.minutes),
-    )
-    return 0
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Print the COCO scores on the validation images."""
-    from mrcnn.model import MaskRCNN
-
-    model = MaskRCNN.from_checkpoint(options.weights, model_dir=options.logs)
-    model.evaluate(_load(options.dataset, "val"))
-    return 0
-
-
-def export(options: argparse.Namespace) -> int:
-    """Write a checkpoint for inference only, its kernels in half precision."""
-    from mrcnn.model import MaskRCNN
-
-    model = MaskRCNN.from_checkpoint(options.weights, model_dir=options.logs)
-    model.save_weights(options.output, kernel_dtype="float16")
-    print(f"Wrote {options.output}, {Path(options.output).stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-def curve(options: argparse.Namespace) -> int:
-    """Score every N-th checkpoint of a run; write loss and AP over time as table and picture."""
-    from mrcnn.model import MaskRCNN
-
-    dataset = _load(options.dataset, "val")
-    checkpoints = sorted(Path(options.run_folder).glob("mask_rcnn_*_[0-9][0-9][0-9][0-9].h5"))
-    if len(checkpoints) < options.every:
-        raise ValueError(f"{options.run_folder}: fewer than {options.every} checkpoints")
-    history = _history(Path(options.run_folder))
-    rows = []
-    chosen = checkpoints[options.every - 1 :: options.every]
-    model = MaskRCNN.from_checkpoint(chosen[0])
-    for path in chosen:
-        model.load_weights(path, verbose=0)
-        scores = model.evaluate(dataset, verbose=0)["segm"]
-        minutes, loss, val_loss = history[model.epoch]
-        rows.append([model.epoch, minutes, loss, val_loss, scores["AP"], scores["AP50"]])
-        print(
-            "epoch {:3d} {:6.1f} min  loss {:.3f} {:.3f}  AP {:.3f} AP50 {:.3f}".format(*rows[-1])
-        )
-    _write_curve(rows, Path(options.output))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
     command = _command(commands, train)
-    command.add_argument("--dataset", required=True, metavar="DIR")
-    command.add_argument("--weights", default="none", help="none, last or a file")
-    command.add_argument("--epochs", type=int, default=EPOCHS, help="(default: %(default)s)")
-    command.add_argument("--minutes", type=float, help="stop after this time")
-
-    command = _command(commands, evaluate)
-    command.add_argument("--dataset", required=True, metavar="DIR")
-    command.add_argument("--weights", required=True, help="nuclei, last or a file")
-
-    command = _command(commands, export)
-    command.add_argument("weights", help="last or a file")
-    command.add_argument("output", metavar="OUT.h5")
-
-    command = _command(commands, curve)
-    command.add_argument("run_folder", metavar="RUN", help="folder of one run, under --logs")
-    command.add_argument("--dataset", required=True, metavar="DIR")
-    command.add_argument("--every", type=int, default=5, help="epochs (default: %(default)s)")
-    command.add_argument("--output", required=True, metavar="OUT.png", help="and OUT.csv")
-    return parser
+    command.add_argument("--subset", default="train", help="(default: %(default)s)")
+    command.add_argument(
+        "--epochs", type=common.positive, default=STAGES[-1][1], help="(default: %(default)s)"
+    )
+    command = _command(commands, detect)
+    command.add_argument("--subset", required=True, help="for instance stage1_test")
+    return common.run_command(parser.parse_args(arguments), "nucleus")
 
 
-def _command(commands: argparse._SubParsersAction, run: object) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction, run: Callable) -> argparse.ArgumentParser:
     command = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+    command.add_argument("--dataset", required=True, metavar="DIR", help="of stage1_train/ ...")
+    command.add_argument("--weights", required=True, help="imagenet, coco, last or a file")
     command.add_argument("--logs", default="logs", metavar="DIR", help="(default: %(default)s)")
+    common.add_settings(command)
     command.set_defaults(run=run)
     return command
-
-
-def _load(folder: str, subset: str):
-    from mrcnn.data.formats.coco import load_coco
-
-    root = Path(folder)
-    return load_coco(root / "annotations" / f"instances_{subset}.json", root / subset)
-
-
-def _time_limit(minutes: float | None) -> list:
-    """Return the callbacks that end training after a time; the last epoch may be a short one."""
-    import keras
-
-    if minutes is None:
-        return []
-    end = time.monotonic() + 60 * minutes
-
-    def stop(batch, logs):
-        del batch, logs
-        limit.model.stop_training = time.monotonic() > end
-
-    limit = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
-    return [limit]
-
-
-def _history(run: Path) -> dict[int, tuple[float, float, float]]:
-    """Return minutes since the start, loss and validation loss after each epoch, from the logs."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    everything = {"tensors": 0}
-    logs = {
-        name: EventAccumulator(str(run / name), size_guidance=everything).Reload()
-        for name in ("train", "validation")
-    }
-    losses = {}
-    for name, log in logs.items():
-        for event in log.Tensors("epoch_loss"):
-            value = float(tensor_util.make_ndarray(event.tensor_proto))
-            losses.setdefault(event.step + 1, {})[name] = (event.wall_time, value)
-    start = min(float(path.name.split(".")[3]) for path in (run / "train").glob("events.*"))
-    return {
-        epoch: ((seen["train"][0] - start) / 60, seen["train"][1], seen["validation"][1])
-        for epoch, seen in losses.items()
-    }
-
-
-def _write_curve(rows: list[list[float]], output: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with open(output.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", "minutes", "loss", "val_loss", "mask_AP", "mask_AP50"])
-        writer.writerows([[round(value, 4) for value in row] for row in rows])
-    _, minutes, losses, val_losses, ap, ap50 = zip(*rows, strict=True)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(minutes, losses, "o-", label="training")
-    left.plot(minutes, val_losses, "o-", label="validation")
-    right.plot(minutes, ap50, "o-", label="mask AP50")
-    right.plot(minutes, ap, "o-", label="mask AP")
-    for axes, title in ((left, "Loss"), (right, "Scores on the validation images")):
-        axes.set(title=title, xlabel="minutes of training", ylim=(0, None))
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(output, dpi=110)
 
 
 if __name__ == "__main__":

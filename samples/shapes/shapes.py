@@ -18,6 +18,7 @@ import numpy as np
 from skimage import draw
 
 from mrcnn import visualize
+from mrcnn.cli import common
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
 from mrcnn.geometry import masks as mask_math
@@ -177,23 +178,12 @@ def shape_pixels(shape: Shape, image_size: tuple[int, ...]) -> tuple[np.ndarray,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for wrong use or input, 1 for a failure."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"shapes.py: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"shapes.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 1
-    return 0
+    return common.run_command(_parser().parse_args(arguments), "shapes")
 
 
 def train(options: argparse.Namespace) -> None:
     """Train from random weights or from a checkpoint, up to an epoch."""
-    config = ShapesConfig().replace(STEPS_PER_EPOCH=options.steps)
+    config = common.changed(ShapesConfig, options, STEPS_PER_EPOCH=options.steps)
     model = _network("training", config, options)
     if options.weights != "last":
         model.set_log_dir()  # a file lends its weights only: a new run begins
@@ -208,7 +198,7 @@ def train(options: argparse.Namespace) -> None:
 
 def detect(options: argparse.Namespace) -> None:
     """Write a picture for each of some new images: the truth on the left, what was found right."""
-    model = _network("inference", ShapesConfig(), options)
+    model = _network("inference", common.changed(ShapesConfig, options), options)
     dataset = prepared_shapes(options.count, TEST_SEED)
     images = map(dataset.load_image, dataset.image_ids)
     for image_id, found in zip(dataset.image_ids, model.detect_each(images), strict=True):
@@ -219,7 +209,7 @@ def detect(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the average precision on new images."""
-    model = _network("inference", ShapesConfig(), options)
+    model = _network("inference", common.changed(ShapesConfig, options), options)
     model.evaluate(prepared_shapes(options.count, TEST_SEED))
 
 
@@ -306,14 +296,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--epochs",
-        type=_positive,
+        type=common.positive,
         default=EPOCHS,
         metavar="N",
         help="number of the last epoch, counted from the run's beginning (default %(default)s)",
     )
     command.add_argument(
         "--steps",
-        type=_positive,
+        type=common.positive,
         default=ShapesConfig.STEPS_PER_EPOCH,
         metavar="N",
         help="steps an epoch (default %(default)s)",
@@ -336,6 +326,7 @@ def _command(
     command.add_argument(
         "--logs", default="logs", metavar="DIR", help="folder of the runs (default %(default)s)"
     )
+    common.add_settings(command)
     return command
 
 
@@ -345,18 +336,11 @@ def _add_test_options(command: argparse.ArgumentParser, count: int) -> None:
     )
     command.add_argument(
         "--count",
-        type=_positive,
+        type=common.positive,
         default=count,
         metavar="N",
         help="number of new images (default %(default)s)",
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, got {text}")
-    return number
 
 
 def _network(mode: str, config: Config, options: argparse.Namespace) -> Any:

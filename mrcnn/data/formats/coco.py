@@ -1,55 +1,34 @@
-"""COCO annotations: polygons, run lengths and crowds (Lin et al. 2014, cocodataset.org)."""
+"""COCO annotations: polygons, run lengths and crowds (Lin et al. 2014, cocodataset.org).
 
-import json
-import logging
+Also LVIS (Gupta et al. 2019), and exports that lean on COCO's form, such as Roboflow's.
+"""
+
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.dataset import Dataset
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
 from mrcnn.geometry import masks
-
-logger = logging.getLogger("mrcnn")
 
 SOURCE = "coco"
 
 
-class CocoDataset(Dataset):
-    """Images of a COCO file. `load_coco` makes it.
-
-    Each image's info has "width", "height" and "annotations": its usable objects, each with
-    "id", "category_id", "iscrowd" and "segmentation", a compressed run length.
-
-    Attributes:
-        dropped_objects: the number of objects that had no pixel in their image.
-    """
-
-    dropped_objects = 0
-
-    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the objects of an image: masks (H, W, N) bool, class_ids (N,) int32.
-
-        Crowds have the negative class id.
-        """
-        info = self.image_info[image_id]
-        objects = info["annotations"]
-        rles = [annotation["segmentation"] for annotation in objects]
-        class_ids = [
-            self.map_source_class_id(f"{info['source']}.{annotation['category_id']}")
-            * (-1 if annotation["iscrowd"] else 1)
-            for annotation in objects
-        ]
-        size = info["height"], info["width"]
-        return masks.from_rle(rles, size), np.array(class_ids, np.int32).reshape(-1)
-
-
 def load_coco(
-    annotations: str | PathLike, image_dir: str | PathLike, *, allow_empty: bool = False
-) -> CocoDataset:
+    annotations: str | PathLike,
+    image_dir: str | PathLike | None = None,
+    *,
+    allow_empty: bool = False,
+    channels: int = 3,
+    class_names: Sequence[str] | None = None,
+) -> AnnotatedDataset:
     """Return the prepared dataset of a COCO instances file.
 
     Classes are numbered from 1 in the order of their category ids. Images without objects are
@@ -58,124 +37,227 @@ def load_coco(
 
     Args:
         annotations: the JSON file.
-        image_dir: the folder that the file names are relative to.
+        image_dir: the folder that the file names are relative to; None: looked for nearby.
         allow_empty: accept a file without any annotation.
+        channels: of the images.
+        class_names: see `make_dataset`.
 
     Raises:
         ValueError: the file is no JSON, lacks a part, or refers to what it does not list.
     """
-    content = _read(annotations)
-    dataset = CocoDataset()
-    for category in _sorted_categories(content["categories"], annotations):
-        dataset.add_class(SOURCE, category["id"], category["name"])
-    objects = _objects_by_image(content, annotations)
-    if not any(objects.values()) and not allow_empty:
+    problems = Problems()
+    content = files.read_json(annotations)
+    read = read_coco(content, Path(annotations), image_dir, problems)
+    if not any(image.objects for image in read.images) and not allow_empty:
         raise ValueError(f"{annotations} has no annotations; pass allow_empty=True if so meant")
-    for image in content["images"]:
-        usable = [_usable(annotation, image) for annotation in objects[image["id"]]]
-        kept = [annotation for annotation in usable if annotation]
-        dataset.dropped_objects += len(usable) - len(kept)
-        dataset.add_image(
-            SOURCE,
-            image["id"],
-            str(Path(image_dir) / image["file_name"]),
-            width=image["width"],
-            height=image["height"],
-            annotations=kept,
+    return make_dataset(read, problems, channels=channels, class_names=class_names)
+
+
+def recognise(content: Any) -> bool:
+    """Tell whether the content of a JSON file is COCO's."""
+    return isinstance(content, dict) and isinstance(content.get("images"), list)
+
+
+def read_coco(
+    content: Any, path: Path, image_dir: str | PathLike | None, problems: Problems
+) -> Annotations:
+    """Return what the content of a COCO file describes.
+
+    Raises:
+        ValueError: it lacks a list, or an entry what it needs; with strict problems, any fault.
+    """
+    _check_lists(content, path)
+    annotations = content.get("annotations") or []
+    classes = _classes(content["categories"], annotations, path, problems)
+    objects = _objects_by_image(content, path, problems)
+    has_outlines = any(annotation.get("segmentation") for annotation in annotations)
+    if annotations and not has_outlines:
+        problems.warning(
+            "boxes-as-masks",
+            f"no object of {path} has a segmentation: the masks are the boxes",
+            remedy="outline the objects if their shape matters",
         )
-    dataset.prepare()
-    return dataset
+    names = {image["id"]: _file_names(image) for image in content["images"]}
+    if image_dir is None:
+        folder = files.image_folder(path, list(names.values()))
+    else:
+        folder = files.ImageFolder(image_dir)
+    read = Annotations(SOURCE, classes)
+    for image in content["images"]:
+        size = files.stated_size(image["height"], image["width"])
+        found = folder.find(names[image["id"]])
+        read.images.append(
+            AnnotatedImage(
+                image["id"],
+                found or str(folder.path / names[image["id"]][0]),
+                _usable(objects[image["id"]], size, names[image["id"]][0], has_outlines, problems),
+                size,
+            )
+        )
+    return read
 
 
-def _read(path: str | PathLike) -> dict:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+def _check_lists(content: Any, path: Path) -> None:
     for part in ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise ValueError(f"{path} is no COCO file: it has no list of {part}")
-    for part, keys in (("images", ("id", "file_name", "width", "height")), ("categories", ("id",))):
-        for record in content[part]:
-            missing = [key for key in keys if record.get(key) is None]
-            if missing:
-                raise ValueError(f"{path}: an entry of {part} lacks {', '.join(missing)}: {record}")
-    return content
+    if not isinstance(content.get("annotations") or [], list):
+        raise ValueError(f"{path} is no COCO file: its annotations are no list")
+    needed = {"images": ("id", "width", "height"), "categories": ("id",), "annotations": ()}
+    for part, keys in needed.items():
+        for record in content.get(part) or []:
+            try:
+                _check_record(record, keys)
+            except ValueError as error:
+                raise ValueError(f"{path}: an entry of {part} {error}: {record}") from error
 
 
-def _sorted_categories(categories: list[dict], path: str | PathLike) -> list[dict]:
-    by_id = sorted(categories, key=lambda category: category["id"])
-    named = [{"id": entry["id"], "name": str(entry.get("name", entry["id"]))} for entry in by_id]
-    for key in ("id", "name"):
-        value, count = Counter(entry[key] for entry in named).most_common(1)[0] if named else (0, 0)
-        if count > 1:
-            ids = [entry["id"] for entry in named if entry[key] == value]
-            raise ValueError(
-                f"{path}: {count} categories have the {key} {value!r} (ids {ids}); "
-                f"rename or remove all but one"
+def _check_record(record: Any, keys: Sequence[str]) -> None:
+    if not isinstance(record, dict):
+        raise ValueError("is no object")
+    missing = [key for key in keys if record.get(key) is None]
+    if missing:
+        raise ValueError(f"lacks {', '.join(missing)}")
+    if "id" in keys and not isinstance(record["id"], int | str):
+        raise ValueError("has an id that is neither a whole number nor a text")
+    if "height" in keys:
+        files.stated_size(record["height"], record["width"])
+
+
+def _file_names(image: dict) -> list[str]:
+    """Return the names that the file of an image may have, the one it is given first.
+
+    LVIS 0.5 writes COCO's names of 2014, LVIS 1 none at all; the files are named by id, as the
+    URL has it.
+    """
+    names = [image.get("file_name"), PurePosixPath(str(image.get("coco_url") or "")).name]
+    if str(image["id"]).isdecimal():
+        names.append(f"{int(image['id']):012d}.jpg")
+    return [str(name) for name in names if name]
+
+
+def _classes(
+    categories: list[dict], annotations: list[dict], path: Path, problems: Problems
+) -> dict[Any, str]:
+    """Return the names of the category ids, in their order."""
+    by_id = sorted(categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
+    named = [(entry["id"], str(entry.get("name", entry["id"]))) for entry in by_id]
+    known = {entry["id"]: entry["id"] for entry in categories}
+    used = {_listed(annotation.get("category_id"), known) for annotation in annotations}
+    for class_id, name in _superfluous(by_id, used) if used else ():
+        named.remove((class_id, name))
+        if name in (other for _, other in named):
+            problems.warning(
+                "duplicate-class",
+                f"category {class_id} is left out: it has no objects, and another one is named "
+                f"{name!r}",
+                remedy="remove it from the file",
             )
-    return named
+    for place, key in enumerate(("id", "name")):
+        for value, count in Counter(entry[place] for entry in named).items():
+            if count > 1:
+                ids = [entry[0] for entry in named if entry[place] == value]
+                problems.error(
+                    "duplicate-class",
+                    f"{path}: {count} categories have the {key} {value!r} (ids {ids})",
+                    remedy="rename or remove all but one",
+                )
+    return dict(named)
 
 
-def _objects_by_image(content: dict, path: str | PathLike) -> dict[object, list[dict]]:
+def _superfluous(categories: list[dict], used: set) -> list[tuple[Any, str]]:
+    """Return id and name of the categories to leave out.
+
+    They have no objects, and are the title that Roboflow writes as category 0, or are named like
+    another one.
+    """
+    names = Counter(str(entry.get("name", entry["id"])) for entry in categories)
+    parents = {str(entry.get("supercategory")) for entry in categories}
+    superfluous = []
+    for entry in categories:
+        name = str(entry.get("name", entry["id"]))
+        is_title = entry["id"] == 0 and (entry.get("supercategory") == "none" or name in parents)
+        if entry["id"] not in used and (is_title or names[name] > 1):
+            names[name] -= 1
+            superfluous.append((entry["id"], name))
+    return superfluous
+
+
+def _objects_by_image(content: dict, path: Path, problems: Problems) -> dict[Any, list[dict]]:
     """Return the annotations of each image id, checked to refer to what the file lists."""
-    category_ids = {category["id"] for category in content["categories"]}
-    objects: dict[object, list[dict]] = {image["id"]: [] for image in content["images"]}
+    ids = {
+        "category_id": {category["id"]: category["id"] for category in content["categories"]},
+        "image_id": {image["id"]: image["id"] for image in content["images"]},
+    }
+    objects: dict[Any, list[dict]] = {image_id: [] for image_id in ids["image_id"]}
     if len(objects) < len(content["images"]):
-        raise ValueError(f"{path}: several images have the same id; give each its own")
-    for annotation in content.get("annotations", []):
-        name = f"{path}: annotation {annotation.get('id')}"
-        if annotation.get("category_id") not in category_ids:
-            raise ValueError(
-                f"{name} has category_id {annotation.get('category_id')}, "
-                f"which is not in the list of categories"
+        problems.error(
+            "duplicate-image", f"{path}: several images have the same id; give each its own"
+        )
+    for annotation in content.get("annotations") or []:
+        found = {key: _listed(annotation.get(key), listed) for key, listed in ids.items()}
+        unknown = [key for key, value in found.items() if value is None]
+        for key in unknown[:1]:
+            problems.error(
+                f"unknown-{key.removesuffix('_id')}",
+                f"{path}: annotation {annotation.get('id')} has {key} {annotation.get(key)}, "
+                f"which is not in the file's list",
+                remedy="add it to the list, or remove the annotation",
             )
-        if annotation.get("image_id") not in objects:
-            raise ValueError(
-                f"{name} has image_id {annotation.get('image_id')}, "
-                f"which is not in the list of images"
-            )
-        objects[annotation["image_id"]].append(annotation)
+        if not unknown:
+            objects[found["image_id"]].append({**annotation, **found})
     return objects
 
 
-def _usable(annotation: dict, image: dict) -> dict | None:
-    """Return what is kept of an annotation, None after a warning where it has no pixels."""
-    try:
-        rle = _to_rle(annotation.get("segmentation"), image["height"], image["width"])
-        if not coco_mask.area(rle):
-            raise ValueError("it has no pixel in the image")
-    except (TypeError, ValueError) as error:
-        logger.warning(
-            "dropped object %s of image %s: %s", annotation.get("id"), image["file_name"], error
+def _listed(value: Any, ids: dict[Any, Any]) -> Any:
+    """Return an id as the file's list has it, None if it does not: 1.0 and true are 1."""
+    return ids.get(value) if isinstance(value, int | float | str) else None
+
+
+def _usable(
+    annotations: list[dict],
+    size: tuple[int, int],
+    image: str,
+    has_outlines: bool,
+    problems: Problems,
+) -> list[outlines.AnnotatedObject]:
+    """Return the objects of an image that have an outline; a warning for each of the others."""
+    objects = []
+    for annotation in annotations:
+        try:
+            parts = _shapes(annotation, size, has_outlines)
+        except (TypeError, ValueError, KeyError) as error:
+            problems.dropped(error, image=image, object=annotation.get("id"))
+            continue
+        is_crowd = bool(annotation.get("iscrowd", 0))
+        objects.append(
+            outlines.AnnotatedObject(
+                annotation["category_id"], parts, is_crowd, annotation.get("id")
+            )
         )
-        return None
-    return {
-        "id": annotation.get("id"),
-        "category_id": annotation["category_id"],
-        "iscrowd": annotation.get("iscrowd", 0),
-        "segmentation": rle,
-    }
+    return objects
 
 
-def _to_rle(segmentation: object, height: int, width: int) -> dict:
-    if not segmentation:
+def _shapes(
+    annotation: dict, size: tuple[int, int], has_outlines: bool
+) -> Sequence[outlines.Shape]:
+    segmentation = annotation.get("segmentation")
+    if not segmentation and not has_outlines:
+        x, y, width, height = (float(value) for value in annotation["bbox"])
+        parts: Sequence[outlines.Polygon | outlines.Runs] = [
+            outlines.rectangle(x, y, x + width, y + height)
+        ]
+    elif not segmentation:
         raise ValueError("its segmentation is empty")
-    if isinstance(segmentation, dict):
-        rle = _compressed(segmentation, height, width)
+    elif isinstance(segmentation, dict):
+        parts = [outlines.Runs(_compressed(segmentation, *size))]
     elif isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(_polygons(segmentation), height, width))
+        parts = _polygons(segmentation)
     else:
         raise ValueError(f"its segmentation is a {type(segmentation).__name__}")
-    counts = rle["counts"]
-    return {
-        "size": [height, width],
-        "counts": counts if isinstance(counts, str) else counts.decode(),
-    }
+    if not coco_mask.area(outlines.encode(parts, size)):
+        raise ValueError("it has no pixel in the image")
+    return parts
 
 
 def _compressed(rle: dict, height: int, width: int) -> dict:
@@ -183,21 +265,22 @@ def _compressed(rle: dict, height: int, width: int) -> dict:
         raise ValueError(f"its mask has size {rle.get('size')}, the image [{height}, {width}]")
     counts = rle.get("counts")
     if isinstance(counts, list):
+        if not all(isinstance(run, int) and run >= 0 for run in counts):
+            raise ValueError("its runs are no whole numbers")
         if sum(counts) != height * width:
             raise ValueError(f"its runs add up to {sum(counts)}, not {height * width}")
-        return coco_mask.frPyObjects(rle, height, width)
+        rle = coco_mask.frPyObjects(rle, height, width)
+        return {"size": [height, width], "counts": rle["counts"].decode()}
     if not isinstance(counts, str):
         raise ValueError("its mask has no counts")
     masks.from_rle([rle], (height, width))  # raises on damage, which pycocotools would decode
-    return rle
+    return {"size": [height, width], "counts": counts}
 
 
-def _polygons(segmentation: Iterable) -> list[list[float]]:
+def _polygons(segmentation: Iterable) -> list[outlines.Polygon]:
     """Return the polygons with an inside; three points at least, x and y in turn."""
-    polygons = [[float(value) for value in polygon] for polygon in segmentation]
-    usable = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    listed = [np.array(polygon, np.float64).ravel() for polygon in segmentation]
+    usable = [polygon for polygon in listed if len(polygon) >= 6 and len(polygon) % 2 == 0]
     if not usable:
         raise ValueError("its polygons have fewer than three points")
-    if not all(np.isfinite(polygon).all() for polygon in usable):
-        raise ValueError("its polygons have coordinates that are no numbers")
-    return usable
+    return [outlines.polygon(polygon[::2], polygon[1::2]) for polygon in usable]

@@ -1,0 +1,35 @@
+"""The command `mrcnn`: demo, check, train, detect, evaluate.
+
+Exit status 0: fine; 2: wrong use or wrong input; 1: failed. TensorFlow is imported only when a
+network is needed.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import mrcnn
+from mrcnn.cli import check, common, demo, detect, evaluate, train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    return common.run_command(options, f"mrcnn {options.command}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mrcnn", description="Mask R-CNN: find objects in images, with a mask for each."
+    )
+    parser.add_argument("--version", action="version", version=f"mrcnn {mrcnn.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (demo, check, train, detect, evaluate):
+        run = module.run
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        module.add_options(command)
+    return parser

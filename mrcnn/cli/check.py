@@ -1,0 +1,168 @@
+"""`mrcnn check`: the doctor's report on a set, for people and for programs."""
+
+import argparse
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mrcnn.cli import common, datasets
+from mrcnn.config import Config, parse_setting
+from mrcnn.data import check as doctor
+from mrcnn.data.annotated import AnnotatedDataset
+from mrcnn.data.problems import SEVERITIES, Finding
+
+SHOWN = 3  # cases of one kind; --json has them all
+WIDTH = 100
+TITLES = {"error": "ERRORS", "warning": "WARNINGS", "info": "GOOD TO KNOW"}
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument("dataset", metavar="DATASET", help=datasets.SET)
+    command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
+    command.add_argument("--val", metavar="DATASET", help="its validation set")
+    command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    datasets.add_options(command)
+    common.add_settings(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look for faults in a set of annotated images, and suggest settings."""
+    settings = common.chosen_settings(options, {})
+    config = Config.from_dict({"NAME": "mrcnn", **settings})
+    loaded, findings = _load(options, settings)
+    if "training" in loaded:
+        findings += doctor.check(
+            loaded["training"],
+            loaded.get("validation"),
+            datasets.limits(config),
+            progress=common.progress,
+        )
+    if options.json:
+        print(json.dumps(_content(loaded, findings), indent=1, default=str))
+    else:
+        print(_report(loaded, findings))
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def in_short(findings: Sequence[Finding]) -> list[str]:
+    """Return one line for each kind of error or warning."""
+    kinds = _kinds([finding for finding in findings if finding.severity != "info"])
+    return [f"{each[0]}{_more(each, 1)}" for each in kinds]
+
+
+def _load(
+    options: argparse.Namespace, settings: dict[str, Any]
+) -> tuple[dict[str, AnnotatedDataset], list[Finding]]:
+    """Return the sets that can be read, and why the others cannot."""
+    if options.val_images and not options.val:
+        raise ValueError("--val-images needs --val")
+    given = {
+        "training": (options.dataset, options.images),
+        "validation": (options.val, options.val_images),
+    }
+    loaded, findings = {}, []
+    for part, (path, images) in given.items():
+        if path is None:
+            continue
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: there is no such file or folder")
+        arguments = datasets.reading(options, images, settings)
+        dataset, found = doctor.load_for_check(path, **arguments)
+        if dataset is None:
+            findings += found
+        else:
+            loaded[part] = dataset
+    return loaded, findings
+
+
+def _report(loaded: dict[str, AnnotatedDataset], findings: list[Finding]) -> str:
+    lines = [_summary(dataset, part) for part, dataset in loaded.items()]
+    settings = [finding for finding in findings if finding.code == doctor.SUGGESTION]
+    for severity in SEVERITIES:
+        found = [each for each in findings if each.severity == severity and each not in settings]
+        if found:
+            lines += ["", TITLES[severity]]
+        for each in _kinds(found):
+            lines += _entry(each)
+    if settings:
+        lines += ["", "SETTINGS TO BEGIN WITH"]
+        lines += [f"  --set {finding.message.replace(' ', '')}" for finding in settings]
+    counts = Counter(finding.severity for finding in findings)
+    lines += ["", f"{_number(counts['error'], 'error')}, {_number(counts['warning'], 'warning')}"]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _summary(dataset: AnnotatedDataset, part: str) -> str:
+    names = dataset.class_names[1:]
+    shown = ", ".join(names[: doctor.LISTED]) + (", ..." if len(names) > doctor.LISTED else "")
+    return (
+        f"{part}: {_number(dataset.num_images, 'image')}, {_num_objects(dataset)} objects, "
+        f"{_number(len(names), 'class', 'classes')} ({shown}), read as {dataset.format}"
+    )
+
+
+def _number(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _num_objects(dataset: AnnotatedDataset) -> int | str:
+    try:
+        return dataset.num_objects
+    except ValueError:
+        return "?"
+
+
+def _kinds(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Return findings grouped by kind, and by set where there are two."""
+    kinds: dict[Any, list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault((finding.part, finding.severity, finding.code), []).append(finding)
+    return list(kinds.values())
+
+
+def _entry(findings: list[Finding]) -> list[str]:
+    first = findings[0]
+    part = f", {first.part}" if first.part else ""
+    count = f" ({len(findings)}{part})" if len(findings) > 1 or part else ""
+    lines = [f"  {first.code}{count}"]
+    for finding in findings[:SHOWN]:
+        lines += textwrap.wrap(
+            str(finding),
+            WIDTH,
+            initial_indent="    ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    if len(findings) > SHOWN:
+        lines.append(f"    ... and {len(findings) - SHOWN} more")
+    if first.remedy:
+        lines.append(f"    -> {first.remedy}")
+    return lines
+
+
+def _more(findings: list[Finding], shown: int) -> str:
+    more = len(findings) - shown
+    return f" (and {more} more like it)" if more > 0 else ""
+
+
+def _content(loaded: dict[str, AnnotatedDataset], findings: list[Finding]) -> dict[str, Any]:
+    suggested = [each for each in findings if each.code == doctor.SUGGESTION]
+    return {
+        "sets": {
+            part: {
+                "format": dataset.format,
+                "images": dataset.num_images,
+                "objects": _num_objects(dataset),
+                "classes": dataset.class_names[1:],
+            }
+            for part, dataset in loaded.items()
+        },
+        "findings": [each.to_dict() for each in findings if each not in suggested],
+        "settings": dict(parse_setting(each.message) for each in suggested),
+    }

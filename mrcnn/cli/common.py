@@ -1,0 +1,140 @@
+"""What the commands share, those of `samples/` too: exit statuses, types of arguments, progress."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrcnn import files
+from mrcnn.config import Config, parse_setting
+
+if TYPE_CHECKING:
+    from mrcnn.model import MaskRCNN
+
+
+def run_command(options: argparse.Namespace, name: str) -> int:
+    """Call `options.run(options)` and return its exit status; errors become one line on stderr.
+
+    Args:
+        options: with a function `run`, whose None counts as 0.
+        name: of the command, for that line.
+
+    Returns:
+        2 for wrong use or input (ValueError, a missing file or folder), 1 for what failed
+        (RuntimeError, any other OSError, Ctrl-C). Other exceptions are faults of the program.
+    """
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1 on: a type of arguments."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"it must be at least 1, got {number}")
+    return number
+
+
+def fraction(text: str) -> float:
+    """Return a number from 0 to 1: a type of arguments."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"it must be from 0 to 1, got {number:g}")
+    return number
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Add the option --set, which `chosen_settings` reads."""
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="change a setting of mrcnn.config.Config; may be repeated",
+    )
+
+
+def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of --set, with a MEAN_PIXEL of as many values as there are channels.
+
+    Where --set changes the number of channels and gives no mean pixel, further channels have the
+    mean of the known ones, and one or two alone have it too.
+
+    Args:
+        before: settings that --set changes, such as those of a checkpoint.
+
+    Raises:
+        ValueError: a setting is not written NAME=VALUE.
+    """
+    chosen = dict(map(parse_setting, options.settings))
+    channels, mean = chosen.get("IMAGE_CHANNEL_COUNT"), before.get("MEAN_PIXEL", Config.MEAN_PIXEL)
+    if isinstance(channels, int) and "MEAN_PIXEL" not in chosen and channels != len(mean):
+        known = [float(value) for value in mean] if channels > len(mean) else []
+        average = round(float(sum(mean)) / len(mean), 1)
+        chosen["MEAN_PIXEL"] = known + [average] * (channels - len(known))
+    return chosen
+
+
+def changed(config: type[Config], options: argparse.Namespace, **settings: Any) -> Config:
+    """Return an instance of settings with those given, and over them those of --set, changed.
+
+    Raises:
+        ValueError: there is no setting of a name.
+    """
+    chosen = chosen_settings(options, {"MEAN_PIXEL": config.MEAN_PIXEL})
+    return config.from_dict({**settings, **chosen})
+
+
+def load_network(options: argparse.Namespace) -> "MaskRCNN":
+    """Return the network of the file or name of weights, in inference mode."""
+    with quiet_start():
+        from mrcnn.model import MaskRCNN
+        from mrcnn.weights import catalog
+    stored = catalog.settings(options.weights, catalog.resolve(options.weights, "logs"))
+    return MaskRCNN.from_checkpoint(options.weights, **chosen_settings(options, stored))
+
+
+def progress(items: Iterable[Any], unit: str = "image", total: int | None = None) -> Iterator[Any]:
+    """Yield the items, with a bar where stderr is a terminal.
+
+    Args:
+        total: The number of items, where they do not have a length.
+    """
+    from tqdm import tqdm
+
+    return iter(tqdm(items, unit=unit, total=total, disable=not sys.stderr.isatty()))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all; folders are made where missing."""
+    with files.replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Import TensorFlow without the lines that its libraries write about missing GPUs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

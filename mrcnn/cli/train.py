@@ -1,0 +1,119 @@
+"""`mrcnn train`: from annotations to a checkpoint."""
+
+import argparse
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrcnn.cli import check, common, datasets
+from mrcnn.data import check as doctor
+from mrcnn.data.annotated import AnnotatedDataset
+
+if TYPE_CHECKING:
+    from mrcnn.config import Config
+
+logger = logging.getLogger("mrcnn")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument("--train", required=True, metavar="DATASET", help=datasets.SET)
+    command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
+    command.add_argument("--val", metavar="DATASET", help="the validation set")
+    command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
+    datasets.add_options(command)
+    command.add_argument("--logs", required=True, metavar="DIR", help="folder of logs, checkpoints")
+    command.add_argument(
+        "--weights",
+        default="none",
+        help="none, imagenet, coco, nuclei, last (go on with the newest run) or a file",
+    )
+    command.add_argument(
+        "--epochs",
+        type=common.positive,
+        help="last epoch, counted from the run's beginning (default: 20 more)",
+    )
+    command.add_argument("--steps", type=common.positive, help="steps an epoch (default: one pass)")
+    command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
+    common.add_settings(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train on annotated images."""
+    path, stored = _weights(options)
+    chosen = common.chosen_settings(options, stored)
+    dataset, validation = datasets.load_pair(options, {**stored, **chosen})
+    config = _config(options, dataset, stored, chosen)
+    _warn(dataset, validation, config)
+    with common.quiet_start():
+        from mrcnn.model import MaskRCNN
+        from mrcnn.weights.hdf5 import CLASS_LAYERS
+    model = MaskRCNN("training", config, options.logs)
+    if path is not None:
+        is_new = list(stored.get("CLASS_NAMES", ())) != list(config.CLASS_NAMES)
+        exclude: Sequence[str] = CLASS_LAYERS if is_new else ()
+        if exclude:
+            print(f"The classes are new: the layers {', '.join(exclude)} start anew")
+        model.load_weights(path, exclude=exclude)
+    if options.weights != "last":
+        model.set_log_dir()
+    epochs = options.epochs or model.epoch + 20
+    model.train(dataset, validation, config.LEARNING_RATE, epochs, options.layers)
+    print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
+    return 0
+
+
+def _weights(options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
+    """Return the file that the training starts from, and its settings."""
+    if options.weights == "none":
+        return None, {}
+    with common.quiet_start():
+        from mrcnn.weights import catalog
+    name = common.chosen_settings(options, {}).get("NAME")
+    path = catalog.resolve(options.weights, options.logs, name)
+    return path, catalog.settings(options.weights, path)
+
+
+def _config(
+    options: argparse.Namespace,
+    dataset: AnnotatedDataset,
+    stored: dict[str, Any],
+    chosen: dict[str, Any],
+) -> "Config":
+    """Return the settings: those chosen, else those of the data, the weights, this command."""
+    from mrcnn.config import Config
+
+    defaults = {
+        "NAME": "mrcnn",
+        "AUGMENTATIONS": ["flip_left_right"],
+        # Scores want every candidate; `mrcnn detect --min-score` chooses what is shown.
+        "DETECTION_MIN_CONFIDENCE": 0.05,
+        "DETECTION_EVERY_CLASS": True,
+        # Weights from nothing need batch statistics; published ones bring theirs.
+        "TRAIN_BN": None if options.weights == "none" else False,
+    }
+    classes = {
+        "NUM_CLASSES": dataset.num_classes,
+        "CLASS_NAMES": list(dataset.class_names),
+        "CATEGORY_IDS": [info["id"] for info in dataset.class_info],
+    }
+    config = Config.from_dict({**defaults, **stored, **classes, **chosen})
+    steps = options.steps or chosen.get("STEPS_PER_EPOCH")
+    if steps is None and options.weights == "last":
+        steps = config.STEPS_PER_EPOCH
+    steps = steps or math.ceil(dataset.num_images / config.BATCH_SIZE)
+    return config.replace(STEPS_PER_EPOCH=steps)
+
+
+def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
+    """Log what the doctor sees at a glance; what the readers found is logged already."""
+    findings = doctor.check(dataset, validation, datasets.limits(config), thorough=False)
+    read = [*dataset.problems, *(validation.problems if validation else ())]
+    known = {str(finding) for finding in read}
+    lines = check.in_short([finding for finding in findings if str(finding) not in known])
+    for line in lines:
+        logger.warning("%s", line)
+    if lines:
+        logger.warning("mrcnn check tells more, with what to do about it")

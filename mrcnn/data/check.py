@@ -1,0 +1,255 @@
+"""The doctor: what is wrong with a set, or a pair of sets, before time is spent on training."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from mrcnn.data.annotated import AnnotatedDataset
+from mrcnn.data.formats import load_dataset
+from mrcnn.data.problems import SEVERITIES, Finding, Problems
+from mrcnn.data.suggest import InputSize, object_sides, suggest
+from mrcnn.data.survey import ImageSurvey, Progress, survey
+
+MIXED = (0.1, 0.9)  # shares of rectangles between which a set mixes boxes and outlines
+ENOUGH = 10  # objects to tell that by
+LISTED = 8  # of many names, so many are shown
+QUICK = 500  # images that are looked at when time is short
+SUGGESTION = "suggestion"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a network can take: the settings of the same names."""
+
+    input_size: InputSize = field(default_factory=InputSize)
+    smallest_anchor: float = 32
+    max_instances: int = 100
+
+
+def load_for_check(
+    path: str | PathLike, **options: Any
+) -> tuple[AnnotatedDataset | None, list[Finding]]:
+    """Return a set with all that its reader found, None with a finding where it cannot be read.
+
+    Args:
+        path: see `load_dataset`.
+        options: of `load_dataset`.
+    """
+    problems = Problems(strict=False)
+    try:
+        dataset = load_dataset(path, problems=problems, **options)
+    except ValueError as error:
+        finding = Finding("error", "unreadable-annotations", str(error))
+        return None, [*problems.found, finding]
+    return dataset, dataset.problems
+
+
+def check(
+    dataset: AnnotatedDataset,
+    validation: AnnotatedDataset | None = None,
+    limits: Limits = Limits(),
+    *,
+    thorough: bool = True,
+    progress: Progress = iter,
+) -> list[Finding]:
+    """Return what is wrong with a set and with its validation set, the worst first.
+
+    Args:
+        dataset: from `load_for_check`, which finds more than a strict reader lets through.
+        validation: likewise.
+        limits: of the network that is to be trained.
+        thorough: decode every image. Else only the headers of some hundred are read: damage inside
+            the files, pictures that are there twice and the mean pixel are not found.
+        progress: is given the image ids of a set, and yields them.
+    """
+    sets = {"training": dataset, "validation": validation}
+    findings, surveys = [], {}
+    for part, each in sets.items():
+        if each is None:
+            continue
+        image_ids = _chosen(each.num_images, None if thorough else QUICK)
+        surveys[part] = survey(each, image_ids, read_pixels=thorough, progress=progress)
+        found = [*each.problems, *_of_set(each, surveys[part], limits)]
+        named = part if validation is not None else None
+        findings += [replace(finding, part=named) for finding in found]
+    for name, value in suggest(surveys["training"], limits.input_size).items():
+        findings.append(Finding("info", SUGGESTION, f"{name}={value}"))
+    if validation is not None:
+        findings += _of_pair(surveys["training"], surveys["validation"])
+        findings += _of_classes(dataset, validation)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _chosen(count: int, most: int | None) -> list[int]:
+    """Return the images to look at, evenly spaced where they are too many."""
+    if most is None or count <= most:
+        return list(range(count))
+    return np.linspace(0, count - 1, most).astype(int).tolist()
+
+
+def _of_set(dataset: AnnotatedDataset, surveys: list[ImageSurvey], limits: Limits) -> list[Finding]:
+    problems = Problems(strict=False)
+    problems.found += [finding for each in surveys for finding in each.findings]
+    _check_classes(dataset, problems)
+    _check_counts(surveys, limits, problems)
+    _check_rectangles(surveys, problems)
+    for names in _same([(each.digest, each.name) for each in surveys]):
+        problems.warning(
+            "same-image",
+            f"the same picture is there {len(names)} times: {_few(names)}",
+            image=names[0],
+            remedy="keep one of them",
+        )
+    return problems.found
+
+
+def _check_classes(dataset: AnnotatedDataset, problems: Problems) -> None:
+    used = _used_names(dataset)
+    unused = [name for name in dataset.class_names[1:] if name not in used]
+    if unused:
+        problems.warning(
+            "unused-class",
+            f"{len(unused)} of {dataset.num_classes - 1} classes have no objects: {_few(unused)}",
+            remedy="they cannot be learned; remove them where they are not meant",
+        )
+    ids = sorted(info["id"] for info in dataset.class_info[1:] if isinstance(info["id"], int))
+    if ids and ids[-1] - ids[0] + 1 > len(ids):
+        problems.info(
+            "id-gaps",
+            f"the ids of the classes have gaps ({ids[0]} to {ids[-1]} for {len(ids)} classes); "
+            f"the network numbers them from 1 to {len(ids)}",
+        )
+    for names in _same([(_normal(name), name) for name in dataset.class_names[1:]]):
+        problems.warning(
+            "similar-classes",
+            f"the classes {_few(names)} differ in spelling only",
+            remedy="give them one name, if they are one",
+        )
+
+
+def _check_counts(surveys: list[ImageSurvey], limits: Limits, problems: Problems) -> None:
+    empty = [each.name for each in surveys if not len(each.class_ids)]
+    if empty:
+        problems.info(
+            "no-objects-in-image",
+            f"{len(empty)} images have no objects, and are trained as background: {_few(empty)}",
+        )
+    for each in surveys:
+        if len(each.class_ids) > limits.max_instances:
+            problems.warning(
+                "too-many-objects",
+                f"it has {len(each.class_ids)} objects, MAX_GT_INSTANCES is "
+                f"{limits.max_instances}: a random choice is trained on",
+                image=each.name,
+                remedy="raise MAX_GT_INSTANCES",
+            )
+    sides = object_sides(surveys, limits.input_size)
+    small = int(np.sum(sides < limits.smallest_anchor))
+    if small:
+        note = problems.warning if small > len(sides) / 20 else problems.info
+        note(
+            "small-objects",
+            f"{small} of {len(sides)} objects are smaller than the smallest anchor "
+            f"({limits.smallest_anchor:g} pixels of the input)",
+            remedy="set RPN_ANCHOR_SCALES, or enlarge the images by IMAGE_MIN_DIM",
+        )
+
+
+def _check_rectangles(surveys: list[ImageSurvey], problems: Problems) -> None:
+    rectangles = sum(each.num_rectangles for each in surveys)
+    total = rectangles + sum(each.num_polygons for each in surveys)
+    if total >= ENOUGH and MIXED[0] <= rectangles / total <= MIXED[1]:
+        problems.warning(
+            "mixed-boxes",
+            f"{rectangles} of {total} objects are outlined by a box, the others by a polygon: "
+            "their masks will be learned to be boxes",
+            remedy="outline all objects",
+        )
+
+
+def _of_pair(training: list[ImageSurvey], validation: list[ImageSurvey]) -> list[Finding]:
+    """Return what the images of two sets have in common."""
+    problems = Problems(strict=False)
+    digests = {each.digest: each.name for each in training if each.digest}
+    names = {each.name: each.digest for each in training}
+    for each in validation:
+        if each.digest in digests:
+            problems.warning(
+                "image-in-both-sets",
+                f"the same picture is in the training set ({digests[each.digest]}): scores on it "
+                "tell nothing",
+                image=each.name,
+                remedy="remove it from one of the sets",
+            )
+        elif each.name in names:
+            different = each.digest and names[each.name]
+            problems.info(
+                "name-in-both-sets",
+                "an image of the training set has the same name"
+                + (", and another content" if different else ""),
+                image=each.name,
+            )
+    return problems.found
+
+
+def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list[Finding]:
+    """Return how the classes of two sets differ."""
+    problems = Problems(strict=False)
+    known, others = dataset.class_names[1:], validation.class_names[1:]
+    if validation.is_unnamed and len(known) == 1:
+        return []
+    near = {_normal(name): name for name in known}
+    for name in others:
+        if name in known:
+            continue
+        twin = near.get(_normal(name))
+        hint = f"; the training set has {twin!r}" if twin else ""
+        problems.error(
+            "class-mismatch",
+            f"the class {name!r} of the validation set is not in the training set{hint}",
+            remedy="give it the same name in both",
+        )
+    unlearned = sorted((_used_names(validation) & set(known)) - _used_names(dataset))
+    if unlearned:
+        problems.warning(
+            "class-only-in-validation",
+            f"classes with objects in the validation set only cannot be learned: {_few(unlearned)}",
+            remedy="divide the images anew",
+        )
+    missing = [name for name in known if name not in others]
+    if missing:
+        problems.info("class-only-in-training", f"the validation set lacks {_few(missing)}")
+    return problems.found
+
+
+def _used_names(dataset: AnnotatedDataset) -> set[str]:
+    if any(dataset.annotated(image_id).label_image for image_id in dataset.image_ids):
+        return set(dataset.class_names[1:])  # of one class; to count them, all would be read
+    used = {
+        dataset.class_id_of(item)
+        for image_id in dataset.image_ids
+        for item in dataset.objects(image_id)
+    }
+    return {dataset.class_names[abs(class_id)] for class_id in used}
+
+
+def _normal(name: str) -> str:
+    """Return a name without what people write in different ways."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _same(pairs: Sequence[tuple[str | None, str]]) -> list[list[str]]:
+    """Return the names that share a key, for every key that several have."""
+    groups = defaultdict(list)
+    for key, name in pairs:
+        if key:
+            groups[key].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -1,0 +1,221 @@
+"""labelme 3 to 6 (Wada): a JSON file an image, beside it or with the image inside."""
+
+import base64
+import binascii
+import io
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
+
+SOURCE = "labelme"
+IGNORED, BACKGROUND = "__ignore__", "_background_"
+WITHOUT_AREA = ("point", "points", "line", "linestrip")
+CLASS_LIST = "labels.txt"
+
+
+def load_labelme(
+    path: str | PathLike,
+    images: str | PathLike | None = None,
+    *,
+    channels: int = 3,
+    class_names: Sequence[str] | None = None,
+) -> AnnotatedDataset:
+    """Return the prepared dataset of a labelme file, or of all of a folder.
+
+    Shapes of one label and group_id are one object. `__ignore__` is a crowd, `_background_` is
+    left out. Classes are numbered as a labels.txt in the folder or the one above lists them, else
+    by name.
+
+    Args:
+        path: a JSON file or a folder of them.
+        images: the folder of the images; None: where the files say.
+        channels: of the images.
+        class_names: see `make_dataset`.
+
+    Raises:
+        ValueError: a file is none of labelme, or has a label that labels.txt does not list.
+    """
+    problems = Problems()
+    found = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)]
+    read = read_labelme(found, images, problems)
+    return make_dataset(read, problems, channels=channels, class_names=class_names)
+
+
+def recognise(content: Any) -> bool:
+    """Tell whether the content of a JSON file is labelme's."""
+    return isinstance(content, dict) and isinstance(content.get("shapes"), list)
+
+
+def read_labelme(
+    paths: Iterable[Path], images: str | PathLike | None, problems: Problems
+) -> Annotations:
+    """Return what labelme files describe.
+
+    Raises:
+        ValueError: a file is none of labelme; with strict problems, any fault.
+    """
+    paths = list(paths)
+    read: list[tuple[AnnotatedImage, list[str]]] = []
+    folders: dict[Path, files.ImageFolder] = {}
+    for path in paths:
+        folder = folders.setdefault(path.parent, files.ImageFolder(images or path.parent))
+        try:
+            read.append(_read_one(path, folder, problems))
+        except ValueError as error:
+            problems.error("unreadable-annotations", str(error))
+    labels = {label for _, each in read for label in each}
+    names = _class_list(paths[0], labels, problems) if paths else []
+    classes = {number: name for number, name in enumerate(names, start=1)}
+    ids = {name: number for number, name in classes.items()}
+    annotations = Annotations(SOURCE, classes)
+    for image, _ in read:
+        # An ignored region is of no class; the first stands for all of them.
+        objects = [
+            outlines.AnnotatedObject(ids.get(item.class_id, 1), item.shapes, item.is_crowd, item.id)
+            for item in image.objects
+            if classes
+        ]
+        annotations.images.append(
+            AnnotatedImage(image.id, image.path, objects, image.size, embedded=image.embedded)
+        )
+    return annotations
+
+
+def _read_one(
+    path: Path, folder: files.ImageFolder, problems: Problems
+) -> tuple[AnnotatedImage, list[str]]:
+    """Return the image of a file, the classes of its objects still labels, and those labels."""
+    content = files.read_json(path)
+    if not recognise(content):
+        raise ValueError(f"{path} is no labelme file: it has no list of shapes")
+    named = str(content.get("imagePath") or "")
+    is_json = PurePosixPath(named).suffix.lower() == ".json"
+    found = folder.find([named]) if named and not is_json else None
+    found = found or folder.find_stem(path.stem)
+    image_path = found or str(folder.path / (named.replace("\\", "/") or path.stem))
+    size = None
+    if content.get("imageHeight") and content.get("imageWidth"):
+        size = files.stated_size(content["imageHeight"], content["imageWidth"])
+    objects = _objects(content["shapes"], path.name, size, problems)
+    is_embedded = found is None and isinstance(content.get("imageData"), str)
+    image = AnnotatedImage(
+        path.stem, image_path, objects, size, embedded=str(path) if is_embedded else None
+    )
+    return image, [item.class_id for item in objects if item.class_id != IGNORED]
+
+
+def _objects(
+    listed: list[dict], image: str, size: tuple[int, int] | None, problems: Problems
+) -> list[outlines.AnnotatedObject]:
+    """Return the objects of a file, their labels as class ids; groups are joined."""
+    grouped: dict[Any, tuple[str, int, list[outlines.Shape]]] = {}
+    for place, entry in enumerate(listed):
+        if not isinstance(entry, dict):
+            problems.error("bad-entry", "it is no shape", image=image, object=place)
+            continue
+        label = str(entry.get("label") or "").strip()
+        if label == BACKGROUND:
+            continue
+        if not label:
+            problems.error(
+                "object-without-class",
+                "it has no label",
+                image=image,
+                object=place,
+                remedy="give each object its class, or remove it",
+            )
+            continue
+        try:
+            shape = _shape(entry, size)
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            problems.dropped(error, image=image, object=place)
+            continue
+        group = entry.get("group_id")
+        key = place if group is None else (label, str(group))
+        grouped.setdefault(key, (label, place, []))[2].append(shape)
+    return [
+        outlines.AnnotatedObject(label, parts, label == IGNORED, place)
+        for label, place, parts in grouped.values()
+    ]
+
+
+def _shape(entry: dict, size: tuple[int, int] | None) -> outlines.Shape:
+    kind = str(entry.get("shape_type") or "polygon")
+    if kind in WITHOUT_AREA:
+        raise ValueError(f"a {kind} has no area")
+    points = [(float(x), float(y)) for x, y in entry["points"]]
+    if kind == "mask":
+        return _mask(points, entry["mask"], size)
+    if kind not in _SHAPES:
+        raise ValueError(f"{kind!r} is no shape of labelme")
+    return _SHAPES[kind](points)
+
+
+def _outline(points: list[tuple[float, float]]) -> outlines.Polygon:
+    return outlines.polygon([x for x, _ in points], [y for _, y in points])
+
+
+def _rectangle(points: list[tuple[float, float]]) -> outlines.Polygon:
+    return outlines.rectangle(*points[0], *points[1])
+
+
+def _circle(points: list[tuple[float, float]]) -> outlines.Polygon:
+    """Return the circle of a centre and a point on its rim."""
+    (x, y), rim = points[:2]
+    radius = float(np.hypot(rim[0] - x, rim[1] - y))
+    return outlines.ellipse((x, y), (radius, radius))
+
+
+def _mask(
+    points: list[tuple[float, float]], encoded: str, size: tuple[int, int] | None
+) -> outlines.Runs:
+    """Return the mask of a PNG that lies with its first pixel at the first point."""
+    if size is None:
+        raise ValueError("it is a mask, and the file does not state the size of the image")
+    try:
+        with PIL.Image.open(io.BytesIO(base64.b64decode(encoded, validate=True))) as image:
+            inside = np.array(image.convert("L")) > 0
+    except (OSError, binascii.Error) as error:
+        raise ValueError(f"its mask cannot be read: {error}") from error
+    left, top = int(min(x for x, _ in points)), int(min(y for _, y in points))
+    whole = np.zeros(size, bool)
+    part = inside[max(-top, 0) :, max(-left, 0) :]
+    target = whole[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]]
+    target[:] = part[: target.shape[0], : target.shape[1]]
+    return outlines.run_lengths(whole)
+
+
+def _class_list(path: Path, labels: set[str], problems: Problems) -> list[str]:
+    """Return the names of the classes in order: of a labels.txt, else the labels sorted."""
+    for folder in (path.parent, path.resolve().parent.parent):
+        listing = folder / CLASS_LIST
+        if not listing.is_file():
+            continue
+        lines = [line.strip() for line in files.read_text(listing).splitlines()]
+        names = [line for line in lines if line and line not in (IGNORED, BACKGROUND)]
+        unlisted = sorted(labels - set(names))
+        if unlisted:
+            problems.error(
+                "unknown-class",
+                f"{listing} does not list the labels {unlisted}",
+                remedy="add them, or remove the list",
+            )
+        return [*dict.fromkeys(names), *unlisted]
+    return sorted(labels)
+
+
+_SHAPES: dict[str, Callable[[list[tuple[float, float]]], outlines.Polygon]] = {
+    "polygon": _outline,
+    "oriented_rectangle": _outline,
+    "rectangle": _rectangle,
+    "circle": _circle,
+}

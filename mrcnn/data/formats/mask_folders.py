@@ -1,0 +1,120 @@
+"""Masks as image files.
+
+Two forms: of the Data Science Bowl 2018, a folder an image with `images/` and `masks/`, one file an
+object; and `images/` beside `masks/`, one label image for each image, in which every value above 0
+is one object.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
+
+SOURCE = "masks"
+SUFFIXES = ("", "_mask", "_masks", "_label", "_labels")
+
+
+def load_masks(
+    path: str | PathLike,
+    images: str | PathLike | None = None,
+    *,
+    channels: int = 3,
+    class_names: Sequence[str] | None = None,
+) -> AnnotatedDataset:
+    """Return the prepared dataset of a folder of masks; all objects are of one class.
+
+    Args:
+        path: a folder of folders that each have images/ and masks/, or a folder that has both.
+        images: the folder of the images, where path is one of label images only.
+        channels: of the images.
+        class_names: the name of the class; None: that of the folder.
+
+    Raises:
+        ValueError: there are no masks, or not one image for each of them.
+    """
+    problems = Problems()
+    return make_dataset(
+        read_masks(Path(path), images, problems),
+        problems,
+        channels=channels,
+        class_names=class_names,
+    )
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether a folder has masks in one of the two forms."""
+    return bool(_object_folders(path)) or _has_label_images(path)
+
+
+def read_masks(path: Path, images: str | PathLike | None, problems: Problems) -> Annotations:
+    """Return what a folder of masks describes.
+
+    Raises:
+        ValueError: it has none; with strict problems, any fault.
+    """
+    read = Annotations(SOURCE, {1: files.descriptive_name(path)}, is_unnamed=True)
+    if images is not None:
+        read.images += _labelled(Path(images), path, problems)
+    elif folders := _object_folders(path):
+        read.images += [
+            image for folder in folders for image in _one_file_an_object(folder, problems)
+        ]
+    elif _has_label_images(path):
+        read.images += _labelled(path / "images", path / "masks", problems)
+    else:
+        raise ValueError(f"{path} has neither images/ and masks/ nor folders that have them")
+    return read
+
+
+def _object_folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return [folder for folder in sorted(path.iterdir()) if _has_label_images(folder)]
+
+
+def _has_label_images(path: Path) -> bool:
+    return (path / "images").is_dir() and (path / "masks").is_dir()
+
+
+def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage]:
+    found = files.images_in(folder / "images")
+    if len(found) != 1:
+        problems.error(
+            "missing-image",
+            f"images/ has {len(found)} images, one is expected",
+            image=folder.name,
+            remedy="leave the one that the masks belong to",
+        )
+        return []
+    objects = [
+        outlines.AnnotatedObject(1, [outlines.MaskFile(str(mask))], id=mask.stem)
+        for mask in files.images_in(folder / "masks")
+    ]
+    return [AnnotatedImage(folder.name, str(found[0]), objects)]
+
+
+def _labelled(images: Path, masks: Path, problems: Problems) -> list[AnnotatedImage]:
+    if not images.is_dir() or not masks.is_dir():
+        raise ValueError(f"{images} and {masks} must be folders")
+    labels = {mask.stem: mask for mask in files.images_in(masks)}
+    read = []
+    for image in files.images_in(images):
+        label = next(
+            (labels.pop(image.stem + end) for end in SUFFIXES if image.stem + end in labels), None
+        )
+        if label is None:
+            problems.error(
+                "missing-mask",
+                f"there is no mask of its name in {masks}",
+                image=image.name,
+                remedy="add one, of zeros where there is no object",
+            )
+            continue
+        read.append(AnnotatedImage(image.stem, str(image), label_image=str(label)))
+    for label in labels.values():
+        problems.error("missing-image", f"there is no image for the mask {label}", image=label.stem)
+    return read

@@ -1,0 +1,237 @@
+"""VGG Image Annotator 1 and 2 (Dutta & Zisserman 2019): one JSON file, its images beside it.
+
+Entries of version 1 hold their regions in a dict, those of version 2 in a list; a file may mix
+them. Projects of version 2 hold the entries under `_via_img_metadata`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
+
+SOURCE = "via"
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A region with its place in the file: name of the image, and number in it."""
+
+    image: str
+    place: Any
+    shape: dict
+    attributes: dict[str, str]
+
+
+def load_via(
+    path: str | PathLike,
+    images: str | PathLike | None = None,
+    *,
+    class_attribute: str | None = None,
+    channels: int = 3,
+    class_names: Sequence[str] | None = None,
+) -> AnnotatedDataset:
+    """Return the prepared dataset of a VIA file or project.
+
+    Polygons, polylines (closed), rectangles, circles and ellipses are objects. Classes are
+    numbered by name.
+
+    Args:
+        path: the JSON file.
+        images: the folder of the images; None: looked for nearby.
+        class_attribute: the region attribute that holds the class. None: the only one that has
+            values, or any of several with the same values. Without one all objects are of one
+            class, named after the folder.
+        channels: of the images.
+        class_names: see `make_dataset`.
+
+    Raises:
+        ValueError: the file is no VIA file, several attributes could be the class, or an object
+            has no class.
+    """
+    problems = Problems()
+    content = files.read_json(path)
+    read = read_via(content, Path(path), images, problems, class_attribute)
+    return make_dataset(read, problems, channels=channels, class_names=class_names)
+
+
+def recognise(content: Any) -> bool:
+    """Tell whether the content of a JSON file is VIA's."""
+    if not isinstance(content, dict):
+        return False
+    entries = content.get("_via_img_metadata", content)
+    if not isinstance(entries, dict) or not entries:
+        return "_via_img_metadata" in content
+    return all(isinstance(entry, dict) and "filename" in entry for entry in entries.values())
+
+
+def read_via(
+    content: Any,
+    path: Path,
+    images: str | PathLike | None,
+    problems: Problems,
+    class_attribute: str | None = None,
+) -> Annotations:
+    """Return what the content of a VIA file describes.
+
+    Raises:
+        ValueError: it is none of VIA; with strict problems, any fault.
+    """
+    if not recognise(content):
+        raise ValueError(f"{path} is no VIA file: its entries have no filename")
+    entries = list(content.get("_via_img_metadata", content).values())
+    regions = [_regions(entry, problems) for entry in entries]
+    every = [region for each in regions for region in each]
+    if class_attribute is None:
+        class_attribute = _class_attribute(every, problems)
+    classes = _classes(every, class_attribute, path, problems)
+    names = [str(entry["filename"]) for entry in entries]
+    folder = (
+        files.ImageFolder(images)
+        if images
+        else files.image_folder(path, [[name] for name in names])
+    )
+    ids = {name: class_id for class_id, name in classes.items()}
+    read = Annotations(SOURCE, classes, is_unnamed=class_attribute is None)
+    for name, each in zip(names, regions, strict=True):
+        objects = []
+        for region in each:
+            shape = _shape(region, problems)
+            value = region.attributes.get(class_attribute) if class_attribute else classes[1]
+            if shape is not None and value is not None:
+                objects.append(outlines.AnnotatedObject(ids[value], [shape], id=region.place))
+        read.images.append(
+            AnnotatedImage(name, folder.find([name]) or str(folder.path / name), objects)
+        )
+    return read
+
+
+def _regions(entry: dict, problems: Problems) -> list[_Region]:
+    image, listed = str(entry["filename"]), entry.get("regions") or {}
+    if not isinstance(listed, dict | list):
+        problems.error("bad-entry", "its regions are neither a dict nor a list", image=image)
+        return []
+    places = listed.items() if isinstance(listed, dict) else enumerate(listed)
+    regions = []
+    for place, region in places:
+        shape = region.get("shape_attributes") if isinstance(region, dict) else None
+        if not isinstance(shape, dict):
+            problems.error("bad-entry", "it has no shape_attributes", image=image, object=place)
+            continue
+        # Some hands have moved the attributes into the shape.
+        attributes = region.get("region_attributes") or shape.get("region_attributes") or {}
+        if not isinstance(attributes, dict):
+            problems.error(
+                "bad-entry", "its region_attributes are no dict", image=image, object=place
+            )
+            continue
+        if "" in attributes:
+            problems.info(
+                "empty-attribute", "it has an attribute without a name", image=image, object=place
+            )
+        values = {str(name): _value(value) for name, value in attributes.items() if name != ""}
+        named = {name: value for name, value in values.items() if value}
+        regions.append(_Region(image, place, shape, named))
+    return regions
+
+
+def _value(value: Any) -> str:
+    """Return the text of an attribute; of boxes to tick, the one that is ticked."""
+    if isinstance(value, dict):
+        ticked = [name for name, state in value.items() if state]
+        return str(ticked[0]).strip() if len(ticked) == 1 else ""
+    return "" if value is None else str(value).strip()
+
+
+def _class_attribute(regions: list[_Region], problems: Problems) -> str | None:
+    """Return the attribute that holds the class, None where no region has any."""
+    counts = Counter(name for region in regions for name in region.attributes)
+    if not counts:
+        return None
+    names = [name for name, _ in counts.most_common()]
+    columns = {name: [region.attributes.get(name) for region in regions] for name in names}
+    different = [name for name in names if columns[name] != columns[names[0]]]
+    if different:
+        values = {name: sorted({value for value in columns[name] if value}) for name in names}
+        listed = "; ".join(f"{name!r} with {_few(values[name])}" for name in names)
+        problems.error(
+            "ambiguous-class",
+            f"several attributes could be the class: {listed}",
+            remedy="name one by class_attribute (--class-attribute)",
+        )
+    return names[0]
+
+
+def _classes(
+    regions: list[_Region], attribute: str | None, path: Path, problems: Problems
+) -> dict[Any, str]:
+    if attribute is None:
+        return {1: files.descriptive_name(path.resolve().parent)}
+    without = [region for region in regions if attribute not in region.attributes]
+    for region in without:
+        problems.error(
+            "object-without-class",
+            f"it has no value of {attribute!r}; so have {len(without)} of {len(regions)} objects",
+            image=region.image,
+            object=region.place,
+            remedy="give each object its class, or remove it",
+        )
+    values = {value for each in regions if (value := each.attributes.get(attribute)) is not None}
+    return dict(enumerate(sorted(values), start=1))
+
+
+def _shape(region: _Region, problems: Problems) -> outlines.Polygon | None:
+    where = {"image": region.image, "object": region.place}
+    kind = str(region.shape.get("name"))
+    if kind == "point":
+        problems.dropped("a point has no area", **where)
+        return None
+    if kind not in _SHAPES:
+        problems.dropped(f"{kind!r} is no shape of VIA", **where)
+        return None
+    try:
+        return _SHAPES[kind](region.shape)
+    except KeyError as error:
+        problems.dropped(f"the {kind} lacks {error.args[0]}", **where)
+    except (TypeError, ValueError) as error:
+        problems.dropped(error, **where)
+    return None
+
+
+def _outline(shape: dict) -> outlines.Polygon:
+    return outlines.polygon(shape["all_points_x"], shape["all_points_y"])
+
+
+def _rectangle(shape: dict) -> outlines.Polygon:
+    x, y = float(shape["x"]), float(shape["y"])
+    return outlines.rectangle(x, y, x + float(shape["width"]), y + float(shape["height"]))
+
+
+def _circle(shape: dict) -> outlines.Polygon:
+    radius = float(shape["r"])
+    return outlines.ellipse((float(shape["cx"]), float(shape["cy"])), (radius, radius))
+
+
+def _ellipse(shape: dict) -> outlines.Polygon:
+    centre = float(shape["cx"]), float(shape["cy"])
+    radii = float(shape["rx"]), float(shape["ry"])
+    return outlines.ellipse(centre, radii, float(shape.get("theta") or 0))
+
+
+_SHAPES: dict[str, Callable[[dict], outlines.Polygon]] = {
+    "polygon": _outline,
+    "polyline": _outline,
+    "rect": _rectangle,
+    "circle": _circle,
+    "ellipse": _ellipse,
+}
+
+
+def _few(values: list[str]) -> str:
+    return ", ".join(values[:5]) + (", ..." if len(values) > 5 else "")

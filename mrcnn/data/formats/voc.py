@@ -1,0 +1,185 @@
+"""Pascal VOC (Everingham et al. 2010): an XML file an image with boxes, and masks where there are.
+
+The boxes of VOC count pixels from 1 and include the last one: xmin = 1 is the first column.
+"""
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
+
+SOURCE = "voc"
+ANNOTATION_FOLDERS = ("Annotations", "annotations", "annots", "xmls")
+IMAGE_FOLDERS = ("JPEGImages", "images")
+MASK_FOLDER = "SegmentationObject"
+
+
+def load_voc(
+    path: str | PathLike,
+    images: str | PathLike | None = None,
+    *,
+    channels: int = 3,
+    class_names: Sequence[str] | None = None,
+) -> AnnotatedDataset:
+    """Return the prepared dataset of a Pascal VOC folder, or of one of its XML files.
+
+    The mask of an object is its box. Where there is a folder SegmentationObject, the images with a
+    file there are read and no others: object i is what has the value i. Difficult objects are
+    crowds. Classes are numbered by name.
+
+    Args:
+        path: the set's folder, its folder of XML files, or one of these.
+        images: the folder of the images; None: looked for nearby.
+        channels: of the images.
+        class_names: see `make_dataset`.
+
+    Raises:
+        ValueError: a file is no annotation of VOC.
+    """
+    problems = Problems()
+    read = read_voc(annotation_files(Path(path)), images, problems)
+    return make_dataset(read, problems, channels=channels, class_names=class_names)
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """Return the XML files that a path stands for; none where it is no set of VOC."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".xml" else []
+    folders = [path, *(path / name for name in ANNOTATION_FOLDERS)]
+    return next((found for folder in folders if (found := sorted(folder.glob("*.xml")))), [])
+
+
+def read_voc(
+    paths: Iterable[Path], images: str | PathLike | None, problems: Problems
+) -> Annotations:
+    """Return what VOC files describe.
+
+    Raises:
+        ValueError: with strict problems, any fault.
+    """
+    paths = list(paths)
+    roots = [(path, root) for path in paths if (root := _root(path, problems)) is not None]
+    masks = _masks(paths)
+    if masks:
+        left_out = len(roots)
+        roots = [(path, root) for path, root in roots if path.stem in masks]
+        left_out -= len(roots)
+        if left_out:
+            problems.info("no-masks", f"{left_out} images without a mask file are left out")
+    elif roots:
+        problems.warning(
+            "boxes-as-masks",
+            "the files have boxes only: they are taken for the masks",
+            remedy="outline the objects if their shape matters",
+        )
+    names = sorted({_text(entry, "name") for _, root in roots for entry in root.iter("object")})
+    classes: dict[Any, str] = {number: name for number, name in enumerate(names, 1) if name}
+    ids = {name: number for number, name in classes.items()}
+    folder = _image_folder(paths, images)
+    read = Annotations(SOURCE, classes)
+    for path, root in roots:
+        named = _text(root, "filename") or f"{path.stem}.jpg"
+        found = folder.find([named]) or folder.find_stem(path.stem)
+        image_path = found or str(folder.path / named)
+        objects = [
+            item
+            for place, entry in enumerate(root.findall("object"), start=1)
+            if (item := _object(entry, place, ids, masks.get(path.stem), (path, problems)))
+        ]
+        read.images.append(AnnotatedImage(path.stem, image_path, objects, _size(root)))
+    return read
+
+
+def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (OSError, ElementTree.ParseError, LookupError) as error:
+        problems.error("unreadable-annotations", f"{path} is no XML: {error}")
+        return None
+    if root.tag != "annotation":
+        problems.error(
+            "unreadable-annotations", f"{path} is no VOC file: it begins with <{root.tag}>"
+        )
+        return None
+    return root
+
+
+def _masks(paths: list[Path]) -> dict[str, str]:
+    """Return the mask file of each image that has one, by the name of the XML file."""
+    folder = paths[0].resolve().parent.parent / MASK_FOLDER if paths else Path()
+    if folder.name != MASK_FOLDER or not folder.is_dir():
+        return {}
+    return {path.stem: str(path) for path in files.images_in(folder)}
+
+
+def _image_folder(paths: list[Path], images: str | PathLike | None) -> files.ImageFolder:
+    if images is not None:
+        return files.ImageFolder(images)
+    beside = paths[0].resolve().parent if paths else Path()
+    for name in IMAGE_FOLDERS:
+        if (beside.parent / name).is_dir():
+            return files.ImageFolder(beside.parent / name)
+    return files.ImageFolder(beside)
+
+
+def _object(
+    entry: ElementTree.Element,
+    place: int,
+    ids: dict[str, int],
+    mask: str | None,
+    report: tuple[Path, Problems],
+) -> outlines.AnnotatedObject | None:
+    path, problems = report
+    where: dict[str, Any] = {"image": path.stem, "object": place}
+    name = _text(entry, "name")
+    if not name:
+        problems.error(
+            "object-without-class",
+            "it has no name",
+            **where,
+            remedy="give each object its class, or remove it",
+        )
+        return None
+    is_crowd = _text(entry, "difficult") == "1"
+    try:
+        shape: outlines.Shape = outlines.MaskFile(mask, place) if mask else _box(entry)
+    except (TypeError, ValueError) as error:
+        problems.dropped(error, **where)
+        return None
+    return outlines.AnnotatedObject(ids[name], [shape], is_crowd, place)
+
+
+def _box(entry: ElementTree.Element) -> outlines.Polygon:
+    box = entry.find("bndbox")
+    if box is None:
+        raise ValueError("it has no bndbox")
+    x1, y1, x2, y2 = (_number(box, key) for key in ("xmin", "ymin", "xmax", "ymax"))
+    if x2 < x1 or y2 < y1:
+        raise ValueError(f"its box ends before it begins: {[x1, y1, x2, y2]}")
+    return outlines.rectangle(x1 - 1, y1 - 1, x2, y2)
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+    size = root.find("size")
+    try:
+        return files.stated_size(_number(size, "height"), _number(size, "width"))
+    except ValueError:
+        return None  # many tools write 0; the image tells
+
+
+def _number(element: ElementTree.Element | None, key: str) -> float:
+    text = _text(element, key) if element is not None else ""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"its {key} is no number: {text!r}") from error
+
+
+def _text(element: ElementTree.Element, key: str) -> str:
+    return (element.findtext(key) or "").strip()

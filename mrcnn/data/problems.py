@@ -1,0 +1,91 @@
+"""What is wrong with a set of annotations, and how a reader reports it."""
+
+import logging
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+logger = logging.getLogger("mrcnn")
+
+SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault, or something worth knowing.
+
+    Attributes:
+        severity: error (train on it only after mending), warning (trains, but look at it), info.
+        code: a fixed name of the kind of fault, such as "missing-image".
+        message: what is so, for people.
+        image: the name of the image, None where it concerns the whole set.
+        object: id or place of the object in its image, as the file has it.
+        remedy: what to do about it.
+        part: of a pair of sets, training or validation.
+    """
+
+    severity: str
+    code: str
+    message: str
+    image: str | None = None
+    object: Any = None
+    remedy: str = ""
+    part: str | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.object is None else f"object {self.object} of "
+        return f"{where}image {self.image}: {self.message}" if self.image else self.message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain values that JSON can hold."""
+        return asdict(self)
+
+
+@dataclass
+class Problems:
+    """Collects what a reader finds. Readers call `error`, `warning` and `info` and go on.
+
+    Attributes:
+        strict: raise on errors, as training needs; else they are only collected.
+        found: in the order of the file.
+    """
+
+    strict: bool = True
+    found: list[Finding] = field(default_factory=list)
+
+    def error(self, code: str, message: str, **where: Any) -> None:
+        """Note a fault that keeps the set from being trained on.
+
+        Args:
+            where: image, object and remedy of the `Finding`.
+
+        Raises:
+            ValueError: the collection is strict.
+        """
+        finding = Finding("error", code, message, **where)
+        self.found.append(finding)
+        if self.strict:
+            raise ValueError(f"{finding}; {finding.remedy}" if finding.remedy else str(finding))
+
+    def warning(self, code: str, message: str, **where: Any) -> None:
+        """Note something that is left out or changed."""
+        self.found.append(Finding("warning", code, message, **where))
+
+    def dropped(self, reason: object, **where: Any) -> None:
+        """Note an object that is left out."""
+        remedy = "draw it anew or remove it; it is left out of training"
+        self.warning("no-area", f"dropped: {reason}", remedy=remedy, **where)
+
+    def info(self, code: str, message: str, **where: Any) -> None:
+        """Note something worth knowing."""
+        self.found.append(Finding("info", code, message, **where))
+
+    def log(self) -> None:
+        """Log the warnings, one line a kind, with the first case of each."""
+        kinds = defaultdict(list)
+        for finding in self.found:
+            if finding.severity == "warning":
+                kinds[finding.code].append(finding)
+        for findings in kinds.values():
+            more = f" (and {len(findings) - 1} more like it)" if len(findings) > 1 else ""
+            logger.warning("%s%s", findings[0], more)

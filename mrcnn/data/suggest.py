@@ -1,0 +1,102 @@
+"""Settings that suit a set: the size of the input, anchors, the number of objects, the mean pixel.
+
+They are where to begin, not the best there are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mrcnn.data.survey import ImageSurvey
+from mrcnn.geometry import images
+
+FIRST_ANCHORS = (8, 12, 16, 24, 32, 48, 64)  # sides of the smallest one to choose from
+LEVELS = 5
+REACH = 1.5  # an anchor finds objects of its side, divided or multiplied by this
+LARGEST_SIDE = 1024  # of an input, which memory allows most people
+SEEN = 16  # pixels: the side from which on an object is seen well
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """How images enter the network: the settings of the same names."""
+
+    min_dim: int = 800
+    max_dim: int = 1024
+    min_scale: float = 0
+    mode: str = "square"
+
+
+def suggest(surveys: Sequence[ImageSurvey], input_size: InputSize) -> dict[str, Any]:
+    """Return settings for a set, by name; those that its images cannot tell are left out."""
+    settings: dict[str, Any] = {}
+    sizes = np.array([each.size for each in surveys if each.size])
+    if not len(sizes):
+        return settings
+    if input_size.mode == "square":
+        chosen = _input_size(surveys, sizes)
+        settings |= {"IMAGE_MIN_DIM": chosen.min_dim, "IMAGE_MAX_DIM": chosen.max_dim}
+        input_size = chosen
+    sides = object_sides(surveys, input_size)
+    if len(sides):
+        settings["RPN_ANCHOR_SCALES"] = _anchor_scales(sides)
+        most = max(len(each.class_ids) for each in surveys)
+        settings["MAX_GT_INSTANCES"] = max(10, -(-most // 10) * 10)
+    means = [each.mean for each in surveys if each.mean is not None]
+    if means:
+        settings["MEAN_PIXEL"] = [round(float(value), 1) for value in np.mean(means, axis=0)]
+    return settings
+
+
+def object_sides(surveys: Sequence[ImageSurvey], input_size: InputSize) -> np.ndarray:
+    """Return the side of the square as large as the box of each object, in pixels of the input."""
+    sides = [np.zeros(0)]
+    for each in surveys:
+        if each.size and len(each.boxes):
+            height, width = (each.boxes[:, 2:] - each.boxes[:, :2]).T
+            sides.append(np.sqrt(height * width) * _scale(each.size, input_size))
+    all_sides = np.concatenate(sides)
+    return all_sides[all_sides > 0]
+
+
+def _scale(size: tuple[int, int], input_size: InputSize) -> float:
+    if input_size.mode == "none":
+        return 1.0
+    return images.place(
+        size,
+        input_size.min_dim,
+        input_size.max_dim,
+        min_scale=input_size.min_scale,
+        mode=input_size.mode,
+    ).scale
+
+
+def _input_size(surveys: Sequence[ImageSurvey], sizes: np.ndarray) -> InputSize:
+    """Return a square that holds 19 of 20 images, enlarged where the objects are small."""
+    longer, shorter = np.percentile(sizes.max(axis=1), 95), np.median(sizes.min(axis=1))
+    as_it_is = InputSize(min_dim=1, max_dim=int(max(sizes.max(), 1)))
+    sides = object_sides(surveys, as_it_is)
+    least = np.percentile(sides, 10) if len(sides) else SEEN
+    factor = float(np.clip(SEEN / least, 1, 4))
+    max_dim = min(LARGEST_SIDE, _strides(longer * factor, up=True))
+    factor = min(factor, max_dim / longer)
+    return InputSize(min_dim=min(max_dim, _strides(shorter * factor, up=False)), max_dim=max_dim)
+
+
+def _strides(length: float, *, up: bool) -> int:
+    count = -(-length // images.STRIDE) if up else length // images.STRIDE
+    return int(max(count, 1)) * images.STRIDE
+
+
+def _anchor_scales(sides: np.ndarray) -> list[int]:
+    """Return the scales that reach most objects; of equal ones those about the median."""
+    reached = [
+        np.mean((sides >= first / REACH) & (sides <= first * 2 ** (LEVELS - 1) * REACH))
+        for first in FIRST_ANCHORS
+    ]
+    middle = np.median(sides) / 2 ** (LEVELS // 2)
+    best = [n for n, share in zip(FIRST_ANCHORS, reached, strict=True) if share == max(reached)]
+    first = min(best, key=lambda side: abs(np.log(side / middle)))
+    return [first * 2**level for level in range(LEVELS)]

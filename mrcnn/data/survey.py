@@ -1,0 +1,255 @@
+"""A look at every image of a set: its file, its size and its objects, with what is wrong there."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from skimage import measure
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset
+from mrcnn.data.outlines import AnnotatedObject, Polygon
+from mrcnn.data.problems import Finding, Problems
+from mrcnn.geometry import image_files
+
+SAME = 0.95  # the IoU from which on two objects are one, outlined twice
+ROUNDING = 0.5  # pixels that corners may lie beyond the image
+ROWS_AT_ONCE = 512  # of the table of crossings
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass
+class ImageSurvey:
+    """What there is of one image.
+
+    Attributes:
+        name: of its file.
+        size: (H, W) of the upright picture, None where the file cannot be read.
+        class_ids: of its objects, negative for crowds: (n,).
+        boxes: tight, y1, x1, y2, x2 in the objects' frame: (n, 4).
+        num_rectangles: objects that are an upright rectangle.
+        num_polygons: objects that are any other polygon.
+        digest: of the pixels, None where they were not or could not be read.
+        mean: of the pixels: (C,), None likewise.
+        findings: what is wrong.
+    """
+
+    name: str
+    size: tuple[int, int] | None = None
+    class_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    num_rectangles: int = 0
+    num_polygons: int = 0
+    digest: str | None = None
+    mean: np.ndarray | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def survey(
+    dataset: AnnotatedDataset,
+    image_ids: Sequence[int],
+    *,
+    read_pixels: bool = True,
+    progress: Progress = iter,
+) -> list[ImageSurvey]:
+    """Return what there is of each of these images.
+
+    Args:
+        dataset: prepared.
+        image_ids: of the dataset.
+        read_pixels: decode the images; else only their headers are read.
+        progress: is given the image ids, and yields them.
+    """
+    return [_survey_image(dataset, image_id, read_pixels) for image_id in progress(image_ids)]
+
+
+def crosses_itself(points: np.ndarray) -> bool:
+    """Tell whether the sides of a closed polygon (n, 2) cross; touching is no crossing."""
+    distinct = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
+    if len(distinct) < 4:
+        return False
+    starts, ends = distinct, np.roll(distinct, -1, axis=0)
+    for first in range(0, len(starts), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        of_starts = _side(starts[rows], ends[rows], starts)
+        of_ends = _side(starts[rows], ends[rows], ends)
+        back_starts = _side(starts, ends, starts[rows]).T
+        back_ends = _side(starts, ends, ends[rows]).T
+        if ((of_starts * of_ends < 0) & (back_starts * back_ends < 0)).any():
+            return True
+    return False
+
+
+def _survey_image(dataset: AnnotatedDataset, image_id: int, read_pixels: bool) -> ImageSurvey:
+    name = Path(dataset.image_info[image_id]["path"]).name
+    problems = Problems(strict=False)
+    found = ImageSurvey(name, findings=problems.found)
+    found.size = _checked_size(dataset, image_id, problems, name)
+    if read_pixels and found.size is not None:
+        _read(dataset, image_id, found, problems)
+    try:
+        _survey_objects(dataset, image_id, found, problems)
+    except ValueError as error:
+        if found.size is not None:  # else it is the image that is at fault, and known to be
+            problems.error("unreadable-mask", str(error), image=name)
+    return found
+
+
+def _survey_objects(
+    dataset: AnnotatedDataset, image_id: int, found: ImageSurvey, problems: Problems
+) -> None:
+    objects = dataset.objects(image_id)
+    found.class_ids = np.array([dataset.class_id_of(item) for item in objects], np.int32)
+    outlined = [_is_rectangle(item) for item in objects if isinstance(item.shapes[0], Polygon)]
+    found.num_rectangles, found.num_polygons = sum(outlined), len(outlined) - sum(outlined)
+    size = dataset.object_size(image_id)
+    rles = [outlines.encode(item.shapes, size) for item in objects]
+    boxes = np.zeros((0, 4))
+    if rles:
+        boxes = coco_mask.toBbox(rles)
+    found.boxes = np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
+    for item, rle in zip(objects, rles, strict=True):
+        _check_object(item, rle, size, dataset.format == "via", (problems, found.name))
+    _check_duplicates(objects, rles, problems, found.name)
+    if dataset.annotated(image_id).label_image and len(rles) == 1:
+        _check_single_label(rles[0], problems, found.name)
+
+
+def _checked_size(
+    dataset: AnnotatedDataset, image_id: int, problems: Problems, name: str
+) -> tuple[int, int] | None:
+    """Return the size of the upright picture, None where its file cannot be read."""
+    image = dataset.annotated(image_id)
+    if image.embedded is None and not Path(image.path).is_file():
+        problems.error(
+            "missing-image",
+            f"there is no file {image.path}",
+            image=name,
+            remedy="put it there, give the folder of the images, or remove the entry",
+        )
+        return None
+    try:
+        stored, orientation = image_files.read_size(dataset.image_file(image_id))
+    except ValueError as error:
+        problems.error("unreadable-image", str(error), image=name, remedy="replace or remove it")
+        return None
+    upright = stored[::-1] if orientation >= 5 else stored
+    if image.size not in (None, upright) and dataset.turn(image_id) == 1:
+        problems.error(
+            "image-size",
+            f"its annotations are for {_text(image.size)} pixels, the image has {_text(upright)}",
+            image=name,
+            remedy="give the annotations the image that they were made on",
+        )
+    elif image.size not in (None, upright):
+        problems.info(
+            "turned", "its annotations fit the picture as stored: they are turned", image=name
+        )
+    return upright
+
+
+def _read(dataset: AnnotatedDataset, image_id: int, found: ImageSurvey, problems: Problems) -> None:
+    try:
+        image = dataset.load_image(image_id)
+    except ValueError as error:
+        remedy = "replace or remove it"
+        problems.error("unreadable-image", str(error), image=found.name, remedy=remedy)
+        return
+    found.digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+    found.mean = image.mean(axis=(0, 1))
+
+
+def _is_rectangle(item: AnnotatedObject) -> bool:
+    shape = item.shapes[0]
+    if len(item.shapes) != 1 or not isinstance(shape, Polygon):
+        return False
+    points = np.unique(shape.points, axis=0)
+    return len(points) == 4 and all(len(np.unique(points[:, axis])) == 2 for axis in (0, 1))
+
+
+def _check_object(
+    item: AnnotatedObject,
+    rle: dict,
+    size: tuple[int, int],
+    counts_pixels: bool,
+    report: tuple[Problems, str],
+) -> None:
+    """Note what is wrong with the outline of an object.
+
+    Args:
+        counts_pixels: points are pixels, of which the last is width - 1, not corners of them.
+        report: where to, and the name of the image.
+    """
+    problems, name = report
+    polygons = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
+    points = np.concatenate(polygons) if polygons else np.zeros((0, 2))
+    limit = np.array(size[::-1], float)  # width, height
+    where = {"image": name, "object": item.id}
+    if not coco_mask.area(rle):
+        is_outside = bool(len(points)) and bool(
+            (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= limit).any()
+        )
+        message = "it lies outside the image" if is_outside else "it has no pixel in the image"
+        remedy = "draw it anew or remove it; it is left out of training"
+        problems.warning("no-area", message, **where, remedy=remedy)
+        return
+    beyond = points >= limit if counts_pixels else points > limit + ROUNDING
+    if beyond.any() or (points < -ROUNDING).any():
+        farthest = points.max(axis=0)
+        problems.warning(
+            "beyond-border",
+            f"its outline reaches x {points[:, 0].min():g} to {farthest[0]:g}, "
+            f"y {points[:, 1].min():g} to {farthest[1]:g} in an image of {_text(size)}",
+            **where,
+            remedy="it is cut off at the border; mend it where it should not be",
+        )
+    if any(crosses_itself(polygon) for polygon in polygons):
+        problems.warning(
+            "self-crossing",
+            "its outline crosses itself: what it encloses twice may count as outside",
+            **where,
+            remedy="draw it anew, in one way around",
+        )
+
+
+def _check_duplicates(
+    objects: Sequence[AnnotatedObject], rles: list[dict], problems: Problems, name: str
+) -> None:
+    if len(rles) < 2:
+        return
+    overlaps = np.triu(coco_mask.iou(rles, rles, [0] * len(rles)), k=1)
+    for first, second in np.argwhere(overlaps >= SAME):
+        classes = objects[first].class_id, objects[second].class_id
+        problems.warning(
+            "duplicate-object" if classes[0] == classes[1] else "two-classes",
+            f"it covers what object {objects[first].id} covers"
+            + ("" if classes[0] == classes[1] else ", with another class"),
+            image=name,
+            object=objects[second].id,
+            remedy="remove one of them",
+        )
+
+
+def _check_single_label(rle: dict, problems: Problems, name: str) -> None:
+    parts = int(measure.label(coco_mask.decode(rle)).max())
+    if parts > 1:
+        problems.warning(
+            "one-label",
+            f"its mask has one value in {parts} places, which is read as one object",
+            image=name,
+            remedy="give each object a value of its own",
+        )
+
+
+def _side(starts: np.ndarray, ends: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return on which side of each line each point lies: (n, 2), (n, 2), (m, 2) -> (n, m)."""
+    along, to = (ends - starts)[:, None], points[None] - starts[:, None]
+    return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
+
+
+def _text(size: tuple[int, int] | None) -> str:
+    return f"{size[1]} x {size[0]}" if size else "?"

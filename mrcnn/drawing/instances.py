@@ -1,0 +1,239 @@
+"""Objects in an image: masks with outlines, boxes and labels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from mrcnn.drawing import colors as color_math
+from mrcnn.drawing import labels, pictures
+from mrcnn.geometry import boxes as box_math
+from mrcnn.geometry import masks as mask_math
+
+FILL_OPACITY = 0.45
+# With more objects, labels would hide the picture, and boxes the outlines.
+MAX_LABELS = 30
+MAX_BOXES = 12
+
+
+class Objects(NamedTuple):
+    """What `draw_objects` draws, in image pixels; the labels of the first find a place first.
+
+    rois (N, 4); masks (H, W, N) bool, or inside where they exceed 0.5; colors (N, 3) uint8; texts,
+    N of them, empty for none. Objects of which the roi is all zero are padding, not drawn.
+    """
+
+    rois: np.ndarray
+    masks: np.ndarray
+    colors: np.ndarray
+    texts: Sequence[str]
+
+
+def draw_instances(
+    image: np.ndarray,
+    detections: labels.Detections,
+    class_names: Sequence[str],
+    *,
+    colors: np.ndarray | None = None,
+    show_labels: bool = True,
+    min_score: float = 0.0,
+    scale: int = 1,
+) -> np.ndarray:
+    """Draw masks, and for few objects boxes and labels: (H, W, 3) -> (H * scale, W * scale, 3).
+
+    Large masks are drawn first, so that small ones stay in sight. Beyond 30 objects labels, and
+    beyond 12 boxes, are left out. To choose freely what is drawn, call `draw_objects`.
+
+    Args:
+        image: uint8 RGB; it is not changed.
+        detections: rois (N, 4), class_ids (N,), masks (H, W, N), in image pixels. Without scores,
+            as in ground truth, labels are names only. Negative class ids are crowds.
+        class_names: names by class id, the background first.
+        colors: (N, 3) uint8, one for each detection; None for a colour a class, or a colour an
+            instance if there is but one class.
+        show_labels: whether names and scores are written.
+        min_score: detections below are not drawn.
+        scale: how many times to enlarge the picture; 2 to 4 makes small images legible.
+
+    Raises:
+        ValueError: if the image is not (H, W, 3) uint8, masks are of another size, or a class has
+            no name.
+    """
+    texts = labels.texts(detections, class_names)
+    if colors is None:
+        colors = color_math.default_colors(detections["class_ids"], len(class_names))
+    kept = _kept(detections, min_score)
+    if not show_labels or len(kept) > MAX_LABELS:
+        texts = [""] * len(texts)
+    objects = Objects(detections["rois"], detections["masks"], colors, texts)
+    return draw_objects(image, select(objects, kept), scale=scale)
+
+
+def draw_objects(
+    image: np.ndarray,
+    objects: Objects,
+    *,
+    show_masks: bool = True,
+    show_boxes: bool = True,
+    scale: int = 1,
+    font_size: int | None = None,
+) -> np.ndarray:
+    """Draw objects with colours and labels of their own: (H, W, 3) -> (H * scale, W * scale, 3).
+
+    Args:
+        image: uint8 RGB; it is not changed.
+        objects: in pixels of the image.
+        show_masks: whether masks are filled; their outlines are drawn in any case.
+        show_boxes: whether boxes are drawn; over filled masks only if there are 12 at most.
+        scale: how many times to enlarge the picture.
+        font_size: in pixels of the result; None for one that suits its size.
+
+    Raises:
+        ValueError: if the image is not (H, W, 3) uint8 or masks are of another size.
+    """
+    pictures.check(image)
+    if objects.masks.shape[2] and objects.masks.shape[:2] != image.shape[:2]:
+        raise ValueError(
+            f"masks of {objects.masks.shape[:2]} do not fit an image of {image.shape[:2]}; "
+            "expand mini-masks first, with utils.expand_mask"
+        )
+    objects = select(objects, np.flatnonzero(np.any(objects.rois != 0, axis=1)))
+    canvas = pictures.enlarge(image, scale).copy()
+    _draw_masks(canvas, objects, FILL_OPACITY if show_masks else 0.0)
+    rois = _clipped(objects.rois, image.shape[:2]) * scale
+    if show_boxes and (len(rois) <= MAX_BOXES or not show_masks):
+        for roi, color in zip(rois, objects.colors, strict=True):
+            _draw_box(canvas, roi, color)
+    written = [place for place, text in enumerate(objects.texts) if text]
+    font_size = font_size or int(np.clip(max(canvas.shape[:2]) / 52, 11, 48))
+    texts = [objects.texts[place] for place in written]
+    labels.draw(canvas, texts, rois[written], objects.colors[written], font_size)
+    return canvas
+
+
+def select(objects: Objects, places: Sequence[int] | np.ndarray) -> Objects:
+    """Return the objects at these places, in this order."""
+    places = np.asarray(places, int)
+    if np.array_equal(places, np.arange(len(objects.rois))):
+        return objects  # masks are large: no copy for nothing
+    return Objects(
+        objects.rois[places],
+        objects.masks[..., places],
+        objects.colors[places],
+        [objects.texts[place] for place in places],
+    )
+
+
+def _kept(detections: labels.Detections, min_score: float) -> np.ndarray:
+    """Return the places of the detections to draw, best first."""
+    scores = detections.get("scores")
+    if scores is None:
+        return np.arange(len(detections["class_ids"]))
+    scores = np.asarray(scores)
+    order = np.argsort(-scores, kind="stable")
+    return order[scores[order] >= min_score]
+
+
+def _clipped(rois: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
+    """Return rois as ints within the image: (N, 4)."""
+    height, width = image_size
+    return np.clip(rois, 0, [height, width, height, width]).astype(int)
+
+
+def _line_width(canvas: np.ndarray) -> int:
+    return max(1, round(max(canvas.shape[:2]) / 420))
+
+
+def _draw_masks(canvas: np.ndarray, objects: Objects, opacity: float) -> None:
+    """Draw all masks, the large ones first, so that small ones stay in sight."""
+    masks = objects.masks if objects.masks.dtype == bool else objects.masks > 0.5
+    # Boxes need not fit the masks, so the pixels to touch are found in the masks themselves.
+    regions = mask_math.bounds(masks)
+    for place in np.argsort(-box_math.area(regions), kind="stable"):
+        if regions[place].any():
+            _draw_mask(canvas, masks[:, :, place], regions[place], objects.colors[place], opacity)
+
+
+def _draw_mask(
+    canvas: np.ndarray, mask: np.ndarray, region: np.ndarray, color: np.ndarray, opacity: float
+) -> None:
+    """Blend one mask (H, W) into the canvas, with an outline just inside its edge.
+
+    Only the pixels of its region are touched: a float copy of whole masks would not fit for many.
+    """
+    scale = len(canvas) // len(mask)
+    line = _line_width(canvas)
+    y1, x1, y2, x2 = _padded(region, line // scale + 1, mask.shape)
+    part = canvas[y1 * scale : y2 * scale, x1 * scale : x2 * scale]
+    inside = _enlarged_mask(mask[y1:y2, x1:x2], scale)
+    if not inside.any():
+        return
+    # A line as thick as the object itself would hide it.
+    line = max(1, min(line, round(np.sqrt(inside.sum()) / 12)))
+    outline = _outline_color(part[inside], color)
+    _tint(part, inside, color, opacity)
+    border, strength = _inner_edge(inside, line)
+    blended = part[border] + strength * (outline - part[border])
+    part[border] = np.round(blended).astype(np.uint8)
+
+
+def _enlarged_mask(mask: np.ndarray, scale: int) -> np.ndarray:
+    """Return the mask `scale` times as large, its stairs smoothed: (h, w) -> bool."""
+    if scale == 1:
+        return mask
+    large = Image.fromarray(pictures.enlarge(_to_gray(mask), scale))
+    # A third of a pixel rounds the stairs, yet a mask of a single pixel survives.
+    return np.asarray(large.filter(ImageFilter.GaussianBlur(scale / 3))) > 127
+
+
+def _to_gray(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+
+def _padded(region: np.ndarray, margin: int, image_size: Sequence[int]) -> np.ndarray:
+    """Return a region with a margin where the image has one."""
+    return _clipped(region + [-margin, -margin, margin, margin], image_size)
+
+
+def _tint(part: np.ndarray, inside: np.ndarray, color: np.ndarray, opacity: float) -> None:
+    """Blend a colour into the pixels inside, in place."""
+    # A table of the 256 levels: no float copy of a picture that may have many millions of pixels.
+    levels = np.arange(256)
+    for channel, level in enumerate(color):
+        table = np.round(levels + opacity * (int(level) - levels)).astype(np.uint8)
+        np.copyto(part[..., channel], table[part[..., channel]], where=inside)
+
+
+def _inner_edge(inside: np.ndarray, line: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the outline of a mask is, (h, w) bool, and its opacity there, (P, 1).
+
+    It is about `line` pixels wide and fades inwards.
+    """
+    # A blurred mask measures the distance to the edge, smoothly round corners and stairs. Pillow
+    # repeats the border pixels, so an object cut by the image border has no line there.
+    blurred = Image.fromarray(_to_gray(inside)).filter(ImageFilter.GaussianBlur(line))
+    depth = np.asarray(blurred)
+    border = inside & (depth < 242)
+    strength = np.minimum((242 - depth[border].astype(np.float32)) / 64, 0.95)
+    return border, strength[:, None]
+
+
+def _outline_color(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Return a lighter shade on a dark object and a darker one on a light object."""
+    is_dark = pixels.mean(axis=0) @ color_math.LUMA < 140
+    target, amount = (255, 0.25) if is_dark else (0, 0.35)
+    return color + amount * (np.float32(target) - color)
+
+
+def _draw_box(canvas: np.ndarray, roi: np.ndarray, color: np.ndarray) -> None:
+    """Draw a thin box, half transparent: the mask is what matters."""
+    y1, x1, y2, x2 = roi
+    line = max(1, _line_width(canvas) // 2)
+    for side in (
+        canvas[y1 : min(y1 + line, y2), x1:x2],
+        canvas[max(y1 + line, y2 - line) : y2, x1:x2],
+        canvas[y1 + line : y2 - line, x1 : min(x1 + line, x2)],
+        canvas[y1 + line : y2 - line, max(x1 + line, x2 - line) : x2],
+    ):
+        side[...] = side // 4 + (color // 4) * 3

@@ -1,0 +1,53 @@
+"""Keras models whose own `save_weights` and `load_weights` also speak Matterport's files."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from mrcnn.weights import hdf5
+
+
+class NamedWeights:
+    """Mixed into a `keras.Model`: `.h5` weight files are read and written by layer name.
+
+    Keras 3 refuses to write weights under names that do not end in `.weights.h5`, and reads old
+    files by place.
+    """
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Write the weights; `.weights.h5` in Keras' form, other `.h5` and `.hdf5` in Matterport's.
+
+        Raises:
+            FileExistsError: When the file is there and overwrite is False.
+        """
+        path = Path(filepath)
+        if not _is_matterports(path):
+            super().save_weights(filepath, overwrite=overwrite, **options)  # type: ignore[misc]
+            return
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} is there; pass overwrite=True to replace it")
+        hdf5.save(path, self, {})
+
+    def load_weights(
+        self, filepath: Any, by_name: bool = True, **options: Any
+    ) -> hdf5.LoadReport | None:
+        """Read weights, by layer name unless the file is in Keras' own form; see `hdf5.load`."""
+        if not _is_matterports(Path(filepath)):
+            super().load_weights(filepath, **options)  # type: ignore[misc]
+            return None
+        del by_name
+        return hdf5.load(Path(filepath), self)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class InferenceModel(NamedWeights, keras.Model):
+    """The inference graph as callers see it: any `keras.Model` method, and `.h5` weight files."""
+
+
+# In `.h5` files Keras writes the class of a model without its package.
+keras.saving.get_custom_objects()["InferenceModel"] = InferenceModel
+
+
+def _is_matterports(path: Path) -> bool:
+    return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
