@@ -45,9 +45,7 @@ class Predictor:
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
         config = self.config
-        pixels = image_math.to_rgb(image) if config.IMAGE_CHANNEL_COUNT == 3 else np.asarray(image)
-        if pixels.ndim == 2:
-            pixels = pixels[:, :, None]
+        pixels = image_math.to_channels(image, config.IMAGE_CHANNEL_COUNT)
         # Crops are for training; the whole image at the same scale is mode pad64.
         mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
         placement = image_math.place(

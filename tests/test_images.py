@@ -274,6 +274,27 @@ def test_greys_of_sixteen_bits_rise():
     assert set(greys) >= set(range(85, 256))
 
 
+@pytest.mark.parametrize(
+    ("image", "channels", "expected"),
+    [
+        (np.full((4, 5), 16, np.uint16), 1, np.full((4, 5, 1), 21, np.uint8)),
+        (np.full((4, 5, 4), 7, np.uint8), 4, np.full((4, 5, 4), 7, np.uint8)),
+        (np.full((4, 5, 4), 7.5), 4, np.full((4, 5, 4), 7.5, np.float32)),
+        (np.full((4, 5, 4), 7.0), 3, np.full((4, 5, 3), 7, np.uint8)),
+        (np.full((4, 5, 3), -7.5), 3, np.full((4, 5, 3), -7.5, np.float32)),
+    ],
+)
+def test_whole_numbers_become_bytes_and_scales_of_programs_stay(image, channels, expected):
+    result = images.to_channels(image, channels)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_another_number_of_channels_is_refused():
+    with pytest.raises(ValueError, match=r"\(4, 5, 3\), 4 channels are wanted"):
+        images.to_channels(np.zeros((4, 5, 3)), 4)
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint16, 3), (np.int16, 3), (np.uint8, 5)])
 def test_all_bands_of_a_tiff_are_kept(tmp_path, planar, dtype, channels):

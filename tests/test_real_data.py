@@ -2,7 +2,8 @@ import logging
 
 import numpy as np
 import pytest
-from small import SmallConfig
+import tifffile
+from small import SmallConfig, make_find_objects
 
 from mrcnn.data import pipeline
 from mrcnn.data.dataset import BadSample, Dataset
@@ -48,6 +49,42 @@ def test_ten_steps_and_a_detection_without_a_warning(path, shared_data, tmp_path
     assert all(np.isfinite(values).all() for values in history.values())
     assert found["masks"].shape == (*image.shape[:2], len(found["scores"]))
     assert [record for record in caplog.records if record.name.startswith("mrcnn")] == []
+
+
+CHANNELS = [
+    ("uint16/spacenet_pan_uint16.coco.json", "uint16/spacenet_pan_uint16.tif", 1),
+    ("uint16/landsat_3band_int16.coco.json", "uint16/landsat_3band_int16.tif", 3),
+    (
+        "naip_4band_labelme",
+        "naip_4band_labelme/ok_m_3509603_nw_14_030_20230615_20230927_x3004_y11271_w499_h846.tif",
+        4,
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "file", "channels"), CHANNELS)
+def test_other_channels_and_bits_begin_with_weights_of_rgb(
+    path, file, channels, shared_data, tmp_path
+):
+    rgb = MaskRCNN("inference", SmallConfig(), "logs")
+    make_find_objects(rgb.network)
+    weights = tmp_path / "rgb.h5"
+    rgb.save_weights(weights)
+    config = SmallConfig().replace(IMAGE_CHANNEL_COUNT=channels, MEAN_PIXEL=[110.0] * channels)
+    model = MaskRCNN("inference", config, "logs")
+    report = model.load_weights(weights, verbose=0)
+    assert report.adapted == ([] if channels == 3 else ["conv1/kernel"])
+    assert report.missing == report.skipped == []
+    dataset = load_dataset(shared_data / path, channels=channels)
+    image = dataset.load_image(0)
+    assert image.shape[-1] == channels
+    assert len(np.unique(image)) > 50
+    # The pixels as a program reads them, and as the dataset does.
+    found = model.detect([tifffile.imread(shared_data / file), image])
+    assert len(found[0]["scores"]) > 0
+    assert found[0]["masks"].shape[:2] == image.shape[:2]
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
 
 
 def test_odd_images_are_loaded_or_refused_with_their_name(shared_data):

@@ -85,7 +85,7 @@ def load_sample(
         BadSample: the image cannot be read, or image, masks and class ids do not fit together.
     """
     seed = int(rng.integers(2**31))
-    image = _load_image(dataset, image_id, sample_format.channels)
+    image = images.to_channels(dataset.load_image(image_id), sample_format.channels)
     masks, class_ids = _load_objects(dataset, image_id, image.shape, sample_format.num_classes)
     original_shape = image.shape
     image, masks = augment.compose(augmentation)(image, masks, rng)
@@ -282,15 +282,6 @@ def _in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int
 @lru_cache(maxsize=4)
 def _permutation(seed: int, number: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, number)).permutation(size)
-
-
-def _load_image(dataset: Dataset, image_id: int, channels: int) -> np.ndarray:
-    image = np.asarray(dataset.load_image(image_id))
-    if channels == 3:
-        return images.to_rgb(image)
-    if image.ndim != 3 or image.shape[-1] != channels:
-        raise BadSample(f"the image has shape {image.shape}, {channels} channels are wanted")
-    return image
 
 
 def _load_objects(

@@ -257,6 +257,27 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
     return colours if colours.shape[-1] == 3 else np.repeat(colours, 3, axis=-1)
 
 
+def to_channels(array: np.ndarray, channels: int) -> np.ndarray:
+    """Return a picture that a program made as (H, W, channels).
+
+    Three channels are made by `to_rgb`; any other number must be there. Whole numbers become 8
+    bits as in `to_uint8`. Floats are kept, as float32, where the scale is the program's own: with
+    other than three channels, or where some are negative (widely copied programs subtract the mean
+    pixel before they call Matterport's `detect`, which subtracts it again).
+
+    Raises:
+        ValueError: the array has not so many channels.
+    """
+    image = np.asarray(array)
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if channels == 3 and not (is_float and image.ndim == 3 and image.min(initial=0) < 0):
+        return to_rgb(image)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[-1] != channels:
+        raise ValueError(f"the image has shape {np.shape(array)}, {channels} channels are wanted")
+    return image.astype(np.float32) if is_float else to_uint8(image)
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Return pixel values as 0..255 uint8, same shape.
 
