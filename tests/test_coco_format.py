@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from pycocotools.coco import COCO
 
+from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.geometry import masks
 
@@ -334,3 +335,15 @@ def test_malformed_sets(shared_data):
     mask, class_ids = crowd.load_mask(0)
     np.testing.assert_array_equal(class_ids, [1, -2])
     np.testing.assert_array_equal(mask.sum(axis=(0, 1)), [2, 20])
+
+
+def test_images_of_a_class_are_chosen_without_drawing_a_mask(tmp_path, monkeypatch):
+    objects = [record([SQUARE]), record([SQUARE], id=8, image_id=2, category_id=9)]
+    loaded = load_coco(write(tmp_path, *objects), tmp_path)
+    assert [loaded.classes_in(image_id) for image_id in loaded.image_ids] == [{1}, {2}]
+    cats = Dataset()
+    monkeypatch.setattr(loaded, "load_mask", None)
+    cats.add_dataset("coco", loaded, class_ids=[2])
+    cats.prepare()
+    assert cats.class_names == ["BG", "cat"]
+    assert [info["id"] for info in cats.image_info] == [2]

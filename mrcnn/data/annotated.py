@@ -161,6 +161,10 @@ class AnnotatedDataset(Dataset):
         upright = image_files.turned(masks, self.turn(image_id))
         return upright, np.array(class_ids, np.int32).reshape(-1)
 
+    def classes_in(self, image_id: int) -> set[int]:
+        """Return the classes of an image's objects, those without a pixel too; draws no mask."""
+        return {abs(self.class_id_of(item)) for item in self.objects(image_id)}
+
     def turn(self, image_id: int) -> int:
         """Return the EXIF orientation that leads from the objects' frame to the upright image."""
         size = self.annotated(image_id).size

@@ -71,7 +71,7 @@ class Dataset:
         for number in wanted:
             self.add_class(source, other.class_info[number]["id"], other.class_info[number]["name"])
         for image_id in other.image_ids:
-            if class_ids is None or set(wanted) & set(abs(other.load_mask(image_id)[1]).tolist()):
+            if class_ids is None or other.classes_in(image_id) & set(wanted):
                 info = {**other.image_info[image_id], "origin": (other, int(image_id))}
                 self.image_info.append({**info, "source": source})
 
@@ -147,6 +147,10 @@ class Dataset:
             return self._masks_of_origin(image_id)
         height, width = self.load_image(image_id).shape[:2]
         return np.zeros((height, width, 0), bool), np.zeros(0, np.int32)
+
+    def classes_in(self, image_id: int) -> set[int]:
+        """Return the classes of an image's objects, crowds too; override it where that is cheap."""
+        return set(np.abs(self.load_mask(image_id)[1]).tolist())
 
     def _masks_of_origin(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the objects that the dataset has from which the image was added."""
