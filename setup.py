@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8"]
 
 setup(
     name="mrcnn",
@@ -33,8 +34,10 @@ setup(
     extras_require={
         "imgaug": ["imgaug==0.4.0"],
         "cuda": ["tensorflow[and-cuda]>=2.19"],
-        "test": ["pytest>=8"],
-        "dev": ["pytest>=8", "ruff", "mypy"],
+        "notebooks": ["jupyterlab>=4"],
+        "video": ["opencv-python-headless>=4.8"],
+        "test": TEST,
+        "dev": [*TEST, "ruff", "mypy"],
     },
     entry_points={"console_scripts": ["mrcnn = mrcnn.cli:main"]},
 )

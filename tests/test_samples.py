@@ -1,4 +1,7 @@
-"""The samples, from the command line, with the options that users know, on real data."""
+"""The samples, from the command line, with the options that users know, on real data.
+
+`samples/shapes`, which makes its own, is tested in test_shapes.py.
+"""
 
 import csv
 import importlib.util
@@ -233,21 +236,6 @@ def test_a_pixel_of_a_submission_belongs_to_the_best_object():
     rows = nucleus.mask_to_rle("id", masks, np.array([0.5, 0.9, 0.1]))
     assert rows == [("id", "1 1 3 1"), ("id", "2 1")]
     assert nucleus.mask_to_rle("id", masks[..., :0], np.zeros(0)) == [("id", "")]
-
-
-@pytest.mark.slow
-def test_shapes(tmp_path):
-    shapes = load("shapes")
-    common = [f"--logs={tmp_path / 'logs'}", *small(STEPS_PER_EPOCH=2)]
-    assert shapes.main(["train", "--epochs=2", *common]) == 0
-    assert checkpoints(tmp_path / "logs") == [
-        "mask_rcnn_shapes_0001.h5",
-        "mask_rcnn_shapes_0002.h5",
-    ]
-    command = ["detect", "--weights=last", "--count=2", f"--output={tmp_path / 'pictures'}"]
-    assert shapes.main([*command, *common]) == 0
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
-    assert shapes.main(["evaluate", "--weights=last", "--count=2", *common]) == 0
 
 
 @pytest.mark.slow
