@@ -11,7 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-RESIZE_MODES = ("square", "pad64", "none", "crop")
+from mrcnn import conventions
+
+RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
 PRECISIONS = ("float32", "mixed_bfloat16")
 LOSSES = (
     "rpn_class_loss",
@@ -36,8 +38,15 @@ class Config:
     SEED = 0  # of the initial weights, the order of images, augmentation and sampling
     PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
 
+    # Numerics of a family of weights, see mrcnn.conventions; the settings that usually go with
+    # them are in mrcnn.presets.
+    CONVENTIONS = "matterport"  # or torchvision, detectron2
+    ROI_FEATURES: str | None = None  # aligned, unaligned, corners, pool; None: the conventions'
+    HEAD_NORM: str | None = None  # all, none, convolutions; None: the conventions'
+
     # Backbone and pyramid
-    # resnet18, 34, 50, 101, or a function (image, stage5=True, train_bn=...) -> [C1..C5]
+    # resnet18, 34, 50, 101, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, or a function
+    # (image, stage5=True, train_bn=...) -> [C1..C5]
     BACKBONE: Any = "resnet101"
     # with a function as BACKBONE: image shape -> height and width of each level; else by strides
     COMPUTE_BACKBONE_SHAPE: Any = None
@@ -55,16 +64,19 @@ class Config:
     RPN_ANCHOR_RATIOS = [0.5, 1, 2]  # width / height
     RPN_ANCHOR_STRIDE = 1
     RPN_CONV_SIZE = 512
+    RPN_CONV_COUNT = 1
     RPN_NMS_THRESHOLD = 0.7
     RPN_TRAIN_ANCHORS_PER_IMAGE = 256
     RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
-    PRE_NMS_LIMIT = 6000
+    PRE_NMS_LIMIT = 6000  # a level, where the conventions choose proposals by level
+    PRE_NMS_LIMIT_TRAINING: int | None = None  # None: the same
     POST_NMS_ROIS_TRAINING = 2000
     POST_NMS_ROIS_INFERENCE = 1000
     USE_RPN_ROIS = True
 
     # Heads
     FPN_CLASSIF_FC_LAYERS_SIZE = 1024
+    BOX_CONV_SIZES: tuple = ()  # of 3x3 convolutions before one fully connected layer, not two
     MASK_CONV_SIZE = 256
     POOL_SIZE = 7
     MASK_POOL_SIZE = 14
@@ -74,13 +86,14 @@ class Config:
     BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
 
     # Images and objects
-    IMAGE_RESIZE_MODE = "square"
+    IMAGE_RESIZE_MODE = "square"  # or pad64, none, crop, short_side
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 1024
     IMAGE_MIN_SCALE = 0  # never resize by less than this factor
     IMAGE_SCALE_JITTER = (1.0, 1.0)  # least and most of a random factor in training
     IMAGE_CHANNEL_COUNT = 3
     MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB
+    PIXEL_STD = np.array([1.0, 1.0, 1.0])  # what remains is divided by it
     USE_MINI_MASK = True
     MINI_MASK_SHAPE = (56, 56)
     MAX_GT_INSTANCES = 100
@@ -106,6 +119,8 @@ class Config:
         """Derive BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE from the settings."""
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        if self.IMAGE_RESIZE_MODE == "short_side":  # the longest input that images can get
+            side = -(-side // max(self.BACKBONE_STRIDES)) * max(self.BACKBONE_STRIDES)
         self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
         self.IMAGE_META_SIZE = 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
 
@@ -148,6 +163,11 @@ class Config:
                 print(f"{name:30} {getattr(self, name)}")
         print()
 
+    @property
+    def conventions(self) -> conventions.Conventions:
+        """The numerics of the family of weights that CONVENTIONS names."""
+        return conventions.FAMILIES[self.CONVENTIONS]
+
     def check(self) -> None:
         """Raise ValueError for the first setting that cannot work, with value and remedy."""
         for is_wrong, message in [*self._faults_of_input(), *self._faults_of_network()]:
@@ -158,6 +178,11 @@ class Config:
         side = int(self.IMAGE_SHAPE[0])
         stride = max(self.BACKBONE_STRIDES)
         return [
+            (
+                self.CONVENTIONS not in conventions.FAMILIES,
+                f"CONVENTIONS must be one of {list(conventions.FAMILIES)}, got "
+                f"{self.CONVENTIONS!r}",
+            ),
             (not self.NAME, "NAME must be set, for instance NAME = 'nucleus'"),
             (
                 side % stride != 0,
@@ -172,6 +197,12 @@ class Config:
                 self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM and self.IMAGE_RESIZE_MODE == "square",
                 f"IMAGE_MIN_DIM ({self.IMAGE_MIN_DIM}) must not exceed "
                 f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
+            ),
+            (
+                len(np.atleast_1d(self.PIXEL_STD)) not in (1, self.IMAGE_CHANNEL_COUNT)
+                and not np.all(np.asarray(self.PIXEL_STD) == 1),
+                f"PIXEL_STD needs one value or {self.IMAGE_CHANNEL_COUNT} (IMAGE_CHANNEL_COUNT), "
+                f"got {self.PIXEL_STD}",
             ),
             (
                 len(np.atleast_1d(self.MEAN_PIXEL)) not in (1, self.IMAGE_CHANNEL_COUNT),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from mrcnn.config import Config
+from mrcnn.conventions import MATTERPORT, Conventions
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import masks as mask_math
@@ -46,21 +47,26 @@ class Predictor:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
         config = self.config
         pixels = image_math.to_channels(image, config.IMAGE_CHANNEL_COUNT)
-        # Crops are for training; the whole image at the same scale is mode pad64.
-        mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
-        placement = image_math.place(
-            pixels.shape,
-            config.IMAGE_MIN_DIM,
-            config.IMAGE_MAX_DIM,
-            min_scale=config.IMAGE_MIN_SCALE,
-            mode=mode,
-        )
-        fitted = image_math.fit(pixels, placement)
+        at_end = config.conventions.pads_at_end
+        if at_end:
+            pixels = pixels.astype(np.float32)  # whose resize is not rounded
+        placement = self._placement(pixels.shape)
+        fitted = image_math.fit(pixels, placement, goes_on=at_end)
         active = [0] * config.NUM_CLASSES
         meta = image_math.compose_meta(
             0, pixels.shape, fitted.shape, placement.window, placement.scale, active
         )
-        return image_math.mold(fitted, list(config.MEAN_PIXEL)), meta
+        molded = image_math.mold(fitted, list(config.MEAN_PIXEL), list(config.PIXEL_STD))
+        return (image_math.only_window(molded, placement.window) if at_end else molded), meta
+
+    def _placement(self, image_shape: Sequence[int]) -> image_math.Placement:
+        config = self.config
+        sides = config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM
+        if config.IMAGE_RESIZE_MODE == "short_side":
+            return image_math.place_by_short_side(image_shape, *sides)
+        # Crops are for training; the whole image at the same scale is mode pad64.
+        mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
+        return image_math.place(image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode)
 
     def mold_inputs(
         self, images: Sequence[np.ndarray]
@@ -87,7 +93,7 @@ class Predictor:
         """
         if np.issubdtype(images.dtype, np.floating):
             return images.astype(np.float32)
-        return image_math.mold(images, list(self.config.MEAN_PIXEL))
+        return image_math.mold(images, list(self.config.MEAN_PIXEL), list(self.config.PIXEL_STD))
 
     def detect_molded(self, images: np.ndarray, image_metas: np.ndarray) -> list[Detections]:
         """Return the detections in images that are resized already, in their pixels.
@@ -102,8 +108,9 @@ class Predictor:
         metas = np.asarray(image_metas, np.float32)
         detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
         whole = (0, 0, height, width)
+        family = self.config.conventions
         return [
-            unmold(*rows, (height, width), (height, width), whole)
+            unmold(*rows, (height, width), (height, width), whole, family)
             for rows in zip(detections, masks, strict=True)
         ]
 
@@ -113,14 +120,15 @@ class Predictor:
         """Return the detections of one image in its own pixels; see `unmold`."""
         fields = {k: value[0] for k, value in image_math.parse_meta(image_meta[None]).items()}
         shapes = fields["original_image_shape"], fields["image_shape"]
-        return unmold(detections, masks, *shapes, fields["window"])
+        return unmold(detections, masks, *shapes, fields["window"], self.config.conventions)
 
     def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
         shape = (int(input_shape[0]), int(input_shape[1]))
         if shape not in self._anchors:
             pixels = networks.pixel_anchors(self.config, shape)
-            self._anchors[shape] = box_math.normalize(pixels, shape)
+            inclusive = self.config.conventions.inclusive_frame
+            self._anchors[shape] = box_math.normalize(pixels, shape, inclusive)
         return self._anchors[shape]
 
 
@@ -130,6 +138,7 @@ def unmold(
     image_shape: Sequence[int],
     input_shape: Sequence[int],
     window: Sequence[int],
+    family: Conventions = MATTERPORT,
 ) -> Detections:
     """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
 
@@ -138,21 +147,32 @@ def unmold(
         masks: (D, h, w, K) probabilities inside the boxes.
         image_shape, input_shape: Height and width of the image, and of the network's input.
         window: (4,), where the image lies in the input, pixels.
+        family: The numerics of the network.
     """
     height, width = int(image_shape[0]), int(image_shape[1])
     count = int(np.argmin(np.append(detections[:, 4] > 0, False)))
     class_ids = detections[:count, 4].astype(np.int32)
-    rois = box_math.to_image(
-        detections[:count, :4], window, (height, width), (input_shape[0], input_shape[1])
+    boxes = box_math.to_image(
+        detections[:count, :4],
+        window,
+        (height, width),
+        (input_shape[0], input_shape[1]),
+        family.inclusive_frame,
     )
+    rois = np.around(boxes).astype(np.int32)
     # Boxes that the window cut down to nothing.
     kept = np.flatnonzero(box_math.area(rois) > 0)
+    # Matterport's masks are stretched over the whole pixels that it returns.
+    stretched = rois if family.paste == "whole" else boxes
     probabilities = masks[kept, :, :, class_ids[kept]]
     return {
         "rois": rois[kept],
         "class_ids": class_ids[kept],
         "scores": detections[kept, 5].astype(np.float32),
-        "masks": mask_math.paste(probabilities, rois[kept], (height, width)),
+        "boxes": boxes[kept],
+        "masks": mask_math.paste(
+            probabilities, stretched[kept], (height, width), form=family.paste
+        ),
     }
 
 

@@ -10,8 +10,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "files": 0,
     "geometry": 0,
+    "conventions": 0,
     "config": 1,
-    "conventions": 1,
     "network": 2,
     "data": 2,
     "weights": 3,

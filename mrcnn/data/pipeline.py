@@ -34,6 +34,8 @@ class SampleFormat:
         num_classes: K, with the background.
         scale_jitter: (least, most) of a random factor of the image's size.
         channels: of the images.
+        side: of the input, in mode short_side.
+        goes_on: how images are resized, see `images.resize`.
     """
 
     min_dim: int
@@ -45,6 +47,8 @@ class SampleFormat:
     num_classes: int
     channels: int = 3
     scale_jitter: tuple[float, float] = (1.0, 1.0)
+    side: int | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,8 @@ def load_sample(
     original_shape = image.shape
     image, masks = augment.compose(augmentation)(image, masks, rng)
     _check_size(masks, image.shape, "after augmentation")
-    placement = images.place(
-        image.shape,
-        sample_format.min_dim,
-        sample_format.max_dim,
-        min_scale=sample_format.min_scale,
-        mode=sample_format.mode,
-        factor=float(np.exp(rng.uniform(*np.log(sample_format.scale_jitter)))),
-        rng=rng,
-    )
-    image = images.fit(image, placement)
+    placement = _placement(image.shape, sample_format, rng)
+    image = images.fit(image, placement, goes_on=sample_format.goes_on)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
     meta = images.compose_meta(
         image_id,
@@ -282,6 +278,25 @@ def _in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int
 @lru_cache(maxsize=4)
 def _permutation(seed: int, number: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, number)).permutation(size)
+
+
+def _placement(
+    image_shape: tuple[int, ...], sample_format: SampleFormat, rng: np.random.Generator
+) -> images.Placement:
+    sides = sample_format.min_dim, sample_format.max_dim
+    factor = float(np.exp(rng.uniform(*np.log(sample_format.scale_jitter))))
+    if sample_format.mode == "short_side":
+        return images.place_by_short_side(
+            image_shape, *sides, factor=factor, side=sample_format.side
+        )
+    return images.place(
+        image_shape,
+        *sides,
+        min_scale=sample_format.min_scale,
+        mode=sample_format.mode,
+        factor=factor,
+        rng=rng,
+    )
 
 
 def _load_objects(

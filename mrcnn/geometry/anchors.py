@@ -5,31 +5,40 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def cell_anchors(scale: float, ratios: Sequence[float]) -> np.ndarray:
+def cell_anchors(scale: float, ratios: Sequence[float], *, whole: bool = False) -> np.ndarray:
     """Return the anchors of one cell around the origin, pixels: (A, 4).
 
     A ratio is width over height; every anchor has the area scale * scale.
+
+    Args:
+        whole: round the corners to pixels, halves to the even one, as torchvision does.
     """
     ratio_roots = np.sqrt(np.asarray(ratios, np.float64))
     heights, widths = scale / ratio_roots, scale * ratio_roots
-    return np.stack([-heights, -widths, heights, widths], axis=-1) / 2
+    corners = np.stack([-heights, -widths, heights, widths], axis=-1) / 2
+    return np.rint(corners) if whole else corners
 
 
 def level_anchors(
     scale: float,
     ratios: Sequence[float],
     grid: tuple[int, int],
-    stride: int,
+    stride: int | tuple[int, int],
     anchor_stride: int = 1,
+    *,
+    whole: bool = False,
 ) -> np.ndarray:
     """Return the anchors of one pyramid level, pixels of the input: (h * w * A, 4) float64.
 
     Row-major over the grid, ratios fastest. The anchors of cell (i, j) are centred on pixel
-    (i * stride, j * stride), as in Matterport's weights. Every anchor_stride-th cell has anchors.
+    (i * stride, j * stride), as in Matterport's, torchvision's and detectron2's weights. Every
+    anchor_stride-th cell has anchors.
     """
-    rows, cols = np.mgrid[: grid[0] : anchor_stride, : grid[1] : anchor_stride] * stride
+    rows, cols = np.mgrid[: grid[0] : anchor_stride, : grid[1] : anchor_stride]
+    down, right = np.broadcast_to(stride, 2)
+    rows, cols = rows * down, cols * right
     shifts = np.stack([rows, cols, rows, cols], axis=-1).reshape(-1, 1, 4)
-    return (shifts + cell_anchors(scale, ratios)).reshape(-1, 4)
+    return (shifts + cell_anchors(scale, ratios, whole=whole)).reshape(-1, 4)
 
 
 def level_grids(input_shape: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
@@ -41,8 +50,10 @@ def pyramid_anchors(
     scales: Sequence[float],
     ratios: Sequence[float],
     grids: Sequence[tuple[int, int]],
-    strides: Sequence[int],
+    strides: Sequence[int | tuple[int, int]],
     anchor_stride: int = 1,
+    *,
+    whole: bool = False,
 ) -> np.ndarray:
     """Return the anchors of all levels, finest first, pixels of the input: (N, 4) float64.
 
@@ -50,11 +61,13 @@ def pyramid_anchors(
 
     Args:
         grids: Height and width of each level, cells; see `level_grids`.
+        strides: Of each level, one number or one for each direction.
+        whole: See `cell_anchors`.
     """
     levels = zip(scales, grids, strides, strict=True)
     return np.concatenate(
         [
-            level_anchors(scale, ratios, grid, stride, anchor_stride)
+            level_anchors(scale, ratios, grid, stride, anchor_stride, whole=whole)
             for scale, grid, stride in levels
         ]
     )

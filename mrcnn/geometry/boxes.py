@@ -3,8 +3,10 @@
 A box is (y1, x1, y2, x2), y2 and x2 exclusive. Frames:
     image       pixels of the original image
     input       pixels of the network's input, after resize and pad
-    normalized  (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1] of the input, so that 0 and 1 are the
-                centres of the first and last pixel (the frame of Matterport's weights)
+    normalized  of the input, in one of two forms, of which weights know only one:
+                inclusive (Matterport's): (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1], so that 0
+                and 1 are the centres of the first and last pixel;
+                else: box / [H, W, H, W], so that they are its borders
 
 Every function takes NumPy arrays, or tensors when `xp` is `keras.ops`.
 """
@@ -57,11 +59,20 @@ def encode(boxes: Array, gt_boxes: Array, xp: ModuleType = np) -> Array:
     return xp.where(is_real, deltas, xp.zeros_like(deltas))
 
 
-def decode(boxes: Array, deltas: Array, xp: ModuleType = np) -> Array:
-    """Return boxes refined by deltas, the inverse of `encode`: (..., 4), (..., 4) -> (..., 4)."""
+def decode(
+    boxes: Array,
+    deltas: Array,
+    xp: ModuleType = np,
+    largest_log_scale: float = LARGEST_LOG_SCALE,
+) -> Array:
+    """Return boxes refined by deltas, the inverse of `encode`: (..., 4), (..., 4) -> (..., 4).
+
+    Args:
+        largest_log_scale: of the deltas of height and width, which larger ones are cut to.
+    """
     size = _size(boxes)
     centre = _centre(boxes) + deltas[..., :2] * size
-    size = size * xp.exp(xp.minimum(deltas[..., 2:], LARGEST_LOG_SCALE))
+    size = size * xp.exp(xp.minimum(deltas[..., 2:], largest_log_scale))
     low = centre - 0.5 * size
     return xp.concatenate([low, low + size], axis=-1)
 
@@ -73,51 +84,71 @@ def clip(boxes: Array, window: Array, xp: ModuleType = np) -> Array:
     return xp.concatenate(corners, axis=-1)
 
 
-def normalize(boxes: Array, input_shape: tuple[int, int]) -> np.ndarray:
+def normalize(boxes: Array, input_shape: tuple[int, int], inclusive: bool = True) -> np.ndarray:
     """Return boxes of the input frame in the normalized frame, float32: (..., 4) -> (..., 4)."""
-    scale, shift = _normalization(input_shape)
+    scale, shift = _normalization(input_shape, inclusive)
     return ((np.asarray(boxes) - shift) / scale).astype(np.float32)
 
 
-def denormalize(boxes: Array, input_shape: tuple[int, int]) -> np.ndarray:
+def denormalize(boxes: Array, input_shape: tuple[int, int], inclusive: bool = True) -> np.ndarray:
     """Return normalized boxes in pixels of the input frame, float32, not rounded."""
-    scale, shift = _normalization(input_shape)
+    scale, shift = _normalization(input_shape, inclusive)
     return (np.asarray(boxes, np.float64) * scale + shift).astype(np.float32)
 
 
-def normalize_in_graph(boxes: Array, input_shape: Array, xp: ModuleType) -> Array:
+def normalize_in_graph(
+    boxes: Array, input_shape: Array, xp: ModuleType, inclusive: bool = True
+) -> Array:
     """Return boxes of the input frame in the normalized frame, inside a network.
 
     Args:
         boxes: (B, N, 4), pixels of the input. All-zero rows are padding and stay zero.
         input_shape: (B, 2) float, height and width of the input.
     """
-    scale = (xp.concatenate([input_shape, input_shape], axis=-1) - 1.0)[:, None, :]
-    shift = xp.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+    excess = 1.0 if inclusive else 0.0
+    scale = (xp.concatenate([input_shape, input_shape], axis=-1) - excess)[:, None, :]
+    shift = xp.convert_to_tensor([0.0, 0.0, excess, excess])
     is_real = xp.any(boxes != 0, axis=-1, keepdims=True)
     return xp.where(is_real, (boxes - shift) / scale, xp.zeros_like(boxes))
 
 
+def window_in_graph(image_meta: Array, xp: ModuleType, inclusive: bool = True) -> Array:
+    """Return where each image lies in its input, normalized: (B, M) -> (B, 4).
+
+    Args:
+        image_meta: See `images.compose_meta`; columns 4:6 hold height and width of the input,
+            7:11 the window in its pixels.
+    """
+    window = xp.cast(image_meta[:, None, 7:11], "float32")
+    return normalize_in_graph(window, image_meta[:, 4:6], xp, inclusive)[:, 0]
+
+
 def to_image(
-    boxes: Array, window: Array, image_shape: tuple[int, int], input_shape: tuple[int, int]
+    boxes: Array,
+    window: Array,
+    image_shape: tuple[int, int],
+    input_shape: tuple[int, int],
+    inclusive: bool = True,
 ) -> np.ndarray:
-    """Return normalized boxes as whole pixels of the original image: (N, 4) -> (N, 4) int32.
+    """Return normalized boxes in pixels of the original image: (N, 4) -> (N, 4) float32.
+
+    They are cut at the image, and not rounded.
 
     Args:
         window: (4,), where the image lies inside the input, pixels of the input.
     """
-    window = normalize(window, input_shape)
+    window = normalize(window, input_shape, inclusive)
     size = np.tile(window[2:] - window[:2], 2)
     # A window of a single pixel has no extent in this frame.
     relative = (np.asarray(boxes) - np.tile(window[:2], 2)) / np.where(size > 0, size, 1)
-    pixels = np.around(denormalize(relative, image_shape))
-    return np.clip(pixels, 0, np.tile(image_shape, 2)).astype(np.int32)
+    pixels = denormalize(relative, image_shape, inclusive)
+    return np.clip(pixels, 0, np.tile(image_shape, 2)).astype(np.float32)
 
 
-def _normalization(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    height, width = shape
-    scale = np.array([height - 1, width - 1, height - 1, width - 1], np.float64)
-    return np.maximum(scale, 1.0), np.array([0.0, 0.0, 1.0, 1.0])
+def _normalization(shape: tuple[int, int], inclusive: bool) -> tuple[np.ndarray, np.ndarray]:
+    excess = float(inclusive)
+    scale = np.tile(np.asarray(shape, np.float64) - excess, 2)
+    return np.maximum(scale, 1.0), np.array([0.0, 0.0, excess, excess])
 
 
 def _size(boxes: Array) -> Array:

@@ -14,6 +14,7 @@ from mrcnn.geometry import image_files
 from mrcnn.geometry import masks as mask_maths
 
 STRIDE = 64  # of the coarsest pyramid level: input sides are its multiples
+LEAST_STRIDE = 32  # of the coarsest map that others are added to: less padding needs no more
 ROWS_AT_ONCE = 32  # of a resize: what is in work stays in the processor's cache
 
 
@@ -94,11 +95,41 @@ def place(
     )
 
 
-def fit(image: np.ndarray, placement: Placement) -> np.ndarray:
-    """Return an image as it enters the network: (H, W, C) -> (h, w, C), same dtype."""
+def place_by_short_side(
+    image_shape: Sequence[int],
+    min_dim: int,
+    max_dim: int,
+    *,
+    factor: float = 1.0,
+    side: int | None = None,
+) -> Placement:
+    """Decide how an image enters the network, as torchvision and detectron2 do (mode short_side).
+
+    The shorter side becomes min_dim, unless the longer one would exceed max_dim. The input is
+    padded at bottom and right.
+
+    Args:
+        image_shape: (H, W) or (H, W, C).
+        factor: by which min_dim is enlarged (scale jitter).
+        side: of a square input; None pads as little as strides allow.
+    """
+    height, width = int(image_shape[0]), int(image_shape[1])
+    scale = min(factor * min_dim / min(height, width), max_dim / max(height, width))
+    resized = max(1, int(height * scale)), max(1, int(width * scale))
+    rows, cols = (-(-length // LEAST_STRIDE) * LEAST_STRIDE for length in resized)
+    size = (side, side) if side else (rows, cols)
+    return _padded((height, width), resized, scale, size, at_end=True)
+
+
+def fit(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np.ndarray:
+    """Return an image as it enters the network: (H, W, C) -> (h, w, C), same dtype.
+
+    Args:
+        goes_on: See `resize`.
+    """
     if placement.crop:
-        return resize(image, placement.resized, placement.crop)
-    image = resize(image, placement.resized)
+        return resize(image, placement.resized, placement.crop, goes_on=goes_on)
+    image = resize(image, placement.resized, goes_on=goes_on)
     fitted = np.zeros((*placement.input_size, *image.shape[2:]), image.dtype)
     y1, x1, y2, x2 = placement.window
     fitted[y1:y2, x1:x2] = image
@@ -132,7 +163,11 @@ def fit_masks(masks: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def resize(
-    image: np.ndarray, shape: tuple[int, int], crop: tuple[int, int, int, int] | None = None
+    image: np.ndarray,
+    shape: tuple[int, int],
+    crop: tuple[int, int, int, int] | None = None,
+    *,
+    goes_on: bool = False,
 ) -> np.ndarray:
     """Return an image resized, or a part of it: (H, W, C) -> (h, w, C), same dtype.
 
@@ -142,13 +177,16 @@ def resize(
     Args:
         shape: Height and width of the whole resized image.
         crop: (y, x, h, w) of the part to compute, in pixels of the resized image.
+        goes_on: Outside is what the border is, and whole numbers are rounded, as in torchvision.
     """
     y, x, height, width = crop or (0, 0, *shape)
     if tuple(image.shape[:2]) == tuple(shape):
         return image[y : y + height, x : x + width]
     low, high = image.min(), image.max()
-    rows = _taps(image.shape[0], shape[0], slice(y, y + height))
-    cols = _taps(image.shape[1], shape[1], slice(x, x + width))
+    rows = _taps(image.shape[0], shape[0], slice(y, y + height), goes_on)
+    cols = _taps(image.shape[1], shape[1], slice(x, x + width), goes_on)
+    # Whole numbers are truncated, half a grey level too dark: Matterport's weights know no other.
+    half = 0.5 if goes_on and np.issubdtype(image.dtype, np.integer) else 0.0
     resized = np.empty((height, width, *image.shape[2:]), image.dtype)
     for start in range(0, height, ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
@@ -157,16 +195,26 @@ def resize(
             weighted = image[row[part]] * _along(row_weight[part], image.ndim)
             for col, col_weight in cols:
                 block = block + weighted.take(col, axis=1) * _along(col_weight, image.ndim - 1)
-        # Whole numbers are truncated, half a grey level too dark: published weights know no other.
-        resized[part] = block.clip(low, high)
+        resized[part] = (block + half).clip(low, high)
     return resized
 
 
-def mold(images: np.ndarray, mean_pixel: Sequence[float]) -> np.ndarray:
-    """Return images (..., C) minus the mean pixel, float32."""
+def mold(
+    images: np.ndarray, mean_pixel: Sequence[float], pixel_std: Sequence[float] = (1.0,)
+) -> np.ndarray:
+    """Return images (..., C) minus the mean pixel, divided by the deviation, float32."""
     # Rounded once, as in Matterport's: a difference in the last bit can move a RoI's last sample
     # beyond the border.
-    return (images - np.asarray(mean_pixel, np.float64)).astype(np.float32)
+    centred = images - np.asarray(mean_pixel, np.float64)
+    return (centred / np.asarray(pixel_std, np.float64)).astype(np.float32)
+
+
+def only_window(molded: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """Return a molded image (H, W, C) that is zero around its window."""
+    shown = np.zeros_like(molded)
+    y1, x1, y2, x2 = window
+    shown[y1:y2, x1:x2] = molded[y1:y2, x1:x2]
+    return shown
 
 
 def unmold(molded: np.ndarray, mean_pixel: Sequence[float]) -> np.ndarray:
@@ -317,9 +365,13 @@ def _grey_of_16_bits() -> np.ndarray:
     return np.rint(255 / 12 * np.log2(1 + np.arange(65536) / 16)).clip(max=255).astype(np.uint8)
 
 
-def _taps(size: int, resized: int, part: slice) -> list[tuple[np.ndarray, np.ndarray]]:
+def _taps(
+    size: int, resized: int, part: slice, goes_on: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the neighbours before and after each output of a part: two of (index, weight)."""
     centres = (np.arange(resized)[part] + 0.5) * (size / resized) - 0.5
+    if goes_on:
+        centres = centres.clip(0, size - 1)
     before = np.floor(centres).astype(np.int64)
     weight = centres - before
     return [
@@ -348,9 +400,16 @@ def _as_it_is(height: int, width: int) -> Placement:
 
 
 def _padded(
-    source: tuple[int, int], resized: tuple[int, int], scale: float, size: tuple[int, int]
+    source: tuple[int, int],
+    resized: tuple[int, int],
+    scale: float,
+    size: tuple[int, int],
+    *,
+    at_end: bool = False,
 ) -> Placement:
     top, left = (size[0] - resized[0]) // 2, (size[1] - resized[1]) // 2
+    if at_end:
+        top = left = 0
     bottom, right = size[0] - resized[0] - top, size[1] - resized[1] - left
     window = (top, left, top + resized[0], left + resized[1])
     return Placement(source, resized, window, scale, ((top, bottom), (left, right), (0, 0)))

@@ -1,8 +1,9 @@
 """Masks: tight boxes, mini-masks, pasting into an image and run lengths.
 
-Every resize here is skimage's order 1 with a zero border, as in Matterport's weights: samples
-at half-pixel centres, neighbours outside the mask count as 0, the result stays in the range of
-the input. It is linear in each axis, so it is two small matrix products.
+Every resize here is linear in each axis, so it is two small matrix products. Unless a form of
+pasting says otherwise it is skimage's order 1 with a zero border, as in Matterport's weights:
+samples at half-pixel centres, neighbours outside the mask count as 0, the result stays in the
+range of the input.
 """
 
 import functools
@@ -12,6 +13,12 @@ from contextlib import AbstractContextManager
 import numpy as np
 from pycocotools import mask as coco_mask
 from threadpoolctl import ThreadpoolController
+
+# How masks are stretched over their boxes when they are pasted.
+#   whole: over the whole pixels of the box, with a zero border (Matterport);
+#   centres: sampled at the centres of the pixels in the box as it is (detectron2);
+#   padded: with a border of zeros stretched, too, over a box of whole pixels (torchvision).
+PASTES = ("whole", "centres", "padded")
 
 
 def bounds(masks: np.ndarray) -> np.ndarray:
@@ -66,7 +73,8 @@ def paste(
     probabilities: np.ndarray,
     boxes: np.ndarray,
     image_shape: Sequence[int],
-    threshold: float = 0.5,
+    threshold: float | None = 0.5,
+    form: str = "whole",
 ) -> np.ndarray:
     """Return masks stretched over their boxes: (N, h, w), (N, 4) -> (H, W, N) bool.
 
@@ -74,15 +82,23 @@ def paste(
         probabilities: of the pixels inside each box, or booleans.
         boxes: in image pixels; parts outside the image are cut off, boxes without area are empty.
         image_shape: (H, W) or (H, W, C).
-        threshold: the least probability that is inside.
+        threshold: the least probability that is inside; None returns the probabilities, float32.
+        form: one of PASTES.
     """
     height, width = image_shape[:2]
     # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
-    planes = np.zeros((len(boxes), height, width), bool)
-    whole = np.asarray(boxes).astype(np.int64).reshape(-1, 4)
+    planes = np.zeros((len(boxes), height, width), np.float32 if threshold is None else bool)
+    stretch = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
     with _one_thread():
-        for plane, probability, box in zip(planes, probabilities, whole, strict=True):
-            _paste_one(plane, probability, box, threshold)
+        for plane, probability, box in zip(
+            planes, probabilities, np.asarray(boxes).reshape(-1, 4), strict=True
+        ):
+            stretched, (top, left) = stretch(probability, box, (height, width))
+            part = plane[top : top + stretched.shape[0], left : left + stretched.shape[1]]
+            if threshold is None:
+                part[:] = stretched
+            else:
+                np.greater_equal(stretched, threshold, out=part)
     return np.moveaxis(planes, 0, -1)
 
 
@@ -134,18 +150,55 @@ def _run_lengths(counts: str | bytes) -> np.ndarray:
     return runs
 
 
-def _paste_one(
-    plane: np.ndarray, probability: np.ndarray, box: np.ndarray, threshold: float
-) -> None:
-    """Write one mask into its plane (H, W)."""
-    y1, x1, y2, x2 = box
-    top, left = max(y1, 0), max(x1, 0)
-    bottom, right = min(y2, plane.shape[0]), min(x2, plane.shape[1])
+Stretched = tuple[np.ndarray, tuple[int, int]]
+
+
+def _over_whole_pixels(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
+    """Return what a mask (h, w) shows in the image, and the row and column where that begins."""
+    y1, x1, y2, x2 = box.astype(np.int64)
+    top, left, bottom, right = _inside((y1, x1, y2, x2), image_size)
     if top >= bottom or left >= right:
-        return
+        return np.zeros((0, 0), np.float32), (0, 0)
     part = (top - y1, left - x1, bottom - y1, right - x1)
-    pasted = _enlarged(probability, part, (y2 - y1, x2 - x1))
-    np.greater_equal(pasted, threshold, out=plane[top:bottom, left:right])
+    return _enlarged(mask, part, (y2 - y1, x2 - x1)), (top, left)
+
+
+def _at_centres(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
+    """Return a mask sampled at the centres of pixels *(detectron2's paste_masks_in_image)*."""
+    y1, x1, y2, x2 = box.astype(np.float64)
+    whole = np.floor(y1), np.floor(x1), np.ceil(y2), np.ceil(x2)
+    top, left, bottom, right = _inside(whole, image_size)
+    if top >= bottom or left >= right:
+        return np.zeros((0, 0), np.float32), (0, 0)
+    rows = (np.arange(top, bottom) + 0.5 - y1) * (mask.shape[0] / (y2 - y1)) - 0.5
+    cols = (np.arange(left, right) + 0.5 - x1) * (mask.shape[1] / (x2 - x1)) - 0.5
+    return _sampled(mask, rows, cols), (top, left)
+
+
+def _with_border(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
+    """Return a mask stretched with a border *(torchvision's paste_masks_in_image)*."""
+    scale = (mask.shape[0] + 2) / mask.shape[0]
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * scale
+    low, high = (centre - half).astype(np.int64), (centre + half).astype(np.int64) + 1
+    low, high = low.tolist(), np.maximum(high, low + 1).tolist()
+    top, left, bottom, right = _inside((*low, *high), image_size)
+    if top >= bottom or left >= right:
+        return np.zeros((0, 0), np.float32), (0, 0)
+    mask = np.pad(mask, 1)
+    # Beyond the outermost centres the outermost value goes on.
+    rows, cols = (
+        np.clip((np.arange(start, stop) + 0.5 - near) * (size / (far - near)) - 0.5, 0, size - 1)
+        for start, stop, near, far, size in zip(
+            (top, left), (bottom, right), low, high, mask.shape, strict=True
+        )
+    )
+    return _sampled(mask, rows, cols), (top, left)
+
+
+def _inside(box: Sequence[float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part of a box of whole pixels that is in the image."""
+    y1, x1, y2, x2 = (int(side) for side in box)
+    return max(y1, 0), max(x1, 0), min(y2, image_size[0]), min(x2, image_size[1])
 
 
 @functools.cache
@@ -167,13 +220,16 @@ def _enlarged(
     """Return the part (y1, x1, y2, x2) of a mask (h, w) resized to a shape."""
     # Booleans meet the threshold exactly, which float32 would miss by its rounding.
     mask = mask.astype(np.float64 if mask.dtype == bool else np.float32)
-    rows = _hat_weights(mask.shape[0], shape[0], part[0], part[2]).astype(mask.dtype)
-    cols = _hat_weights(mask.shape[1], shape[1], part[1], part[3]).astype(mask.dtype)
-    resized = rows @ mask @ cols.T
+    rows, cols = (
+        (np.arange(start, stop) + 0.5) * (size / resized) - 0.5
+        for start, stop, size, resized in zip(part[:2], part[2:], mask.shape, shape, strict=True)
+    )
+    resized = _sampled(mask, rows, cols)
     return np.clip(resized, mask.min(), mask.max(), out=resized)
 
 
-def _hat_weights(size: int, resized: int, start: int, stop: int) -> np.ndarray:
-    """Return the weight of each of `size` samples for the outputs start..stop of `resized`."""
-    centres = (np.arange(start, stop) + 0.5) * (size / resized) - 0.5
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size)))
+def _sampled(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Return a mask at fractional rows and columns of its own, linearly, with 0 around it."""
+    row_weights = np.maximum(0, 1 - np.abs(rows[:, None] - np.arange(mask.shape[0])))
+    col_weights = np.maximum(0, 1 - np.abs(cols[:, None] - np.arange(mask.shape[1])))
+    return row_weights.astype(mask.dtype) @ mask @ col_weights.astype(mask.dtype).T

@@ -15,6 +15,7 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.network import backbone, box_head, detection_targets, mask_head, rpn
 from mrcnn.network.backbone import BatchNorm
 from mrcnn.network.geometry_layer import GeometryLayer
+from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign
 
 Tensor = Any
@@ -31,7 +32,7 @@ def identity_block(
     train_bn: bool | None = True,
 ) -> Tensor:
     """Return a bottleneck whose shortcut is its input: (B, H, W, C) -> (B, H, W, C)."""
-    settings = {"use_bias": use_bias, "train_bn": train_bn is not False}
+    settings = {"style": backbone.Style(use_bias=use_bias), "train_bn": train_bn is not False}
     features = _branch(input_tensor, kernel_size, filters, _names(stage, block), **settings)
     return _joined(features, input_tensor, stage, block)
 
@@ -48,7 +49,7 @@ def conv_block(
 ) -> Tensor:
     """Return a bottleneck with a projected shortcut: (B, H, W, C) -> (B, H', W', filters[2])."""
     step = strides if isinstance(strides, int) else int(strides[0])
-    settings = {"use_bias": use_bias, "train_bn": train_bn is not False}
+    settings = {"style": backbone.Style(use_bias=use_bias), "train_bn": train_bn is not False}
     names = _names(stage, block)
     features = _branch(input_tensor, kernel_size, filters, names, step, **settings)
     shortcut = backbone.conv_norm(input_tensor, filters[2], 1, names[3], strides=step, **settings)
@@ -90,7 +91,9 @@ def fpn_classifier_graph(
     fc_layers_size: int = 1024,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, probabilities (B, N, K) and deltas (B, N, K, 4) of rois (B, N, 4)."""
-    head = box_head.BoxHead(num_classes, pool_size, fc_layers_size, train_bn is not False)
+    roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
+    norms = Norms(train_bn=train_bn is not False)
+    head = box_head.BoxHead(num_classes, fc_layers_size, roi_align, norms)
     return head(rois, image_meta, feature_maps)
 
 
@@ -103,7 +106,8 @@ def build_fpn_mask_graph(
     train_bn: bool | None = True,
 ) -> Tensor:
     """Return the mask probabilities of rois: (B, N, 4) -> (B, N, 2 * pool, 2 * pool, K)."""
-    head = mask_head.MaskHead(num_classes, pool_size, 256, train_bn is not False)
+    roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_mask")
+    head = mask_head.MaskHead(num_classes, 256, roi_align, Norms(train_bn=train_bn is not False))
     return head(rois, image_meta, feature_maps)
 
 

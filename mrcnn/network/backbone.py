@@ -1,18 +1,40 @@
 """Backbones: residual networks that turn an image into feature maps C2..C5.
 
-*(Deep Residual Learning, He et al. 2016)* with Matterport's layer names and numerics: biased
-convolutions, batch norm epsilon 1e-3, and in bottlenecks the stride on the first 1x1 convolution.
+*(Deep Residual Learning, He et al. 2016)* with Matterport's layer names, in the `Style` of one or
+another family of weights.
 """
 
 from collections.abc import Callable
 from functools import partial
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers
 
 Tensor = Any
+
+
+class Style(NamedTuple):
+    """In what residual networks of the same name differ; by default Matterport's.
+
+    Attributes:
+        stride_on_first: of a bottleneck, on its first 1x1 convolution; else on its 3x3.
+        pads_evenly: strided convolutions and the stem's pool, on all sides alike.
+        epsilon: of batch norm. use_bias: of convolutions.
+        groups, group_width: of the 3x3 convolutions of bottlenecks *(ResNeXt, Xie et al. 2017)*:
+            their number, and the channels of each in the first stage.
+    """
+
+    stride_on_first: bool = True
+    pads_evenly: bool = False
+    epsilon: float = 1e-3
+    use_bias: bool = True
+    groups: int = 1
+    group_width: int = 64
+
+
+MATTERPORTS = Style()
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -43,35 +65,45 @@ def conv_norm(
     names: tuple[str, str],
     *,
     strides: int = 1,
-    use_bias: bool = True,
     train_bn: bool = True,
+    style: Style = MATTERPORTS,
 ) -> Tensor:
     """Return convolution and batch norm, named (convolution, norm): (B, H, W, C)."""
-    convolution = layers.Conv2D(filters, size, strides, "same", use_bias=use_bias, name=names[0])
-    features = convolution(features)
-    return _norm(names[1], train_bn)(features)
+    padding, groups = "same", style.groups if size > 1 else 1
+    if strides > 1 and size > 1 and style.pads_evenly:
+        features, padding = layers.ZeroPadding2D(size // 2)(features), "valid"
+    convolution = layers.Conv2D(
+        filters, size, strides, padding, groups=groups, use_bias=style.use_bias, name=names[0]
+    )
+    return _norm(names[1], train_bn, style)(convolution(features))
 
 
-def bottleneck(features: Tensor, block: str, width: int, strides: int, train_bn: bool) -> Tensor:
+def bottleneck(
+    features: Tensor, block: str, width: int, strides: int, train_bn: bool, style: Style
+) -> Tensor:
     """Return a block of 1x1, 3x3, 1x1 convolutions, four times `width` channels wide.
 
     The first block of a stage ("2a") projects its shortcut.
     """
     shortcut = features
-    add = partial(conv_norm, train_bn=train_bn)
-    features = add(features, width, 1, _names(block, "2a"), strides=strides)
+    add = partial(conv_norm, train_bn=train_bn, style=style)
+    inner = width * style.group_width * style.groups // 64
+    first, second = (strides, 1) if style.stride_on_first else (1, strides)
+    features = add(features, inner, 1, _names(block, "2a"), strides=first)
     features = layers.ReLU()(features)
-    features = layers.ReLU()(add(features, width, 3, _names(block, "2b")))
-    features = add(features, 4 * width, 1, _names(block, "2c"))
+    features = add(features, inner, 3, _names(block, "2b"), strides=second)
+    features = add(layers.ReLU()(features), 4 * width, 1, _names(block, "2c"))
     if block.endswith("a"):
         shortcut = add(shortcut, 4 * width, 1, _names(block, "1"), strides=strides)
     return layers.ReLU(name=f"res{block}_out")(layers.Add()([features, shortcut]))
 
 
-def basic_block(features: Tensor, block: str, width: int, strides: int, train_bn: bool) -> Tensor:
+def basic_block(
+    features: Tensor, block: str, width: int, strides: int, train_bn: bool, style: Style
+) -> Tensor:
     """Return a block of two 3x3 convolutions, `width` channels wide (ResNet-18 and -34)."""
     shortcut = features
-    add = partial(conv_norm, train_bn=train_bn)
+    add = partial(conv_norm, train_bn=train_bn, style=style)
     features = layers.ReLU()(add(features, width, 3, _names(block, "2a"), strides=strides))
     features = add(features, width, 3, _names(block, "2b"))
     if block.endswith("a") and (strides > 1 or shortcut.shape[-1] != width):
@@ -86,6 +118,7 @@ def resnet(
     width: int = 64,
     train_bn: bool = True,
     *,
+    style: Style = MATTERPORTS,
     last_stage: int = 5,
 ) -> list[Tensor]:
     """Return [C1, ..., C5] of a residual network, strides 4 to 32, from an image (B, H, W, C).
@@ -96,16 +129,19 @@ def resnet(
         last_stage: 4 leaves out C5.
     """
     features = layers.ZeroPadding2D(3)(image)
-    features = layers.Conv2D(width, 7, 2, "valid", name="conv1")(features)
-    features = layers.ReLU()(_norm("bn_conv1", train_bn)(features))
-    # Matterport pads the stem's pool 'same', at bottom and right where sides are even.
-    features = layers.MaxPooling2D(3, 2, "same")(features)
+    stem = layers.Conv2D(width, 7, 2, "valid", use_bias=style.use_bias, name="conv1")
+    features = layers.ReLU()(_norm("bn_conv1", train_bn, style)(stem(features)))
+    if style.pads_evenly:
+        # Zeros are never larger than what a ReLU leaves.
+        features = layers.MaxPooling2D(3, 2, "valid")(layers.ZeroPadding2D(1)(features))
+    else:
+        features = layers.MaxPooling2D(3, 2, "same")(features)
     stages = [features]
     for stage, depth in enumerate(depths[: last_stage - 1], start=2):
         for letter in ascii_lowercase[:depth]:
             strides = 2 if letter == "a" and stage > 2 else 1
             name = f"{stage}{letter}"
-            features = block(features, name, width * 2 ** (stage - 2), strides, train_bn)
+            features = block(features, name, width * 2 ** (stage - 2), strides, train_bn, style)
         stages.append(features)
     return stages
 
@@ -115,11 +151,22 @@ BACKBONES: dict[str, Callable[..., list[Tensor]]] = {
     "resnet34": partial(resnet, depths=(3, 4, 6, 3), block=basic_block),
     "resnet50": partial(resnet, depths=(3, 4, 6, 3), block=bottleneck),
     "resnet101": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
+    "resnext50_32x4d": partial(resnet, depths=(3, 4, 6, 3), block=bottleneck),
+    "resnext101_32x8d": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
+    "resnext101_64x4d": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
 }
+# Number of groups and the channels of each, of those that have several.
+GROUPS = {"resnext50_32x4d": (32, 4), "resnext101_32x8d": (32, 8), "resnext101_64x4d": (64, 4)}
 
 
 def build(
-    name: str, image: Tensor, width: int, train_bn: bool, *, last_stage: int = 5
+    name: str,
+    image: Tensor,
+    width: int,
+    train_bn: bool,
+    *,
+    style: Style = MATTERPORTS,
+    last_stage: int = 5,
 ) -> list[Tensor]:
     """Return [C1, ..., C5] of the backbone with this name.
 
@@ -128,12 +175,16 @@ def build(
     """
     if name not in BACKBONES:
         raise ValueError(f"BACKBONE must be a callable or one of {sorted(BACKBONES)}, got {name!r}")
-    return BACKBONES[name](image, width=width, train_bn=train_bn, last_stage=last_stage)
+    groups, group_width = GROUPS.get(name, (1, 64))
+    style = style._replace(groups=groups, group_width=group_width)
+    return BACKBONES[name](
+        image, width=width, train_bn=train_bn, style=style, last_stage=last_stage
+    )
 
 
-def _norm(name: str, train_bn: bool) -> BatchNorm:
+def _norm(name: str, train_bn: bool, style: Style) -> BatchNorm:
     # Replicas see different images: only synchronized statistics stay equal on all of them.
-    return BatchNorm(is_training=train_bn, synchronized=train_bn, name=name)
+    return BatchNorm(is_training=train_bn, synchronized=train_bn, epsilon=style.epsilon, name=name)
 
 
 def _names(block: str, branch: str) -> tuple[str, str]:

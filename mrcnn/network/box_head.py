@@ -8,32 +8,41 @@ from keras import layers, ops
 
 from mrcnn.geometry import boxes as box_math
 from mrcnn.network import matching, tensorflow_ops
-from mrcnn.network.backbone import BatchNorm
 from mrcnn.network.geometry_layer import GeometryLayer
+from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
 
 
 class BoxHead:
-    """Two fully connected layers, then class logits and one box a class; shared by both graphs."""
+    """Fully connected layers, then class logits and one box a class; shared by both graphs."""
 
-    def __init__(self, num_classes: int, pool_size: int, fc_size: int, train_bn: bool) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        fc_size: int,
+        roi_align: PyramidROIAlign,
+        norms: Norms,
+        convs: Sequence[int] = (),
+    ) -> None:
         """Create the layers.
 
         Args:
-            fc_size: Width of the two fully connected layers.
+            fc_size: Width of the fully connected layers: of two, or of one after convolutions.
+            roi_align: Takes the features.
+            convs: Widths of 3x3 convolutions before the fully connected layers.
         """
-        self.roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
-        self.trunk = [
-            TimeDistributed(layers.Conv2D(fc_size, pool_size, name="mrcnn_class_conv1")),
-            TimeDistributed(_norm("mrcnn_class_bn1", train_bn)),
-            layers.ReLU(),
-            TimeDistributed(layers.Conv2D(fc_size, 1, name="mrcnn_class_conv2")),
-            TimeDistributed(_norm("mrcnn_class_bn2", train_bn)),
-            layers.ReLU(),
-            TimeDistributed(layers.Reshape((fc_size,), name="pool_squeeze")),
-        ]
+        self.roi_align = roi_align
+        self.trunk: list[layers.Layer] = []
+        for number, width in enumerate(convs, start=1):
+            self.trunk += norms.conv(f"mrcnn_box_conv{number}", f"mrcnn_box_bn{number}", width, 3)
+        sizes = (roi_align.pool_shape[0], 1)[: 1 if convs else 2]
+        for number, size in enumerate(sizes, start=1):
+            self.trunk += norms.dense(
+                f"mrcnn_class_conv{number}", f"mrcnn_class_bn{number}", fc_size, size
+            )
+        self.trunk.append(TimeDistributed(layers.Reshape((fc_size,), name="pool_squeeze")))
         normal = keras.initializers.RandomNormal
         # Deviations of the new layers as in Fast R-CNN, section 4.5.
         self.logits = TimeDistributed(
@@ -122,10 +131,19 @@ class DetectionLayer(GeometryLayer):
         min_confidence: Lowest score of a detection; 0 or None keeps all.
         every_class: A roi becomes a detection of every class that reaches the score, as in
             Detectron; else at most one, of its best class, as in Matterport's network.
+        largest_log_scale: See `boxes.decode`. inclusive: The form of the normalized frame.
     """
 
     def __init__(
-        self, max_detections, min_confidence, nms_threshold, std_dev, every_class=False, **kwargs
+        self,
+        max_detections,
+        min_confidence,
+        nms_threshold,
+        std_dev,
+        every_class=False,
+        largest_log_scale=box_math.LARGEST_LOG_SCALE,
+        inclusive=True,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.max_detections = max_detections
@@ -133,10 +151,13 @@ class DetectionLayer(GeometryLayer):
         self.nms_threshold = nms_threshold
         self.std_dev = [float(value) for value in std_dev]
         self.every_class = every_class
+        self.largest_log_scale = largest_log_scale
+        self.inclusive = inclusive
 
     def call(self, inputs):
         rois, probs, deltas, image_meta = inputs
-        return self.detections(rois, probs, deltas, _normalized_window(image_meta))
+        window = box_math.window_in_graph(image_meta, ops, self.inclusive)
+        return self.detections(rois, probs, deltas, window)
 
     def detections(self, rois: Tensor, probs: Tensor, deltas: Tensor, window: Tensor) -> Tensor:
         """Return the detections of rois cut at a window (B, 4), normalized."""
@@ -144,9 +165,13 @@ class DetectionLayer(GeometryLayer):
         if not self.every_class:
             best = ops.argmax(probs, axis=-1)
             scores *= ops.one_hot(best, probs.shape[-1], dtype="float32")
+        refined = refine(rois, deltas, window, self.std_dev, self.largest_log_scale)
+        scores = scores[:, :, 1:]
+        if self.every_class:  # a box without area, padding too, is none
+            scores = ops.where(box_math.area(refined, ops) > 0, scores, 0.0)
         boxes, scores, classes = tensorflow_ops.suppress(
-            refine(rois, deltas, window, self.std_dev),
-            scores[:, :, 1:],
+            refined,
+            scores,
             self.max_detections,
             self.nms_threshold,
         )
@@ -165,27 +190,26 @@ class DetectionLayer(GeometryLayer):
             "nms_threshold": self.nms_threshold,
             "std_dev": self.std_dev,
             "every_class": self.every_class,
+            "largest_log_scale": self.largest_log_scale,
+            "inclusive": self.inclusive,
         }
 
 
-def refine(rois: Tensor, deltas: Tensor, window: Tensor, std_dev: Sequence[float]) -> Tensor:
+def refine(
+    rois: Tensor,
+    deltas: Tensor,
+    window: Tensor,
+    std_dev: Sequence[float],
+    largest_log_scale: float = box_math.LARGEST_LOG_SCALE,
+) -> Tensor:
     """Return rois refined for each class but the background: (B, P, K-1, 4) normalized.
 
     Args:
         rois: (B, P, 4) normalized. Padding yields boxes without area, as in Matterport's network.
         deltas: (B, P, K, 4), divided by std_dev.
         window: (B, 4) normalized, at which boxes are cut.
+        largest_log_scale: See `boxes.decode`.
     """
     deltas = deltas[:, :, 1:] * ops.convert_to_tensor(std_dev, "float32")
-    refined = box_math.decode(rois[:, :, None, :], deltas, ops)
+    refined = box_math.decode(rois[:, :, None, :], deltas, ops, largest_log_scale)
     return box_math.clip(refined, window[:, None, None, :], ops)
-
-
-def _normalized_window(image_meta: Tensor) -> Tensor:
-    # Columns 4:6 hold height and width of the input, 7:11 the window in its pixels.
-    window = ops.cast(image_meta[:, None, 7:11], "float32")
-    return box_math.normalize_in_graph(window, image_meta[:, 4:6], ops)[:, 0]
-
-
-def _norm(name: str, train_bn: bool) -> BatchNorm:
-    return BatchNorm(is_training=train_bn, synchronized=train_bn, name=name)

@@ -80,6 +80,8 @@ class DetectionTargetLayer(GeometryLayer):
         mask_shape: (h, w) of the targets.
         uses_mini_masks: gt_masks lie inside their boxes; else they cover the input.
         std_dev: (4,) by which deltas are divided.
+        inclusive: The form of the normalized frame; mask targets are then sampled from corner to
+            corner of a roi, else at the centres of their cells.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class DetectionTargetLayer(GeometryLayer):
         mask_shape: Sequence[int],
         uses_mini_masks: bool,
         std_dev: Sequence[float],
+        inclusive: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +100,7 @@ class DetectionTargetLayer(GeometryLayer):
         self.mask_shape = (int(mask_shape[0]), int(mask_shape[1]))
         self.uses_mini_masks = uses_mini_masks
         self.std_dev = [float(value) for value in std_dev]
+        self.inclusive = inclusive
 
     @property
     def most_positive(self) -> int:
@@ -105,7 +109,7 @@ class DetectionTargetLayer(GeometryLayer):
 
     def call(self, inputs):
         proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds = inputs
-        gt_boxes = box_math.normalize_in_graph(gt_boxes, image_meta[:, 4:6], ops)
+        gt_boxes = box_math.normalize_in_graph(gt_boxes, image_meta[:, 4:6], ops, self.inclusive)
         return self.of_normalized(proposals, gt_class_ids, gt_boxes, gt_masks, seeds)
 
     def of_normalized(
@@ -133,6 +137,7 @@ class DetectionTargetLayer(GeometryLayer):
             matched[:, : self.most_positive],
             mask_shape=self.mask_shape,
             uses_mini_masks=self.uses_mini_masks,
+            corners=self.inclusive,
         )
         return rois, class_ids, deltas / ops.convert_to_tensor(self.std_dev), masks, weights
 
@@ -157,4 +162,5 @@ class DetectionTargetLayer(GeometryLayer):
             "mask_shape": self.mask_shape,
             "uses_mini_masks": self.uses_mini_masks,
             "std_dev": self.std_dev,
+            "inclusive": self.inclusive,
         }

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mrcnn.network import matching, tensorflow_ops
-from mrcnn.network.backbone import BatchNorm
+from mrcnn.network import matching, roi_align, tensorflow_ops
 from mrcnn.network.geometry_layer import GeometryLayer
+from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
@@ -17,18 +17,18 @@ Tensor = Any
 class MaskHead:
     """Four 3x3 convolutions, an upsampling and one sigmoid mask a class; shared by both graphs."""
 
-    def __init__(self, num_classes: int, pool_size: int, channels: int, train_bn: bool) -> None:
+    def __init__(
+        self, num_classes: int, channels: int, roi_align: PyramidROIAlign, norms: Norms
+    ) -> None:
         """Create the layers.
 
         Args:
-            pool_size: Side of the pooled features; masks are twice as large.
+            roi_align: Takes the features; masks are twice as large.
         """
-        self.roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_mask")
+        self.roi_align = roi_align
         self.trunk: list[layers.Layer] = []
         for i in range(1, 5):
-            conv = layers.Conv2D(channels, 3, padding="same", name=f"mrcnn_mask_conv{i}")
-            norm = BatchNorm(is_training=train_bn, synchronized=train_bn, name=f"mrcnn_mask_bn{i}")
-            self.trunk += [TimeDistributed(conv), TimeDistributed(norm), layers.ReLU()]
+            self.trunk += norms.conv(f"mrcnn_mask_conv{i}", f"mrcnn_mask_bn{i}", channels, 3)
         deconv = layers.Conv2DTranspose(channels, 2, 2, activation="relu", name="mrcnn_mask_deconv")
         masks = layers.Conv2D(
             num_classes, 1, activation="sigmoid", dtype="float32", name="mrcnn_mask"
@@ -51,6 +51,7 @@ def targets(
     *,
     mask_shape: tuple[int, int],
     uses_mini_masks: bool,
+    corners: bool = True,
 ) -> Tensor:
     """Return the part of its object's mask that each roi sees, 0 or 1: (B, M, h, w).
 
@@ -59,17 +60,24 @@ def targets(
         gt_boxes: (B, G, 4) normalized.
         gt_masks: (B, G, h', w'): mini-masks inside gt_boxes, or of the whole input.
         matched: (B, M) int, the object of each roi.
+        corners: The outer cells of a target are sampled on the corners of the roi, as Matterport's
+            features are; else every cell at its centre.
     """
     if uses_mini_masks:
         rois = _relative(rois, matching.gather_rows(gt_boxes, matched))
     shape = ops.shape(gt_masks)
     image = ops.arange(shape[0], dtype="int32")[:, None] * shape[1]
-    crops = tensorflow_ops.crop_and_resize(
-        ops.reshape(ops.cast(gt_masks, "float32"), (-1, shape[2], shape[3], 1)),
-        ops.reshape(rois, (-1, 4)),
-        ops.reshape(image + ops.cast(matched, "int32"), (-1,)),
-        mask_shape,
-    )
+    planes = ops.reshape(ops.cast(gt_masks, "float32"), (-1, shape[2], shape[3], 1))
+    rois_, index = ops.reshape(rois, (-1, 4)), ops.cast(matched, "int32")
+    index = ops.reshape(image + index, (-1,))
+    if corners:
+        crops = tensorflow_ops.crop_and_resize(planes, rois_, index, mask_shape)
+    else:
+        extent = ops.cast(ops.shape(planes)[1:3], "float32")
+        cells = rois_ * ops.concatenate([extent, extent])
+        # Around a mask there is nothing, where around features their border goes on.
+        planes = ops.pad(planes, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        crops = roi_align.sampled(planes, cells + 1.0, index, mask_shape, 1, half_pixel=True)
     return ops.round(ops.reshape(crops, (*ops.shape(rois)[:2], *mask_shape)))
 
 

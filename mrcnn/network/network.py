@@ -19,6 +19,8 @@ from mrcnn.network import box_head as boxes_stage
 from mrcnn.network import mask_head as masks_stage
 from mrcnn.network.detection_targets import DetectionTargetLayer
 from mrcnn.network.geometry_layer import GeometryLayer
+from mrcnn.network.norms import Norms
+from mrcnn.network.roi_align import PyramidROIAlign
 
 Tensor = Any
 
@@ -55,12 +57,17 @@ def build(config: Config) -> Network:
 
 def pixel_anchors(config: Config, input_shape: tuple[int, int]) -> np.ndarray:
     """Return the anchors for an input of this height and width, in its pixels: (N, 4) float64."""
+    grids = level_grids(config, input_shape)
+    strides = [(stride, stride) for stride in config.BACKBONE_STRIDES]
+    if config.conventions.whole_anchors:
+        strides = [(input_shape[0] // rows, input_shape[1] // cols) for rows, cols in grids]
     return anchor_grid.pyramid_anchors(
         config.RPN_ANCHOR_SCALES,
         config.RPN_ANCHOR_RATIOS,
-        level_grids(config, input_shape),
-        config.BACKBONE_STRIDES,
+        grids,
+        strides,
         config.RPN_ANCHOR_STRIDE,
+        whole=config.conventions.whole_anchors,
     )
 
 
@@ -170,26 +177,59 @@ class RpnTargetLayer(GeometryLayer):
         }
 
 
-def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the pyramid maps P2..P6 and the RPN's logits, probabilities and deltas."""
-    train_bn = config.TRAIN_BN is not False
-    if callable(config.BACKBONE):
-        stages = _function(config.BACKBONE)(image, stage5=True, train_bn=config.TRAIN_BN)
-    else:
-        stages = backbone.build(config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn)
-    maps = pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE)
+class RpnOutputs(NamedTuple):
+    """What the RPN says of all anchors; `levels` holds probabilities and deltas of each level."""
+
+    logits: Tensor
+    probs: Tensor
+    deltas: Tensor
+    levels: list[list[Tensor]]
+
+
+def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutputs]:
+    """Return the pyramid maps P2..P6, and what the RPN says of them."""
+    maps = _pyramid(image, config)
     head = rpn.build_rpn_model(
         config.RPN_ANCHOR_STRIDE,
         len(config.RPN_ANCHOR_RATIOS),
         config.TOP_DOWN_PYRAMID_SIZE,
         config.RPN_CONV_SIZE,
+        conv_count=config.RPN_CONV_COUNT,
+        sigmoid=config.conventions.sigmoid_objectness,
     )
-    outputs = zip(*(head(features) for features in maps), strict=True)
+    outputs = list(zip(*(head(features) for features in maps), strict=True))
     names = ("rpn_class_logits", "rpn_class", "rpn_bbox")
-    return maps, [
+    joined = [
         layers.Concatenate(axis=1, name=name, dtype="float32")(list(levels))
         for name, levels in zip(names, outputs, strict=True)
     ]
+    return maps, RpnOutputs(*joined, [list(levels) for levels in outputs[1:]])
+
+
+def _pyramid(image: Tensor, config: Config) -> list[Tensor]:
+    family, train_bn = config.conventions, config.TRAIN_BN is not False
+    if callable(config.BACKBONE):
+        stages = _function(config.BACKBONE)(image, stage5=True, train_bn=config.TRAIN_BN)
+    else:
+        style = backbone.Style(
+            family.stride_on_first,
+            family.pads_evenly,
+            family.norm_epsilon,
+            family.biased_backbone,
+        )
+        stages = backbone.build(
+            config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn, style=style
+        )
+    norms = _norms(config)
+    norm = norms.batch_norm if norms.where == "convolutions" else None
+    return pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE, norm)
+
+
+def _norms(config: Config) -> Norms:
+    family = config.conventions
+    return Norms(
+        config.HEAD_NORM or family.head_norm, config.TRAIN_BN is not False, family.norm_epsilon
+    )
 
 
 def _function(setting: Callable) -> Callable:
@@ -198,46 +238,70 @@ def _function(setting: Callable) -> Callable:
 
 
 def _heads(config: Config) -> tuple[boxes_stage.BoxHead, masks_stage.MaskHead]:
-    train_bn = config.TRAIN_BN is not False
+    norms = _norms(config)
     return (
         boxes_stage.BoxHead(
-            config.NUM_CLASSES, config.POOL_SIZE, config.FPN_CLASSIF_FC_LAYERS_SIZE, train_bn
+            config.NUM_CLASSES,
+            config.FPN_CLASSIF_FC_LAYERS_SIZE,
+            _roi_align(config, config.POOL_SIZE, "roi_align_classifier"),
+            norms,
+            config.BOX_CONV_SIZES,
         ),
         masks_stage.MaskHead(
-            config.NUM_CLASSES, config.MASK_POOL_SIZE, config.MASK_CONV_SIZE, train_bn
+            config.NUM_CLASSES,
+            config.MASK_CONV_SIZE,
+            _roi_align(config, config.MASK_POOL_SIZE, "roi_align_mask"),
+            norms,
         ),
     )
 
 
-def _proposals(config: Config, count: int) -> rpn.ProposalLayer:
-    return rpn.ProposalLayer(
-        proposal_count=count,
-        nms_threshold=config.RPN_NMS_THRESHOLD,
-        pre_nms_limit=config.PRE_NMS_LIMIT,
-        std_dev=config.RPN_BBOX_STD_DEV,
-        name="ROI",
+def _roi_align(config: Config, size: int, name: str) -> PyramidROIAlign:
+    family = config.conventions
+    form = config.ROI_FEATURES or family.roi_features
+    return PyramidROIAlign((size, size), form, family.floors_level, name=name)
+
+
+def _proposals(
+    rpn_outputs: RpnOutputs, anchors: Tensor, image_meta: Tensor, config: Config, *, training: bool
+) -> Tensor:
+    family = config.conventions
+    limit = config.PRE_NMS_LIMIT
+    count = config.POST_NMS_ROIS_INFERENCE
+    if training:
+        limit, count = config.PRE_NMS_LIMIT_TRAINING or limit, config.POST_NMS_ROIS_TRAINING
+    settings = (count, config.RPN_NMS_THRESHOLD, limit, config.RPN_BBOX_STD_DEV)
+    if not family.proposals_by_level:
+        layer = rpn.ProposalLayer(*settings, name="ROI")
+        return layer([rpn_outputs.probs, rpn_outputs.deltas, anchors])
+    layer = rpn.LevelProposalLayer(
+        *settings, largest_log_scale=family.largest_log_scale, name="ROI"
     )
+    probs, deltas = rpn_outputs.levels
+    return layer([*probs, *deltas, anchors, image_meta])
 
 
 def _inference(
     image: Tensor,
     image_meta: Tensor,
     maps: list[Tensor],
-    rpn_outputs: list[Tensor],
+    rpn_outputs: RpnOutputs,
     heads: tuple,
     config: Config,
 ) -> keras.Model:
     box_head, mask_head = heads
+    family = config.conventions
     anchors = keras.Input((None, 4), name="input_anchors")
-    _, rpn_class, rpn_bbox = rpn_outputs
-    rois = _proposals(config, config.POST_NMS_ROIS_INFERENCE)([rpn_class, rpn_bbox, anchors])
+    rois = _proposals(rpn_outputs, anchors, image_meta, config, training=False)
     _, probs, deltas = box_head(rois, image_meta, maps[:4])
     detections = boxes_stage.DetectionLayer(
         max_detections=config.DETECTION_MAX_INSTANCES,
         min_confidence=config.DETECTION_MIN_CONFIDENCE,
         nms_threshold=config.DETECTION_NMS_THRESHOLD,
         std_dev=config.BBOX_STD_DEV,
-        every_class=config.DETECTION_EVERY_CLASS,
+        every_class=config.DETECTION_EVERY_CLASS or family.every_class,
+        largest_log_scale=family.largest_log_scale,
+        inclusive=family.inclusive_frame,
         name="mrcnn_detection",
     )([rois, probs, deltas, image_meta])
     found = masks_stage.TrimDetections(name="trim_detections")(detections)
@@ -245,7 +309,7 @@ def _inference(
     masks = masks_stage.PadMasks(config.DETECTION_MAX_INSTANCES, name="pad_masks")(masks)
     return keras.Model(
         [image, image_meta, anchors],
-        [detections, probs, deltas, masks, rois, rpn_class, rpn_bbox],
+        [detections, probs, deltas, masks, rois, rpn_outputs.probs, rpn_outputs.deltas],
         name="mask_rcnn",
     )
 
@@ -254,28 +318,29 @@ def _training(
     image: Tensor,
     image_meta: Tensor,
     maps: list[Tensor],
-    rpn_outputs: list[Tensor],
+    rpn_outputs: RpnOutputs,
     heads: tuple,
     config: Config,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     box_head, mask_head = heads
     truth = _ground_truth_inputs(config)
     class_ids, gt_boxes, gt_masks, seeds = truth.values()
-    logits, probs, rpn_bbox = rpn_outputs
+    inclusive = config.conventions.inclusive_frame
     shape = (int(config.IMAGE_SHAPE[0]), int(config.IMAGE_SHAPE[1]))
     pixels = pixel_anchors(config, shape)
     match, rpn_deltas = RpnTargetLayer(
         pixels, config.RPN_TRAIN_ANCHORS_PER_IMAGE, config.RPN_BBOX_STD_DEV, name="rpn_targets"
     )([class_ids, gt_boxes, seeds])
 
-    anchors = Anchors(box_math.normalize(pixels, shape), name="anchors")(image)
-    proposals = _proposals(config, config.POST_NMS_ROIS_TRAINING)([probs, rpn_bbox, anchors])
+    anchors = Anchors(box_math.normalize(pixels, shape, inclusive), name="anchors")(image)
+    proposals = _proposals(rpn_outputs, anchors, image_meta, config, training=True)
     rois, roi_class_ids, deltas, masks, weights = DetectionTargetLayer(
         config.TRAIN_ROIS_PER_IMAGE,
         config.ROI_POSITIVE_RATIO,
         config.MASK_SHAPE,
         config.USE_MINI_MASK,
         list(config.BBOX_STD_DEV),
+        inclusive=inclusive,
         name="proposal_targets",
     )([proposals, image_meta, class_ids, gt_boxes, gt_masks, seeds])
     class_logits, _, bbox = box_head(rois, image_meta, maps[:4])
@@ -283,8 +348,8 @@ def _training(
     pred_masks = mask_head(rois[:, : masks.shape[1]], image_meta, maps[:4])
 
     outputs = {
-        "rpn_class_logits": logits,
-        "rpn_bbox": rpn_bbox,
+        "rpn_class_logits": rpn_outputs.logits,
+        "rpn_bbox": rpn_outputs.deltas,
         "mrcnn_class_logits": class_logits,
         "mrcnn_bbox": bbox,
         "mrcnn_mask": pred_masks,

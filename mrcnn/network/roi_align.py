@@ -1,6 +1,10 @@
-"""RoIAlign over the pyramid: features of each box from the level that fits its size."""
+"""Features of boxes, from the pyramid level that fits their size: RoIAlign in its forms, RoIPool.
+
+*(Mask R-CNN, He et al. 2017, section 3; Fast R-CNN, Girshick 2015, section 2.1)*
+"""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,61 +16,201 @@ from mrcnn.network.geometry_layer import GeometryLayer
 Tensor = Any
 FINEST, COARSEST = 2, 5
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0
+# How the features of a box are taken.
+#   corners: one sample a bin, the outer ones on the corners of the box (Matterport);
+#   aligned: SAMPLES x SAMPLES a bin, a cell's value lies at its centre (detectron2);
+#   unaligned: the same half a cell further, and boxes are at least a cell wide (torchvision);
+#   pool: the largest cell of each bin, borders rounded to cells (Fast R-CNN).
+FORMS = ("corners", "aligned", "unaligned", "pool")
+SAMPLES = 2
 
 
-def levels(boxes: Tensor, input_area: Tensor) -> Tensor:
+def levels(boxes: Tensor, input_area: Tensor, *, floors: bool = False) -> Tensor:
     """Return the pyramid level of each box, 2 to 5: (B, N, 4) -> (B, N) int32.
 
-    *(FPN, Lin et al. 2017, equation 1)*, rounded where the paper floors, as in Matterport's
-    weights. Padding (zero boxes) goes to level 2.
+    *(FPN, Lin et al. 2017, equation 1)*. Padding (zero boxes) goes to level 2.
 
     Args:
         boxes: Normalized.
         input_area: Pixels of the input; the canonical 224 pixels are of the input.
+        floors: As in the paper; else rounded, as in Matterport's weights.
     """
     height = ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     width = ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     side = ops.maximum(ops.sqrt(height * width), 1e-12)
     exponent = ops.log(side / (CANONICAL_SIZE / ops.sqrt(input_area))) / math.log(2.0)
-    level = CANONICAL_LEVEL + ops.cast(ops.round(exponent), "int32")
-    return ops.clip(level, FINEST, COARSEST)
+    # The margin is torchvision's: a box of just 224 pixels is of the upper level.
+    whole = ops.floor(exponent + 1e-6) if floors else ops.round(exponent)
+    return ops.clip(CANONICAL_LEVEL + ops.cast(whole, "int32"), FINEST, COARSEST)
+
+
+def features(
+    maps: Sequence[Tensor],
+    boxes: Tensor,
+    indices: Tensor,
+    chosen: Tensor,
+    size: tuple[int, int],
+    *,
+    form: str = "corners",
+    samples: int = SAMPLES,
+) -> Tensor:
+    """Return the features of boxes, each from its own map: (M, 4) -> (M, h, w, C) float32.
+
+    Args:
+        maps: (B, H', W', C) each.
+        boxes: normalized; inclusive for the form "corners", else in fractions of the map.
+        indices: (M,) int32, the image of each box. chosen: (M,) int32, its place in maps.
+        size: (h, w).
+        form: One of FORMS. samples: Of the aligned forms, in each direction of a bin.
+    """
+
+    def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
+        if form == "corners":
+            return tensorflow_ops.crop_and_resize(features, boxes, indices, size)
+        extent = ops.cast(ops.shape(features)[1:3], "float32")
+        cells = boxes * ops.concatenate([extent, extent])
+        if form == "pool":
+            return pool(features, cells, indices, size)
+        return sampled(features, cells, indices, size, samples, half_pixel=form == "aligned")
+
+    return tensorflow_ops.by_level(of_map, maps, boxes, indices, chosen)
+
+
+def sampled(
+    features: Tensor,
+    boxes: Tensor,
+    indices: Tensor,
+    size: tuple[int, int],
+    samples: int,
+    *,
+    half_pixel: bool,
+) -> Tensor:
+    """Return the mean of regular samples in each bin of boxes: (M, 4) -> (M, h, w, C).
+
+    A sample up to a cell beyond the map has the value of the border, further out it is 0, as in
+    torchvision's and detectron2's roi_align.
+
+    Args:
+        features: (B, H', W', C). boxes: (M, 4), cells of the map.
+        half_pixel: A cell's value lies at its centre, else at its top left corner.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    if half_pixel:
+        low, high = low - 0.5, high - 0.5
+    else:
+        high = ops.maximum(high, low + 1.0)
+    shape = ops.shape(features)
+    rows = _neighbours(low[:, 0], high[:, 0], size[0], samples, shape[1])
+    cols = _neighbours(low[:, 1], high[:, 1], size[1], samples, shape[2])
+    cells = ops.reshape(features, (-1, features.shape[-1]))
+    first = (indices * shape[1] * shape[2])[:, None, None]
+    total = 0.0
+    for row, row_weight in rows:
+        for col, col_weight in cols:
+            values = ops.take(cells, first + row[:, :, None] * shape[2] + col[:, None, :], axis=0)
+            total += values * (row_weight[:, :, None] * col_weight[:, None, :])[..., None]
+    bins = ops.reshape(total, (-1, size[0], samples, size[1], samples, features.shape[-1]))
+    return ops.mean(bins, axis=(2, 4))
+
+
+def _neighbours(
+    low: Tensor, high: Tensor, count: int, samples: int, extent: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Return (cell, weight) of the two cells around each sample of an axis: (M, count * samples).
+
+    Args:
+        low, high: (M,), the ends of the boxes in cells. extent: Number of cells.
+    """
+    side = (high - low) / count
+    bins = low[:, None] + ops.arange(count, dtype="float32") * side[:, None]
+    within = (ops.arange(samples, dtype="float32") + 0.5) * (side / samples)[:, None]
+    position = ops.reshape(bins[:, :, None] + within[:, None, :], (-1, count * samples))
+    last = ops.cast(extent, "float32") - 1.0
+    is_near = ops.cast((position >= -1.0) & (position <= last + 1.0), "float32")
+    position = ops.clip(position, 0.0, last)
+    floor = ops.floor(position)
+    cell = ops.cast(floor, "int32")
+    fraction = position - floor
+    following = ops.minimum(cell + 1, extent - 1)
+    return [(cell, (1.0 - fraction) * is_near), (following, fraction * is_near)]
+
+
+def pool(features: Tensor, boxes: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the largest cell of each bin of boxes: (M, 4) -> (M, h, w, C). RoIPool.
+
+    Borders are rounded to cells, the last cell included; bins beyond the map are 0, as in
+    torchvision's roi_pool.
+
+    Args:
+        features: (B, H', W', C). boxes: (M, 4), cells of the map.
+    """
+    extent = ops.shape(features)[1:3]
+    # Halves away from zero, as in C; ops.round takes them to the even number.
+    corners = ops.cast(ops.sign(boxes) * ops.floor(ops.abs(boxes) + 0.5), "int32")
+    rows = _bins(corners[:, 0], corners[:, 2], size[0], extent[0])
+    cols = _bins(corners[:, 1], corners[:, 3], size[1], extent[1])
+    return tensorflow_ops.largest_in_rectangles(features, indices, rows, cols)
+
+
+def _bins(low: Tensor, high: Tensor, count: int, extent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first cell of each bin of an axis, and the one after its last: (M, count) each."""
+    length = ops.cast(ops.maximum(high - low + 1, 1), "float32") / count
+    place = ops.arange(count, dtype="float32")[None]
+    first = ops.cast(ops.floor(place * length[:, None]), "int32") + low[:, None]
+    last = ops.cast(ops.ceil((place + 1) * length[:, None]), "int32") + low[:, None]
+    return ops.clip(first, 0, extent), ops.clip(last, 0, extent)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class PyramidROIAlign(GeometryLayer):
-    """RoIAlign with one sample a bin: features of boxes as (B, N, h, w, C), float32.
+    """Features of boxes as (B, N, h, w, C), float32.
 
-    Called on [boxes (B, N, 4) normalized, image_meta (B, M), P2, P3, P4, P5]. The corner samples
-    of the grid lie on the corners of the box (`tf.image.crop_and_resize`). No gradient to boxes.
+    Called on [boxes (B, N, 4) normalized, image_meta (B, M), P2, P3, P4, P5], or on one map alone
+    instead of the four. No gradient to boxes.
 
     Args:
         pool_shape: (h, w), at least 2 each.
+        form: One of FORMS.
+        floors_level: See `levels`.
     """
 
-    def __init__(self, pool_shape, **kwargs):
+    def __init__(self, pool_shape, form="corners", floors_level=False, **kwargs):
         super().__init__(**kwargs)
         self.pool_shape = tuple(pool_shape)
+        self.form = form
+        self.floors_level = floors_level
 
     def call(self, inputs):
         boxes, image_meta, *maps = inputs
         boxes = ops.stop_gradient(boxes)
-        # Columns 4 and 5 of the record: height and width of the input, one for the batch.
-        input_area = image_meta[0, 4] * image_meta[0, 5]
         batch, count = ops.shape(boxes)[0], ops.shape(boxes)[1]
-        crops = tensorflow_ops.pyramid_crop(
+        crops = features(
             maps,
             ops.reshape(boxes, (-1, 4)),
             ops.repeat(ops.arange(batch, dtype="int32"), count),
-            ops.reshape(levels(boxes, input_area), (-1,)) - FINEST,
+            ops.reshape(self._chosen(boxes, image_meta, len(maps)), (-1,)),
             self.pool_shape,
+            form=self.form,
         )
         return ops.reshape(crops, (batch, count, *self.pool_shape, maps[0].shape[-1]))
+
+    def _chosen(self, boxes: Tensor, image_meta: Tensor, count: int) -> Tensor:
+        if count == 1:
+            return ops.zeros(ops.shape(boxes)[:2], "int32")
+        # Columns 4 and 5 of the record: height and width of the input, one for the batch.
+        input_area = image_meta[0, 4] * image_meta[0, 5]
+        return levels(boxes, input_area, floors=self.floors_level) - FINEST
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[0][:2], *self.pool_shape, input_shape[2][-1])
 
     def get_config(self):
-        return {**super().get_config(), "pool_shape": self.pool_shape}
+        return {
+            **super().get_config(),
+            "pool_shape": self.pool_shape,
+            "form": self.form,
+            "floors_level": self.floors_level,
+        }
 
 
 @keras.saving.register_keras_serializable("mrcnn")

@@ -17,23 +17,40 @@ POSITIVE_SHARE = 0.5
 
 
 def build_rpn_model(
-    anchor_stride: int, anchors_per_location: int, depth: int, channels: int = 512
+    anchor_stride: int,
+    anchors_per_location: int,
+    depth: int,
+    channels: int = 512,
+    *,
+    conv_count: int = 1,
+    sigmoid: bool = False,
 ) -> keras.Model:
     """Return the head shared by all levels: (B, h, w, depth) -> logits, probabilities, deltas.
 
     Shapes are (B, h * w * A, 2), the same, and (B, h * w * A, 4); class 1 is foreground.
+
+    Args:
+        conv_count: Number of 3x3 convolutions.
+        sigmoid: The network gives the logit of foreground alone, and that of background is 0.
     """
     features = keras.Input((None, None, depth), name="input_rpn_feature_map")
-    shared = layers.Conv2D(
-        channels, 3, anchor_stride, "same", activation="relu", name="rpn_conv_shared"
-    )(features)
+    shared = features
+    for number in range(1, conv_count + 1):
+        name = "rpn_conv_shared" + (str(number) if number > 1 else "")
+        strides = anchor_stride if number == 1 else 1
+        shared = layers.Conv2D(channels, 3, strides, "same", activation="relu", name=name)(shared)
     logits = layers.Conv2D(
-        2 * anchors_per_location, 1, name="rpn_class_raw", kernel_initializer=_small_normal()
+        (1 if sigmoid else 2) * anchors_per_location,
+        1,
+        name="rpn_class_raw",
+        kernel_initializer=_small_normal(),
     )(shared)
     deltas = layers.Conv2D(
         4 * anchors_per_location, 1, name="rpn_bbox_pred", kernel_initializer=_small_normal()
     )(shared)
-    logits = layers.Reshape((-1, 2), dtype="float32")(logits)
+    logits = layers.Reshape((-1, 1 if sigmoid else 2), dtype="float32")(logits)
+    if sigmoid:  # of x is the softmax of 0 and x
+        logits = layers.ZeroPadding1D((1, 0), data_format="channels_first", dtype="float32")(logits)
     deltas = layers.Reshape((-1, 4), dtype="float32")(deltas)
     probs = layers.Softmax(name="rpn_class_xxx", dtype="float32")(logits)
     return keras.Model(features, [logits, probs, deltas], name="rpn_model")
@@ -95,33 +112,6 @@ def box_loss(
     return matching.masked_mean(distance, (match == 1)[:, :, None], across_replicas)
 
 
-def propose(
-    probs: Tensor,
-    deltas: Tensor,
-    anchors: Tensor,
-    *,
-    proposal_count: int,
-    nms_threshold: float,
-    pre_nms_limit: int,
-    std_dev: Sequence[float],
-) -> Tensor:
-    """Return the best boxes after refinement and suppression: (B, P, 4) normalized, zero padded.
-
-    Args:
-        probs: (B, N), of being foreground.
-        deltas: (B, N, 4), divided by std_dev.
-        anchors: (B, N, 4), normalized.
-    """
-    candidates = best_anchors(probs, deltas, anchors, pre_nms_limit, std_dev)
-    kept, _, _ = tensorflow_ops.suppress(
-        candidates.clipped[:, :, None, :],
-        candidates.scores[:, :, None],
-        proposal_count,
-        nms_threshold,
-    )
-    return kept
-
-
 class Candidates(NamedTuple):
     """The best anchors before suppression, best first: scores (B, n) and boxes (B, n, 4)."""
 
@@ -132,29 +122,63 @@ class Candidates(NamedTuple):
 
 
 def best_anchors(
-    probs: Tensor, deltas: Tensor, anchors: Tensor, limit: int, std_dev: Sequence[float]
+    probs: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    limit: int,
+    std_dev: Sequence[float],
+    *,
+    window: Tensor | None = None,
+    largest_log_scale: float = box_math.LARGEST_LOG_SCALE,
 ) -> Candidates:
-    """Return the anchors of the highest scores, refined by their deltas and cut at the input.
+    """Return the anchors of the highest scores, refined by their deltas and cut at a window.
 
     Args:
-        probs, deltas, anchors, std_dev: See `propose`.
+        probs: (B, N), of being foreground. deltas: (B, N, 4), divided by std_dev.
+        anchors: (B, N, 4), normalized.
         limit: The most that are returned.
+        window: (B, 4), normalized; None for the whole input.
+        largest_log_scale: See `boxes.decode`.
     """
     count = probs.shape[1]
     most = ops.minimum(limit, ops.shape(probs)[1]) if count is None else min(limit, count)
     scores, order = ops.top_k(probs, most)
-    deltas = matching.gather_rows(deltas, order)
+    deltas = matching.gather_rows(deltas, order) * ops.convert_to_tensor(std_dev, "float32")
     anchors = matching.gather_rows(anchors, order)
-    refined = box_math.decode(anchors, deltas * ops.convert_to_tensor(std_dev, "float32"), ops)
-    window = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
-    return Candidates(scores, anchors, refined, box_math.clip(refined, window, ops))
+    refined = box_math.decode(anchors, deltas, ops, largest_log_scale)
+    if window is None:
+        window = ops.convert_to_tensor([[0.0, 0.0, 1.0, 1.0]])
+    return Candidates(scores, anchors, refined, box_math.clip(refined, window[:, None], ops))
+
+
+def suppress(groups: Sequence[Candidates], count: int, threshold: float) -> Tensor:
+    """Return the best boxes after suppression within each group: (B, count, 4), zero padded."""
+    most = ops.max([ops.shape(group.scores)[1] for group in groups]) if len(groups) > 1 else None
+    boxes = ops.stack([_rows(group.clipped, most) for group in groups], axis=2)
+    scores = ops.stack([_rows(group.scores, most) for group in groups], axis=2)
+    return tensorflow_ops.suppress(boxes, scores, count, threshold)[0]
+
+
+def _rows(values: Tensor, count: Tensor | None) -> Tensor:
+    """Return values (B, n, ...) with zero rows up to a count; as they are for None."""
+    if count is None:
+        return values
+    missing = [[0, 0], [0, count - ops.shape(values)[1]], *[[0, 0]] * (len(values.shape) - 2)]
+    return ops.pad(values, missing)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class ProposalLayer(GeometryLayer):
-    """Proposals from the RPN's outputs; see `propose`. No gradient flows through it.
+    """Proposals from the RPN's outputs over all levels: (B, P, 4) normalized, zero padded.
 
-    Called on [probs (B, N, 2), deltas (B, N, 4), anchors (B, N, 4) normalized].
+    Called on [probs (B, N, 2), deltas (B, N, 4), anchors (B, N, 4) normalized]. No gradient flows
+    through it.
+
+    Args:
+        proposal_count: P.
+        nms_threshold: Of the suppression, which is over all levels together.
+        pre_nms_limit: So many anchors of the highest scores take part.
+        std_dev: (4,) by which deltas are divided.
     """
 
     def __init__(self, proposal_count, nms_threshold, pre_nms_limit, std_dev, **kwargs):
@@ -165,16 +189,13 @@ class ProposalLayer(GeometryLayer):
         self.std_dev = [float(value) for value in std_dev]
 
     def call(self, inputs):
-        probs, deltas, anchors = (ops.stop_gradient(tensor) for tensor in inputs)
-        return propose(
-            probs[:, :, 1],
-            deltas,
-            anchors,
-            proposal_count=self.proposal_count,
-            nms_threshold=self.nms_threshold,
-            pre_nms_limit=self.pre_nms_limit,
-            std_dev=self.std_dev,
-        )
+        groups = self.candidates([ops.stop_gradient(tensor) for tensor in inputs])
+        return suppress(groups, self.proposal_count, self.nms_threshold)
+
+    def candidates(self, inputs: Sequence[Tensor]) -> list[Candidates]:
+        """Return the groups within which suppression acts."""
+        probs, deltas, anchors = inputs
+        return [best_anchors(probs[:, :, 1], deltas, anchors, self.pre_nms_limit, self.std_dev)]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], self.proposal_count, 4)
@@ -187,6 +208,50 @@ class ProposalLayer(GeometryLayer):
             "pre_nms_limit": self.pre_nms_limit,
             "std_dev": self.std_dev,
         }
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class LevelProposalLayer(ProposalLayer):
+    """Proposals of which each level chooses, and suppresses, its own *(FPN, section 4.1)*.
+
+    Called on [probs (B, n, 2) of each level, deltas (B, n, 4) of each level, anchors (B, N, 4)
+    normalized, image_meta (B, M)], in one list. Boxes are cut at the image.
+
+    Args:
+        pre_nms_limit: Of each level.
+        largest_log_scale: See `boxes.decode`.
+    """
+
+    def __init__(self, *args, largest_log_scale=box_math.LARGEST_LOG_SCALE, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.largest_log_scale = largest_log_scale
+
+    def candidates(self, inputs: Sequence[Tensor]) -> list[Candidates]:
+        """Return the candidates of each level."""
+        *outputs, anchors, image_meta = inputs
+        window = box_math.window_in_graph(image_meta, ops, inclusive=False)
+        groups, start = [], 0
+        for probs, deltas in zip(
+            outputs[: len(outputs) // 2], outputs[len(outputs) // 2 :], strict=True
+        ):
+            stop = start + ops.shape(probs)[1]
+            best = best_anchors(
+                probs[:, :, 1],
+                deltas,
+                anchors[:, start:stop],
+                self.pre_nms_limit,
+                self.std_dev,
+                window=window,
+                largest_log_scale=self.largest_log_scale,
+            )
+            # A box that was cut to nothing is no proposal.
+            is_real = box_math.area(best.clipped, ops) > 0
+            groups.append(best._replace(scores=ops.where(is_real, best.scores, 0.0)))
+            start = stop
+        return groups
+
+    def get_config(self):
+        return {**super().get_config(), "largest_log_scale": self.largest_log_scale}
 
 
 def _sample(

@@ -1,8 +1,12 @@
 """The two operations that the network takes from TensorFlow itself: crops and suppression."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
+
+# Of two, in `largest_in_rectangles`: sides of up to twice the greatest power are covered.
+POWERS = 6
 
 
 def crop_and_resize(
@@ -34,26 +38,65 @@ def crop_and_resize(
     return crop(features)
 
 
-def pyramid_crop(
+def by_level(
+    crop: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
     maps: Sequence[tf.Tensor],
     boxes: tf.Tensor,
     indices: tf.Tensor,
     levels: tf.Tensor,
-    size: tuple[int, int],
 ) -> tf.Tensor:
-    """Return crops, each from the pyramid level of its box: (M, 4), (M,) -> (M, h, w, C).
+    """Return crops, each from the map of its box, in the order of the boxes: (M, h, w, C).
 
     Args:
+        crop: (map, boxes (m, 4), indices (m,)) -> (m, h, w, C).
+        boxes: (M, 4). indices: (M,) int32, the image of each box.
         levels: (M,) int32, index into maps.
     """
+    if len(maps) == 1:
+        return crop(maps[0], boxes, indices)
     rows = [tf.where(levels == level)[:, 0] for level in range(len(maps))]
     crops = [
-        crop_and_resize(features, tf.gather(boxes, chosen), tf.gather(indices, chosen), size)
+        crop(features, tf.gather(boxes, chosen), tf.gather(indices, chosen))
         for features, chosen in zip(maps, rows, strict=True)
     ]
     stitched = tf.dynamic_stitch([tf.cast(chosen, tf.int32) for chosen in rows], crops)
     # With no box at all the stitched tensor has no rows and an unknown shape.
-    return tf.ensure_shape(stitched, (None, *size, maps[0].shape[-1]))
+    return tf.ensure_shape(stitched, (None, *crops[0].shape[1:]))
+
+
+def largest_in_rectangles(
+    features: tf.Tensor,
+    indices: tf.Tensor,
+    rows: tuple[tf.Tensor, tf.Tensor],
+    cols: tuple[tf.Tensor, tf.Tensor],
+) -> tf.Tensor:
+    """Return the largest values of rectangles of cells: (M, h), (M, w) -> (M, h, w, C).
+
+    Every rectangle is covered by four that overlap, of sides that are powers of two and whose
+    maxima are known for all places: the cost does not depend on its size.
+
+    Args:
+        features: (B, H, W, C). indices: (M,) int32, the image of each row of rectangles.
+        rows, cols: First and one after the last, at most 64 apart; without a cell between them
+            the result is 0.
+    """
+    row_power, row_first, row_second = _covering(*rows)
+    col_power, col_first, col_second = _covering(*cols)
+    table = _maxima(features)
+    shape = tf.shape(table)
+    powers = row_power[:, :, None] * shape[1] + col_power[:, None, :]
+    image = tf.broadcast_to(indices[:, None, None], tf.shape(powers))
+    found = None
+    for row in (row_first, row_second):
+        for col in (col_first, col_second):
+            place = (powers * shape[2] + image) * shape[3] + row[:, :, None]
+            corner = tf.gather(
+                tf.reshape(table, [-1, shape[5]]), place * shape[4] + col[:, None, :]
+            )
+            found = corner if found is None else tf.maximum(found, corner)
+    is_empty = (rows[1] <= rows[0])[:, :, None] | (cols[1] <= cols[0])[:, None, :]
+    found = tf.where(is_empty[..., None], 0.0, found)
+    return tf.ensure_shape(found, (None, rows[0].shape[1], cols[0].shape[1], features.shape[-1]))
 
 
 def suppress(
@@ -88,6 +131,28 @@ def kept_rows(
 ) -> tf.Tensor:
     """Return the rows that `suppress` keeps of one image and class: (N, 4), (N,) -> (n,) int32."""
     return tf.image.non_max_suppression(boxes, scores, max_boxes, iou_threshold)
+
+
+def _covering(first: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the greatest power of two in each run of cells, and where two such runs begin."""
+    length = tf.maximum(stop - first, 1)
+    power = tf.cast(tf.math.log(tf.cast(length, tf.float32)) / math.log(2.0) + 1e-6, tf.int32)
+    first = tf.maximum(tf.minimum(first, stop - 1), 0)
+    return power, first, tf.maximum(stop - tf.bitwise.left_shift(1, power), first)
+
+
+def _maxima(features: tf.Tensor) -> tf.Tensor:
+    """Return the maxima of 2**i x 2**j cells from each cell on: (I, J, B, H, W, C)."""
+    by_row = _doubled(features, axis=1)
+    return tf.stack([tf.stack(_doubled(maxima, axis=2)) for maxima in by_row])
+
+
+def _doubled(features: tf.Tensor, axis: int) -> list[tf.Tensor]:
+    maxima = [features]
+    for power in range(POWERS - 1):
+        # What comes round the end is in no window that lies on the map.
+        maxima.append(tf.maximum(maxima[-1], tf.roll(maxima[-1], -(2**power), axis)))
+    return maxima
 
 
 def _scatter_crops(

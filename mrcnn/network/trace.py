@@ -1,6 +1,7 @@
 """What lies between the RPN and its proposals, for people who look inside."""
 
 import keras
+from keras import ops
 
 from mrcnn.network import rpn, tensorflow_ops
 from mrcnn.network.geometry_layer import GeometryLayer
@@ -10,8 +11,9 @@ from mrcnn.network.geometry_layer import GeometryLayer
 class ProposalTrace(GeometryLayer):
     """The steps of a `ProposalLayer`, by name; called on what that is called on.
 
-    pre_nms_anchors, refined_anchors, refined_anchors_clipped: (B, n, 4) normalized, best first.
-    kept: (p,) int32, which of them suppression keeps in the first image.
+    pre_nms_anchors, refined_anchors, refined_anchors_clipped: (B, n, 4) normalized, best first
+    (of each level, where each chooses its own). kept: (p,) int32, which of them suppression keeps
+    in the first image.
     """
 
     def __init__(self, proposals: rpn.ProposalLayer, **kwargs):
@@ -19,19 +21,25 @@ class ProposalTrace(GeometryLayer):
         self.proposals = proposals
 
     def call(self, inputs):
-        probs, deltas, anchors = inputs
         layer = self.proposals
-        found = rpn.best_anchors(
-            probs[:, :, 1], deltas, anchors, layer.pre_nms_limit, layer.std_dev
+        groups = layer.candidates(inputs)
+        kept, start = [], 0
+        for group in groups:
+            rows = tensorflow_ops.kept_rows(
+                group.clipped[0], group.scores[0], layer.proposal_count, layer.nms_threshold
+            )
+            kept.append(rows + start)
+            start += ops.shape(group.scores)[1]
+        found = rpn.Candidates(
+            *(ops.concatenate(parts, axis=1) for parts in zip(*groups, strict=True))
         )
-        kept = tensorflow_ops.kept_rows(
-            found.clipped[0], found.scores[0], layer.proposal_count, layer.nms_threshold
-        )
+        kept = ops.concatenate(kept)
+        best = ops.argsort(-ops.take(found.scores[0], kept))[: layer.proposal_count]
         return {
             "pre_nms_anchors": found.anchors,
             "refined_anchors": found.refined,
             "refined_anchors_clipped": found.clipped,
-            "kept": kept,
+            "kept": ops.take(kept, best),
         }
 
     def compute_output_spec(self, inputs):

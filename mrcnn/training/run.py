@@ -32,6 +32,8 @@ def sample_format(config: Config) -> SampleFormat:
         num_classes=config.NUM_CLASSES,
         channels=config.IMAGE_CHANNEL_COUNT,
         scale_jitter=(config.IMAGE_SCALE_JITTER[0], config.IMAGE_SCALE_JITTER[1]),
+        side=int(config.IMAGE_SHAPE[0]),
+        goes_on=config.conventions.pads_at_end,
     )
 
 

@@ -38,11 +38,15 @@ class TrainingModel(keras.Model):
         super().__init__(network.training_inputs, network.training_outputs, name="mask_rcnn")
         self.config = config
         self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
+        self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in LOSSES}
 
     def call(self, inputs, training=None, mask=None):
         """Subtract the mean pixel on the device, since images travel as small integers."""
         image = ops.cast(inputs["input_image"], "float32") - self.mean_pixel
+        image = image / self.pixel_std
+        if self.config.conventions.pads_at_end:
+            image *= _inside_window(inputs["input_image_meta"], ops.shape(image))
         return super().call({**inputs, "input_image": image}, training=training, mask=mask)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -68,6 +72,15 @@ class TrainingModel(keras.Model):
         if self.optimizer is not None and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+
+
+def _inside_window(image_meta: Any, shape: Any) -> Any:
+    """Return 1 for the pixels of each image and 0 for its padding: (B, M) -> (B, H, W, 1)."""
+    window = ops.cast(image_meta[:, 7:11], "int32")
+    rows, cols = ops.arange(shape[1], dtype="int32"), ops.arange(shape[2], dtype="int32")
+    in_rows = (rows >= window[:, :1]) & (rows < window[:, 2:3])
+    in_cols = (cols >= window[:, 1:2]) & (cols < window[:, 3:])
+    return ops.cast(in_rows[:, :, None] & in_cols[:, None, :], "float32")[..., None]
 
 
 class ClippedSGD(keras.optimizers.SGD):

@@ -1,0 +1,116 @@
+"""Conventions: weights are right only under the numerics that they were trained with.
+
+One frozen set for each family of published weights. Settings that a family merely usually has
+(sizes, thresholds, counts) are in `mrcnn.presets`; here is what changes the meaning of a weight.
+"""
+
+import math
+from dataclasses import dataclass
+
+# all: after every convolution and fully connected layer of the heads; none; convolutions: after
+# those of pyramid and heads, which then have no biases (torchvision's second versions).
+HEAD_NORMS = ("all", "none", "convolutions")
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a family of weights takes for granted.
+
+    Attributes:
+        name: of the family.
+        stride_on_first: in a bottleneck that halves the map, the stride is on the first 1x1
+            convolution; else on the 3x3.
+        pads_evenly: strided convolutions and pools are padded alike on all sides; else as
+            TensorFlow's "same" does, at bottom and right where sides are even.
+        norm_epsilon: of batch norm in the backbone and in the heads.
+        biased_backbone: convolutions before a batch norm have biases.
+        head_norm: where the heads have batch norm, one of HEAD_NORMS.
+        sigmoid_objectness: the RPN gives one number an anchor, through a sigmoid; else two,
+            through a softmax.
+        inclusive_frame: normalized boxes are (box - [0, 0, 1, 1]) / (side - 1); else box / side.
+        whole_anchors: the corners of a cell's anchors are rounded to pixels, and the stride of a
+            level is the input's side divided by the number of cells, the rest dropped.
+        largest_log_scale: of deltas, by which a side may grow.
+        proposals_by_level: the best anchors are chosen, and suppressed, in each level by itself,
+            and cut at the image; else over all levels together, and cut at the input.
+        roi_features: how features of a RoI are taken, one of `roi_align.FORMS`.
+        floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
+        every_class: a RoI may become a detection of every class; else of its best one.
+        paste: how masks are stretched over their boxes, one of `masks.PASTES`.
+        pads_at_end: images lie at the top left of the input, which is padded after the mean
+            pixel is subtracted; else in its middle, padded with black.
+    """
+
+    name: str
+    stride_on_first: bool
+    pads_evenly: bool
+    norm_epsilon: float
+    biased_backbone: bool
+    head_norm: str
+    sigmoid_objectness: bool
+    inclusive_frame: bool
+    whole_anchors: bool
+    largest_log_scale: float
+    proposals_by_level: bool
+    roi_features: str
+    floors_level: bool
+    every_class: bool
+    paste: str
+    pads_at_end: bool
+
+
+MATTERPORT = Conventions(
+    name="matterport",
+    stride_on_first=True,
+    pads_evenly=False,
+    norm_epsilon=1e-3,
+    biased_backbone=True,
+    head_norm="all",
+    sigmoid_objectness=False,
+    inclusive_frame=True,
+    whole_anchors=False,
+    largest_log_scale=20.0,
+    proposals_by_level=False,
+    roi_features="corners",
+    floors_level=False,
+    every_class=False,
+    paste="whole",
+    pads_at_end=False,
+)
+TORCHVISION = Conventions(
+    name="torchvision",
+    stride_on_first=False,
+    pads_evenly=True,
+    norm_epsilon=1e-5,
+    biased_backbone=False,
+    head_norm="none",
+    sigmoid_objectness=True,
+    inclusive_frame=False,
+    whole_anchors=True,
+    largest_log_scale=math.log(1000 / 16),
+    proposals_by_level=True,
+    roi_features="unaligned",
+    floors_level=True,
+    every_class=True,
+    paste="padded",
+    pads_at_end=True,
+)
+DETECTRON2 = Conventions(
+    name="detectron2",
+    stride_on_first=True,
+    pads_evenly=True,
+    norm_epsilon=1e-5,
+    biased_backbone=False,
+    head_norm="none",
+    sigmoid_objectness=True,
+    inclusive_frame=False,
+    whole_anchors=False,
+    largest_log_scale=math.log(1000 / 16),
+    proposals_by_level=True,
+    roi_features="aligned",
+    floors_level=True,
+    every_class=True,
+    paste="centres",
+    pads_at_end=True,
+)
+FAMILIES = {family.name: family for family in (MATTERPORT, TORCHVISION, DETECTRON2)}

@@ -1,0 +1,45 @@
+"""Layers of the heads, with or without batch norm."""
+
+from dataclasses import dataclass
+
+from keras import layers
+
+from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.roi_align import TimeDistributed
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Makes the layers of heads that are applied to every RoI.
+
+    Attributes:
+        where: one of `conventions.HEAD_NORMS`.
+        train_bn: batch norm uses and updates the statistics of batches.
+        epsilon: of batch norm.
+    """
+
+    where: str = "all"
+    train_bn: bool = False
+    epsilon: float = 1e-3
+
+    def batch_norm(self, name: str) -> BatchNorm:
+        """Return a batch norm."""
+        return BatchNorm(
+            is_training=self.train_bn, synchronized=self.train_bn, epsilon=self.epsilon, name=name
+        )
+
+    def conv(self, name: str, norm: str, channels: int, size: int) -> list[layers.Layer]:
+        """Return a convolution that keeps the size, batch norm of the name `norm`, and ReLU."""
+        convolution = layers.Conv2D(
+            channels, size, padding="same", use_bias=self.where != "convolutions", name=name
+        )
+        return self._followed(convolution, norm, self.where != "none")
+
+    def dense(self, name: str, norm: str, channels: int, size: int) -> list[layers.Layer]:
+        """Return a convolution of all that a RoI has, size x size, batch norm, and ReLU."""
+        convolution = layers.Conv2D(channels, size, name=name)
+        return self._followed(convolution, norm, self.where == "all")
+
+    def _followed(self, layer: layers.Layer, norm: str, has_norm: bool) -> list[layers.Layer]:
+        norms = [TimeDistributed(self.batch_norm(norm))] if has_norm else []
+        return [TimeDistributed(layer), *norms, layers.ReLU()]

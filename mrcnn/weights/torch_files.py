@@ -1,0 +1,244 @@
+"""Reading state dicts that PyTorch saved, without PyTorch and without unpickling.
+
+A pickle is a small program. This one is read, not run: its few instructions that build dicts,
+tuples and numbers are followed here, tensors are taken from the file's raw storages, and anything
+that would call or import something else is refused. Both forms are read: the zip archive of
+PyTorch 1.6 and later, and the stream of pickles and storages before it (`torch/serialization.py`).
+"""
+
+import pickletools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+DTYPES = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "DoubleStorage": np.dtype("<f8"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+OLD_MAGIC = 0x1950A86A20F9469CFC6C
+# What a state dict may name, beside the types of storages.
+DICT = "collections OrderedDict"
+TENSOR = "torch._utils _rebuild_tensor_v2"
+PARAMETER = "torch._utils _rebuild_parameter"
+NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "INT", "LONG", "FLOAT")
+TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "UNICODE")
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+IGNORED = ("PROTO", "FRAME", "STOP")
+MARK = object()
+
+
+class Storage(NamedTuple):
+    """The numbers of one or several tensors, by the name under which the file has them."""
+
+    key: str
+    dtype: np.dtype
+
+
+class Tensor(NamedTuple):
+    """A view of a storage, in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by name; of a checkpoint with a state dict inside, that.
+
+    Raises:
+        ValueError: It is no such file, is cut off, or holds anything but a dict of arrays.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_zip = zipfile.is_zipfile(file)
+            file.seek(0)
+            content, fetch = _of_zip(file) if is_zip else _of_stream(file)
+            return {name: _array(item, fetch) for name, item in _state_of(content).items()}
+    except (IndexError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ValueError(f"{path}: is cut off, or no file of PyTorch ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as a state dict: {error}") from error
+
+
+def _state_of(content: Any) -> dict[str, Tensor]:
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ValueError("it holds no dict of arrays")
+    state = {name: item for name, item in content.items() if isinstance(item, Tensor)}
+    if not state:
+        raise ValueError("it holds no arrays")
+    return state
+
+
+def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray]) -> np.ndarray:
+    numbers = fetch(tensor.storage)
+    reach = tensor.offset + sum(
+        (length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    if min(tensor.shape, default=1) > 0 and not 0 <= reach < len(numbers):
+        raise ValueError(f"an array of shape {tensor.shape} reaches beyond its storage")
+    size = numbers.dtype.itemsize
+    view = np.lib.stride_tricks.as_strided(
+        numbers[tensor.offset :], tensor.shape, [stride * size for stride in tensor.strides]
+    )
+    return view.copy()
+
+
+def _of_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    archive = zipfile.ZipFile(file)
+    (program,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    folder = program.removesuffix("data.pkl")
+
+    def fetch(storage: Storage) -> np.ndarray:
+        return np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+
+    return _follow(archive.read(program)), fetch
+
+
+def _of_stream(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    if _follow(file) != OLD_MAGIC:
+        raise ValueError("it does not begin as a file of PyTorch")
+    _, _, content, keys = (_follow(file) for _ in range(4))
+    dtypes = {item.storage.key: item.storage.dtype for item in _state_of(content).values()}
+    storages = {}
+    for key in keys:
+        count = int(np.frombuffer(file.read(8), "<i8")[0])
+        dtype = dtypes.get(key, np.dtype("<f4"))
+        storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype)
+        if len(storages[key]) != count:
+            raise ValueError("it is cut off")
+    return content, lambda storage: storages[storage.key]
+
+
+def _follow(program: bytes | BinaryIO) -> Any:
+    """Return what a pickle builds, of the few things that are known here."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    for opcode, argument, _ in pickletools.genops(program):
+        name = opcode.name
+        if name in IGNORED:
+            continue
+        if name in NUMBERS or name in TEXTS:
+            stack.append(argument)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+        elif name in STEPS:
+            STEPS[name](stack)
+        elif name == "GLOBAL":
+            stack.append(_known(argument))
+        elif name == "STACK_GLOBAL":
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(_known(f"{module} {attribute}"))
+        else:
+            raise ValueError(f"its pickle has the instruction {name}, which no state dict needs")
+    return stack.pop()
+
+
+class Name(str):
+    """A function or a type that a state dict may name."""
+
+
+def _known(name: str) -> Name:
+    module, _, attribute = name.partition(" ")
+    if name in (DICT, TENSOR, PARAMETER) or (module == "torch" and attribute in DTYPES):
+        return Name(name)
+    raise ValueError(
+        f"it names {name.replace(' ', '.')}, which no state dict needs; nothing was run"
+    )
+
+
+def _since_mark(stack: list[Any]) -> list[Any]:
+    place = len(stack) - 1
+    while stack[place] is not MARK:
+        place -= 1
+        if place < 0:
+            raise ValueError("its pickle is damaged")
+    items = stack[place + 1 :]
+    del stack[place:]
+    return items
+
+
+def _tuple_of(count: int) -> Callable[[list[Any]], None]:
+    def step(stack: list[Any]) -> None:
+        items = tuple(stack[len(stack) - count :])
+        del stack[len(stack) - count :]
+        stack.append(items)
+
+    return step
+
+
+def _set_items(stack: list[Any]) -> None:
+    items = _since_mark(stack)
+    stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+
+def _set_item(stack: list[Any]) -> None:
+    value, key = stack.pop(), stack.pop()
+    stack[-1][key] = value
+
+
+def _call(stack: list[Any]) -> None:
+    arguments, function = stack.pop(), stack.pop()
+    if not isinstance(function, Name):
+        raise ValueError("its pickle calls what it has not named")
+    if function == DICT:
+        stack.append(dict(*arguments))
+    elif function == TENSOR:
+        storage, offset, shape, strides, *_ = arguments
+        stack.append(Tensor(storage, int(offset), tuple(shape), tuple(strides)))
+    elif function == PARAMETER:
+        stack.append(arguments[0])
+    else:
+        raise ValueError(f"its pickle calls {function}")
+
+
+def _storage(stack: list[Any]) -> None:
+    kind, name, key, *_ = stack.pop()
+    if kind != "storage" or not isinstance(name, Name):
+        raise ValueError("its pickle refers to something that is no storage")
+    stack.append(Storage(str(key), DTYPES[name.partition(" ")[2]]))
+
+
+def _drop_state(stack: list[Any]) -> None:
+    stack.pop()  # attributes of a dict, such as the versions of modules
+
+
+STEPS: dict[str, Callable[[list[Any]], Any]] = {
+    "MARK": lambda stack: stack.append(MARK),
+    "EMPTY_DICT": lambda stack: stack.append({}),
+    "EMPTY_LIST": lambda stack: stack.append([]),
+    "EMPTY_TUPLE": lambda stack: stack.append(()),
+    "TUPLE": lambda stack: stack.append(tuple(_since_mark(stack))),
+    "TUPLE1": _tuple_of(1),
+    "TUPLE2": _tuple_of(2),
+    "TUPLE3": _tuple_of(3),
+    "SETITEMS": _set_items,
+    "SETITEM": _set_item,
+    "APPEND": lambda stack: stack[-2].append(stack.pop()),
+    "APPENDS": lambda stack: _extend(stack),
+    "REDUCE": _call,
+    "BINPERSID": _storage,
+    "BUILD": _drop_state,
+}
+
+
+def _extend(stack: list[Any]) -> None:
+    items = _since_mark(stack)
+    stack[-1].extend(items)

@@ -1,0 +1,133 @@
+"""torchvision's state dicts by the names and in the layouts of this package's layers.
+
+    name in torchvision                     here
+    backbone.body.layer2.0.conv1            res3a_branch2a
+    backbone.body.layer2.0.downsample.0     res3a_branch1
+    backbone.fpn.inner_blocks.0.0           fpn_c2p2
+    rpn.head.cls_logits                     rpn_class_raw
+    roi_heads.box_head.fc6                  mrcnn_class_conv1
+
+Classifiers have the names of `backbone.body` without the prefix. Boxes there are (x, y), here
+(y, x).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Layout = Callable[[np.ndarray], np.ndarray]
+OF_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+OF_OTHERS = {"weight": "kernel"}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _convolution(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 1, 0)
+
+
+def _dense(array: np.ndarray) -> np.ndarray:
+    return array.T
+
+
+def _boxes(array: np.ndarray) -> np.ndarray:
+    """Return rows of (x, y, w, h) as (y, x, h, w)."""
+    return array.reshape(-1, 4, *array.shape[1:])[:, [1, 0, 3, 2]].reshape(array.shape)
+
+
+def _dense_of_map(array: np.ndarray) -> np.ndarray:
+    """Return a fully connected layer over (C, 7, 7) as a convolution (7, 7, C, outputs)."""
+    outputs, inputs = array.shape
+    return array.reshape(outputs, inputs // 49, 7, 7).transpose(2, 3, 1, 0)
+
+
+def _dense_of_vector(array: np.ndarray) -> np.ndarray:
+    return array.T[None, None]
+
+
+# Pattern of a layer's name -> name here, and the layout of its kernel.
+LAYERS: tuple[tuple[str, str, Layout], ...] = (
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?", "fpn_c{2}p{2}", _convolution),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.1", "fpn_c{2}p{2}_bn", _convolution),
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?", "fpn_p{2}", _convolution),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.1", "fpn_p{2}_bn", _convolution),
+    (r"rpn\.head\.conv(?:\.0\.0)?", "rpn_conv_shared", _convolution),
+    (r"rpn\.head\.conv\.1\.0", "rpn_conv_shared2", _convolution),
+    (r"rpn\.head\.cls_logits", "rpn_class_raw", _convolution),
+    (r"rpn\.head\.bbox_pred", "rpn_bbox_pred", _convolution),
+    (r"roi_heads\.box_head\.fc6", "mrcnn_class_conv1", _dense_of_map),
+    (r"roi_heads\.box_head\.fc7", "mrcnn_class_conv2", _dense_of_vector),
+    (r"roi_heads\.box_head\.5", "mrcnn_class_conv1", _dense_of_map),
+    (r"roi_heads\.box_head\.(\d)\.0", "mrcnn_box_conv{1}", _convolution),
+    (r"roi_heads\.box_head\.(\d)\.1", "mrcnn_box_bn{1}", _convolution),
+    (r"roi_heads\.box_predictor\.cls_score", "mrcnn_class_logits", _dense),
+    (r"roi_heads\.box_predictor\.bbox_pred", "mrcnn_bbox_fc", _dense),
+    (r"roi_heads\.mask_head\.mask_fcn(\d)", "mrcnn_mask_conv{0}", _convolution),
+    (r"roi_heads\.mask_head\.(\d)\.0", "mrcnn_mask_conv{1}", _convolution),
+    (r"roi_heads\.mask_head\.(\d)\.1", "mrcnn_mask_bn{1}", _convolution),
+    (r"roi_heads\.mask_predictor\.conv5_mask", "mrcnn_mask_deconv", _convolution),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits", "mrcnn_mask", _convolution),
+    (r"roi_heads\.keypoint_head\.(\d+)", "mrcnn_keypoint_conv{half}", _convolution),
+    (r"roi_heads\.keypoint_predictor\.kps_score_lowres", "mrcnn_keypoint_deconv", _convolution),
+)
+OF_BOXES = ("rpn_bbox_pred", "mrcnn_bbox_fc")
+
+
+def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of a state dict by "layer/weight", and the names that have no place here.
+
+    The number of batches that a batch norm has seen, and a classifier's last layer, are left out
+    without a word.
+    """
+    arrays, unknown = {}, []
+    for key, array in state.items():
+        name, _, leaf = key.rpartition(".")
+        if leaf == "num_batches_tracked" or name == "fc":
+            continue
+        found = _layer(name)
+        if found is None:
+            unknown.append(key)
+            continue
+        layer, layout = found
+        arrays[f"{layer}/{_leaf(leaf, layer)}"] = _arranged(layer, np.asarray(array), layout)
+    return arrays, unknown
+
+
+def _arranged(layer: str, array: np.ndarray, layout: Layout) -> np.ndarray:
+    if layer in OF_BOXES:
+        array = _boxes(array)
+    return np.ascontiguousarray(layout(array)) if array.ndim > 1 else array
+
+
+def _leaf(leaf: str, layer: str) -> str:
+    is_norm = layer.startswith("bn") or "_bn" in layer
+    return (OF_NORM if is_norm else OF_OTHERS).get(leaf, leaf)
+
+
+def _layer(name: str) -> tuple[str, Layout] | None:
+    """Return a layer's name here and the layout of its kernel; None for an unknown one."""
+    for pattern, ours, layout in LAYERS:
+        if match := re.fullmatch(pattern, name):
+            number = int(match[1]) if match.groups() else 0
+            places = {"half": number // 2 + 1}
+            return ours.format(number, number + 1, number + 2, **places), layout
+    body = _of_body(name.removeprefix("backbone.body."))
+    return (body, _convolution) if body else None
+
+
+def _of_body(name: str) -> str | None:
+    if name in ("conv1", "bn1"):
+        return {"conv1": "conv1", "bn1": "bn_conv1"}[name]
+    match = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)", name)
+    if match is None:
+        return None
+    block = f"{int(match[1]) + 1}{LETTERS[int(match[2])]}"
+    if match[3] == "downsample.":
+        return f"{'res' if match[4] == '0' else 'bn'}{block}_branch1"
+    kind = "res" if match[3] == "conv" else "bn"
+    return f"{kind}{block}_branch2{LETTERS[int(match[4]) - 1]}"
