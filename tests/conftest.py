@@ -72,6 +72,6 @@ def assert_as_golden(request):
 def pytest_terminal_summary(terminalreporter, config):
     seen = config.stash.get(DIFFERENCES, {})
     if seen:
-        terminalreporter.section("largest differences from Matterport's network")
+        terminalreporter.section("largest differences from Matterport's and torchvision's networks")
     for name, (largest, atol) in seen.items():
         terminalreporter.write_line(f"{name:40} {largest:.1e}   allowed {atol:.0e}")

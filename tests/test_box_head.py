@@ -3,6 +3,8 @@ import pytest
 from keras import ops
 
 from mrcnn.network import box_head, matching
+from mrcnn.network.norms import Norms
+from mrcnn.network.roi_align import PyramidROIAlign
 
 STD_DEV = [0.1, 0.1, 0.2, 0.2]
 
@@ -184,7 +186,7 @@ def test_box_loss_of_background_alone_is_zero():
 
 
 def test_head_returns_logits_probabilities_and_deltas_by_class():
-    head = box_head.BoxHead(num_classes=3, pool_size=7, fc_size=16, train_bn=False)
+    head = box_head.BoxHead(3, 16, PyramidROIAlign((7, 7)), Norms())
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     rois = np.tile(np.array([[LEFT, RIGHT]], "f"), (2, 1, 1))
     logits, probs, deltas = head(rois, meta(64, [0, 0, 64, 64], batch=2), maps)

@@ -131,8 +131,13 @@ def test_boxes_of_a_letterboxed_input_become_pixels_of_the_image():
     window = np.array([64, 0, 192, 256])
     pixels = np.array([[64, 0, 192, 256], [96, 64, 160, 192], [64, 0, 128, 128]])
     found = boxes.to_image(boxes.normalize(pixels, (256, 256)), window, (100, 200), (256, 256))
-    np.testing.assert_array_equal(found, [[0, 0, 100, 200], [25, 50, 75, 150], [0, 0, 50, 100]])
-    assert found.dtype == np.int32
+    expected = [[0, 0, 100, 200], [25, 50, 75, 150], [0, 0, 50, 100]]
+    np.testing.assert_array_equal(np.around(found), expected)
+    # Where 0 and 1 are the borders, and not centres of pixels, nothing is lost.
+    whole = boxes.normalize(pixels, (256, 256), inclusive=False)
+    found = boxes.to_image(whole, window, (100, 200), (256, 256), inclusive=False)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert found.dtype == np.float32
 
 
 def test_no_boxes_become_no_boxes():

@@ -5,6 +5,8 @@ from keras import ops
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import masks as mask_math
 from mrcnn.network import mask_head, matching
+from mrcnn.network.norms import Norms
+from mrcnn.network.roi_align import PyramidROIAlign
 
 # An L, so that flips and transposes show.
 LETTER = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
@@ -148,7 +150,7 @@ def test_layers_of_detections_survive_serialization(reserialized):
 
 
 def test_head_returns_one_mask_a_class():
-    head = mask_head.MaskHead(num_classes=3, pool_size=7, channels=8, train_bn=False)
+    head = mask_head.MaskHead(3, 8, PyramidROIAlign((7, 7)), Norms())
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     record = np.zeros((2, 15), "f")
     record[:, 4:6] = 64

@@ -29,17 +29,9 @@ def targets(anchors, gt_boxes, gt_class_ids=None, *, seeds=None, most: int = 256
 
 
 def propose(probs, deltas, anchors, count: int, limit: int = 6000, threshold: float = 0.7):
-    found = rpn.propose(
-        *(
-            ops.convert_to_tensor(np.asarray(array, np.float32))
-            for array in (probs, deltas, anchors)
-        ),
-        proposal_count=count,
-        nms_threshold=threshold,
-        pre_nms_limit=limit,
-        std_dev=STD_DEV,
-    )
-    return np.asarray(found)
+    layer = rpn.ProposalLayer(count, threshold, limit, STD_DEV)
+    probs, deltas, anchors = (np.asarray(array, np.float32) for array in (probs, deltas, anchors))
+    return np.asarray(layer([np.stack([1 - probs, probs], axis=-1), deltas, anchors]))
 
 
 def test_foreground_and_background_by_hand():

@@ -94,7 +94,20 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
         ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
             model is unchanged then.
     """
-    arrays = read(path)
+    return assign(path, read(path), model, exclude)
+
+
+def assign(
+    path: str | Path,
+    arrays: dict[str, np.ndarray],
+    model: keras.Model,
+    exclude: Iterable[str] = (),
+) -> LoadReport:
+    """Give arrays by "layer/weight" to a model; see `load`.
+
+    Args:
+        path: Where they come from, for messages.
+    """
     targets, excluded = weights_by_name(model), set(exclude)
     wanted = {k: v for k, v in targets.items() if k.partition("/")[0] not in excluded}
     matched = {key: arrays[key] for key in wanted if key in arrays}
@@ -239,7 +252,7 @@ def _adapt_channels(
 
 
 def _check_shapes(
-    path: Path, arrays: Mapping[str, np.ndarray], targets: Mapping[str, keras.Variable]
+    path: str | Path, arrays: Mapping[str, np.ndarray], targets: Mapping[str, keras.Variable]
 ) -> None:
     wrong = [key for key in arrays if arrays[key].shape != tuple(targets[key].shape)]
     if not wrong:

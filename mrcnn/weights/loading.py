@@ -1,0 +1,82 @@
+"""Weight files of any kind into a network: which kind it is, what family of weights it holds."""
+
+import errno
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mrcnn.conventions import MATTERPORT, TORCHVISION
+from mrcnn.weights import hdf5, torch_files, torchvision
+
+PRESETS = {
+    "torchvision": "presets.TorchvisionConfig or TorchvisionV2Config",
+    "detectron2": "presets.ModernConfig",
+    "matterport": "Config",
+}
+
+
+def load(
+    path: str | Path, model: keras.Model, exclude: Iterable[str] = (), *, family: str
+) -> hdf5.LoadReport:
+    """Read a weight file into a model by layer name, and return what was read.
+
+    Args:
+        path: .h5 and .hdf5 of this package, Matterport and Keras 2; .pth, .pt, .safetensors and
+            .npz with torchvision's names.
+        exclude: Names of layers to leave as they are.
+        family: The conventions of the model.
+
+    Raises:
+        ValueError: When the file cannot be read, is of another family, or does not fit; the model
+            is unchanged then.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "there is no such weight file", str(path))
+    if path.suffix not in READERS:
+        _check_family(path, hdf5.read_settings(path).get("config", {}), family)
+        return hdf5.load(path, model, exclude)
+    _refuse_other(path, TORCHVISION.name, family)
+    arrays, unknown = torchvision.by_layer(READERS[path.suffix](path))
+    report = hdf5.assign(path, arrays, model, exclude)
+    report.skipped = sorted([*report.skipped, *unknown])
+    return report
+
+
+def _check_family(path: Path, settings: dict, family: str) -> None:
+    """Raise for a checkpoint of other conventions; files without settings are Matterport's."""
+    _refuse_other(path, settings.get("CONVENTIONS", MATTERPORT.name), family)
+
+
+def _refuse_other(path: Path, found: str, family: str) -> None:
+    if found != family:
+        raise ValueError(
+            f"{path}: its weights are of the family {found}, the network's CONVENTIONS are "
+            f"{family}, under which they would mean something else: build the network from "
+            f"{PRESETS[found]} (CONVENTIONS = {found!r})"
+        )
+
+
+def _of_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _of_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: reading it needs safetensors: python -m pip install safetensors"
+        ) from error
+    return load_file(path)
+
+
+READERS = {
+    ".pth": torch_files.read_state_dict,
+    ".pt": torch_files.read_state_dict,
+    ".npz": _of_npz,
+    ".safetensors": _of_safetensors,
+}
