@@ -21,6 +21,7 @@ LOSSES = (
     "mrcnn_class_loss",
     "mrcnn_bbox_loss",
     "mrcnn_mask_loss",
+    "mrcnn_keypoint_loss",
 )
 
 
@@ -81,6 +82,11 @@ class Config:
     POOL_SIZE = 7
     MASK_POOL_SIZE = 14
     MASK_SHAPE = [28, 28]
+    HAS_MASKS = True  # False: boxes alone (Faster R-CNN), or boxes and keypoints
+    NUM_KEYPOINTS = 0  # of every object; 0: no keypoint head
+    KEYPOINT_CONV_SIZE = 512
+    KEYPOINT_NAMES: tuple = ()
+    KEYPOINT_PAIRS: tuple = ()  # places of left and right ones, which change in a mirror
     TRAIN_ROIS_PER_IMAGE = 200
     ROI_POSITIVE_RATIO = 0.33
     BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
@@ -162,6 +168,16 @@ class Config:
             if not callable(getattr(self, name)):
                 print(f"{name:30} {getattr(self, name)}")
         print()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The names of the losses that a network of these settings has."""
+        absent = set()
+        if not self.HAS_MASKS:
+            absent.add("mrcnn_mask_loss")
+        if not self.NUM_KEYPOINTS:
+            absent.add("mrcnn_keypoint_loss")
+        return tuple(name for name in LOSSES if name not in absent)
 
     @property
     def conventions(self) -> conventions.Conventions:

@@ -19,7 +19,7 @@ from mrcnn.matterport.data import augmentations
 from mrcnn.matterport.inspection import Inspection
 from mrcnn.matterport.training import TrainingModel
 from mrcnn.network import network as networks
-from mrcnn.predictor import Predictor, unmold
+from mrcnn.predictor import Frame, Predictor, unmold
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
@@ -368,7 +368,10 @@ class MaskRCNN(Inspection):
                 the fourth.
             image_shape: Of the network's input. window: (4,), the image in it, pixels.
         """
-        found = unmold(detections, mrcnn_mask, original_image_shape, image_shape, window)
+        height, width = int(original_image_shape[0]), int(original_image_shape[1])
+        frame = Frame((height, width), (int(image_shape[0]), int(image_shape[1])), window)
+        rows = {"detections": detections, "masks": mrcnn_mask}
+        found = unmold(rows, frame, self.config.conventions)
         return found["rois"], found["class_ids"], found["scores"], found["masks"]
 
     def detect_molded(

@@ -1,6 +1,7 @@
 """From images to detections: into the network's frame, through it, and back."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -9,10 +10,34 @@ from mrcnn.config import Config
 from mrcnn.conventions import MATTERPORT, Conventions
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
+from mrcnn.geometry import keypoints as keypoint_math
 from mrcnn.geometry import masks as mask_math
 from mrcnn.network import network as networks
 
 Detections = dict[str, np.ndarray]
+
+
+# What is read from the inference graph, and the layers that make it.
+OUTPUTS = {
+    "detections": "mrcnn_detection",
+    "masks": "pad_masks",
+    "keypoints": "pad_keypoints",
+}
+
+
+class Frame(NamedTuple):
+    """Where an image lies in the network's input: its size, the input's, and the window there."""
+
+    image_size: tuple[int, int]
+    input_size: tuple[int, int]
+    window: Sequence[float]
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Return points (..., 3) of the input, y, x and something else, in pixels of the image."""
+        low, high = np.asarray(self.window[:2]), np.asarray(self.window[2:])
+        moved = points.copy()
+        moved[..., :2] = (points[..., :2] - low) * (self.image_size / (high - low))
+        return moved
 
 
 class Predictor:
@@ -25,8 +50,11 @@ class Predictor:
 
     def __init__(self, inference: keras.Model, config: Config) -> None:
         self.config = config
-        detections, _, _, masks, *_ = inference.outputs
-        self.detector = keras.Model(inference.inputs, [detections, masks])
+        names = {layer.name for layer in inference.layers}
+        outputs = {
+            key: inference.get_layer(name).output for key, name in OUTPUTS.items() if name in names
+        }
+        self.detector = keras.Model(inference.inputs, outputs)
         self._anchors: dict[tuple[int, int], np.ndarray] = {}
 
     def detect_each(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
@@ -39,9 +67,9 @@ class Predictor:
             molded = np.stack([inputs for inputs, _ in group])
             metas = np.stack([meta for _, meta in group])
             anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
-            detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
-            for rows, probabilities, meta in zip(detections, masks, metas, strict=True):
-                yield self.unmold(rows, probabilities, meta)
+            found = self.detector.predict_on_batch([molded, metas, anchors])
+            for index, meta in enumerate(metas):
+                yield self.unmold({key: rows[index] for key, rows in found.items()}, meta)
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
@@ -106,21 +134,19 @@ class Predictor:
         height, width = molded.shape[1:3]
         anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
         metas = np.asarray(image_metas, np.float32)
-        detections, masks = self.detector.predict_on_batch([molded, metas, anchors])
-        whole = (0, 0, height, width)
-        family = self.config.conventions
+        found = self.detector.predict_on_batch([molded, metas, anchors])
+        frame = Frame((height, width), (height, width), (0, 0, height, width))
         return [
-            unmold(*rows, (height, width), (height, width), whole, family)
-            for rows in zip(detections, masks, strict=True)
+            unmold({key: rows[i] for key, rows in found.items()}, frame, self.config.conventions)
+            for i in range(len(molded))
         ]
 
-    def unmold(
-        self, detections: np.ndarray, masks: np.ndarray, image_meta: np.ndarray
-    ) -> Detections:
+    def unmold(self, found: Mapping[str, np.ndarray], image_meta: np.ndarray) -> Detections:
         """Return the detections of one image in its own pixels; see `unmold`."""
         fields = {k: value[0] for k, value in image_math.parse_meta(image_meta[None]).items()}
-        shapes = fields["original_image_shape"], fields["image_shape"]
-        return unmold(detections, masks, *shapes, fields["window"], self.config.conventions)
+        height, width = (int(side) for side in fields["original_image_shape"][:2])
+        frame = Frame((height, width), tuple(fields["image_shape"][:2]), tuple(fields["window"]))
+        return unmold(found, frame, self.config.conventions)
 
     def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
@@ -133,47 +159,51 @@ class Predictor:
 
 
 def unmold(
-    detections: np.ndarray,
-    masks: np.ndarray,
-    image_shape: Sequence[int],
-    input_shape: Sequence[int],
-    window: Sequence[int],
-    family: Conventions = MATTERPORT,
+    found: Mapping[str, np.ndarray], frame: Frame, family: Conventions = MATTERPORT
 ) -> Detections:
     """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
 
     Args:
-        detections: (D, 6) normalized; rows from the first class id 0 on are padding.
-        masks: (D, h, w, K) probabilities inside the boxes.
-        image_shape, input_shape: Height and width of the image, and of the network's input.
-        window: (4,), where the image lies in the input, pixels.
+        found: Rows of one image: detections (D, 6) normalized, of which those from the first class
+            id 0 on are padding; masks (D, h, w, K) probabilities inside the boxes and keypoints
+            (D, h, w, P) logits, where the network has them.
         family: The numerics of the network.
     """
-    height, width = int(image_shape[0]), int(image_shape[1])
+    detections = found["detections"]
     count = int(np.argmin(np.append(detections[:, 4] > 0, False)))
-    class_ids = detections[:count, 4].astype(np.int32)
     boxes = box_math.to_image(
         detections[:count, :4],
-        window,
-        (height, width),
-        (input_shape[0], input_shape[1]),
+        frame.window,
+        frame.image_size,
+        frame.input_size,
         family.inclusive_frame,
     )
     rois = np.around(boxes).astype(np.int32)
     # Boxes that the window cut down to nothing.
     kept = np.flatnonzero(box_math.area(rois) > 0)
-    # Matterport's masks are stretched over the whole pixels that it returns.
-    stretched = rois if family.paste == "whole" else boxes
-    probabilities = masks[kept, :, :, class_ids[kept]]
-    return {
+    class_ids = detections[kept, 4].astype(np.int32)
+    results = {
         "rois": rois[kept],
-        "class_ids": class_ids[kept],
+        "class_ids": class_ids,
         "scores": detections[kept, 5].astype(np.float32),
         "boxes": boxes[kept],
-        "masks": mask_math.paste(
-            probabilities, stretched[kept], (height, width), form=family.paste
-        ),
     }
+    if "masks" in found:
+        # Matterport's masks are stretched over the whole pixels that it returns.
+        stretched = rois if family.paste == "whole" else boxes
+        results["masks"] = mask_math.paste(
+            found["masks"][kept, :, :, class_ids],
+            stretched[kept],
+            frame.image_size,
+            form=family.paste,
+        )
+    if "keypoints" in found:
+        inside = box_math.denormalize(
+            detections[kept, :4], frame.input_size, family.inclusive_frame
+        )
+        points = keypoint_math.decode(found["keypoints"][kept], inside)
+        results["keypoints"] = frame.to_image(points)
+    return results
 
 
 def _groups(

@@ -112,6 +112,19 @@ def normalize_in_graph(
     return xp.where(is_real, (boxes - shift) / scale, xp.zeros_like(boxes))
 
 
+def denormalize_in_graph(
+    boxes: Array, input_shape: Array, xp: ModuleType, inclusive: bool = True
+) -> Array:
+    """Return normalized boxes in pixels of the input, inside a network: (B, N, 4) -> (B, N, 4).
+
+    Args:
+        input_shape: (B, 2) float, height and width of the input.
+    """
+    excess = 1.0 if inclusive else 0.0
+    scale = (xp.concatenate([input_shape, input_shape], axis=-1) - excess)[:, None, :]
+    return boxes * scale + xp.convert_to_tensor([0.0, 0.0, excess, excess])
+
+
 def window_in_graph(image_meta: Array, xp: ModuleType, inclusive: bool = True) -> Array:
     """Return where each image lies in its input, normalized: (B, M) -> (B, 4).
 

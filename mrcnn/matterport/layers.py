@@ -160,7 +160,7 @@ class DetectionTargetLayer(GeometryLayer):
         )
         seeds = keras.random.randint(ops.shape(gt_class_ids)[:1], 0, 2**31 - 1, seed=self.seeds)
         planes = ops.transpose(gt_masks, (0, 3, 1, 2))
-        rois, class_ids, deltas, masks, _ = targets.of_normalized(
+        rois, class_ids, deltas, masks, *_ = targets.of_normalized(
             proposals, gt_class_ids, gt_boxes, planes, seeds
         )
         missing = settings.TRAIN_ROIS_PER_IMAGE - masks.shape[1]

@@ -72,7 +72,7 @@ class DetectionTargetLayer(GeometryLayer):
     Called on [proposals (B, P, 4) normalized, image_meta (B, M), gt_class_ids (B, G),
     gt_boxes (B, G, 4) pixels of the input, gt_masks (B, G, h', w'), seeds (B,)]. Returns rois
     (B, R, 4), class ids (B, R), deltas (B, R, 4), masks (B, M, h, w) of the first M rois, among
-    which all positive ones are, and weights (B, R).
+    which all positive ones are, weights (B, R), and the matched objects of those M (B, M).
 
     Args:
         count: R.
@@ -139,17 +139,19 @@ class DetectionTargetLayer(GeometryLayer):
             uses_mini_masks=self.uses_mini_masks,
             corners=self.inclusive,
         )
-        return rois, class_ids, deltas / ops.convert_to_tensor(self.std_dev), masks, weights
+        deltas = deltas / ops.convert_to_tensor(self.std_dev)
+        matched = ops.cast(matched[:, : self.most_positive], "int32")
+        return rois, class_ids, deltas, masks, weights, matched
 
     def compute_output_shape(self, input_shape):
         batch = input_shape[0][0]
         rois = (batch, self.count)
         masks = (batch, self.most_positive, *self.mask_shape)
-        return (*rois, 4), rois, (*rois, 4), masks, rois
+        return (*rois, 4), rois, (*rois, 4), masks, rois, (batch, self.most_positive)
 
     def compute_output_spec(self, inputs):
         shapes = self.compute_output_shape([tensor.shape for tensor in inputs])
-        dtypes = ("float32", "int32", "float32", "float32", "float32")
+        dtypes = ("float32", "int32", "float32", "float32", "float32", "int32")
         return tuple(
             keras.KerasTensor(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)
         )

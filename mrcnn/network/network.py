@@ -16,6 +16,7 @@ from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
 from mrcnn.network import backbone, matching, pyramid, rpn
 from mrcnn.network import box_head as boxes_stage
+from mrcnn.network import keypoint_head as keypoints_stage
 from mrcnn.network import mask_head as masks_stage
 from mrcnn.network.detection_targets import DetectionTargetLayer
 from mrcnn.network.geometry_layer import GeometryLayer
@@ -30,7 +31,8 @@ class Network(NamedTuple):
 
     training: inputs and outputs as dicts; `losses` turns a batch and the outputs into losses.
     inference: [images, image_meta, anchors] -> [detections, class probabilities, deltas, masks,
-        proposals, RPN probabilities, RPN deltas], Matterport's order.
+        proposals, RPN probabilities, RPN deltas], Matterport's order; keypoints follow, and masks
+        are left out, where the settings say so.
     """
 
     training_inputs: dict[str, Tensor]
@@ -86,7 +88,7 @@ def losses(
     outputs: dict[str, Tensor],
     across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
 ) -> dict[str, Tensor]:
-    """Return the five losses of a batch, unweighted float32 scalars, by Matterport's names.
+    """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
 
     Args:
         batch: The inputs of the training graph; `outputs` what it made of them.
@@ -95,9 +97,8 @@ def losses(
     """
     match = outputs["target_rpn_match"]
     class_ids = outputs["target_class_ids"]
-    most_positive = ops.shape(outputs["target_masks"])[1]
     active = batch["input_image_meta"][:, 12:]
-    return {
+    found = {
         "rpn_class_loss": rpn.class_loss(match, outputs["rpn_class_logits"], across_replicas),
         "rpn_bbox_loss": rpn.box_loss(
             outputs["target_rpn_deltas"], match, outputs["rpn_bbox"], across_replicas
@@ -112,13 +113,20 @@ def losses(
         "mrcnn_bbox_loss": boxes_stage.box_loss(
             outputs["target_deltas"], class_ids, outputs["mrcnn_bbox"], across_replicas
         ),
-        "mrcnn_mask_loss": masks_stage.mask_loss(
-            outputs["target_masks"],
-            class_ids[:, :most_positive],
-            outputs["mrcnn_mask"],
-            across_replicas,
-        ),
     }
+    if "mrcnn_mask" in outputs:
+        masks = outputs["target_masks"]
+        found["mrcnn_mask_loss"] = masks_stage.mask_loss(
+            masks, class_ids[:, : ops.shape(masks)[1]], outputs["mrcnn_mask"], across_replicas
+        )
+    if "mrcnn_keypoint" in outputs:
+        found["mrcnn_keypoint_loss"] = keypoints_stage.keypoint_loss(
+            outputs["target_keypoint_cells"],
+            outputs["target_keypoint_weights"],
+            outputs["mrcnn_keypoint"],
+            across_replicas,
+        )
+    return found
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -186,6 +194,36 @@ class RpnOutputs(NamedTuple):
     levels: list[list[Tensor]]
 
 
+@keras.saving.register_keras_serializable("mrcnn")
+class KeypointTargetLayer(GeometryLayer):
+    """Heatmap cells (B, M, P) and weights (B, M, P); see `keypoint_head.targets`.
+
+    Called on [rois (B, M, 4) normalized, image_meta (B, M'), matched objects (B, M), gt_keypoints
+    (B, G, P, 3) pixels of the input].
+    """
+
+    def __init__(self, side, inclusive, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+        self.inclusive = inclusive
+
+    def call(self, inputs):
+        rois, image_meta, matched, keypoints = inputs
+        rois = box_math.denormalize_in_graph(rois, image_meta[:, 4:6], ops, self.inclusive)
+        points, numbers = keypoints.shape[2:]
+        rows = ops.reshape(keypoints, (*ops.shape(keypoints)[:2], points * numbers))
+        rows = matching.gather_rows(rows, matched)
+        rows = ops.reshape(rows, (*ops.shape(matched), points, numbers))
+        return keypoints_stage.targets(rois, rows, self.side)
+
+    def compute_output_spec(self, inputs):
+        shape = (*inputs[0].shape[:2], inputs[3].shape[2])
+        return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side, "inclusive": self.inclusive}
+
+
 def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutputs]:
     """Return the pyramid maps P2..P6, and what the RPN says of them."""
     maps = _pyramid(image, config)
@@ -237,23 +275,33 @@ def _function(setting: Callable) -> Callable:
     return getattr(setting, "__func__", setting)
 
 
-def _heads(config: Config) -> tuple[boxes_stage.BoxHead, masks_stage.MaskHead]:
+class Heads(NamedTuple):
+    """The heads; those of masks and of keypoints where there are any."""
+
+    boxes: boxes_stage.BoxHead
+    masks: masks_stage.MaskHead | None
+    keypoints: keypoints_stage.KeypointHead | None
+
+
+def _heads(config: Config) -> Heads:
     norms = _norms(config)
-    return (
-        boxes_stage.BoxHead(
-            config.NUM_CLASSES,
-            config.FPN_CLASSIF_FC_LAYERS_SIZE,
-            _roi_align(config, config.POOL_SIZE, "roi_align_classifier"),
-            norms,
-            config.BOX_CONV_SIZES,
-        ),
-        masks_stage.MaskHead(
-            config.NUM_CLASSES,
-            config.MASK_CONV_SIZE,
-            _roi_align(config, config.MASK_POOL_SIZE, "roi_align_mask"),
-            norms,
-        ),
+    boxes = boxes_stage.BoxHead(
+        config.NUM_CLASSES,
+        config.FPN_CLASSIF_FC_LAYERS_SIZE,
+        _roi_align(config, config.POOL_SIZE, "roi_align_classifier"),
+        norms,
+        config.BOX_CONV_SIZES,
     )
+    masks = keypoints = None
+    if config.HAS_MASKS:
+        roi_align = _roi_align(config, config.MASK_POOL_SIZE, "roi_align_mask")
+        masks = masks_stage.MaskHead(config.NUM_CLASSES, config.MASK_CONV_SIZE, roi_align, norms)
+    if config.NUM_KEYPOINTS:
+        roi_align = _roi_align(config, config.MASK_POOL_SIZE, "roi_align_keypoint")
+        keypoints = keypoints_stage.KeypointHead(
+            config.NUM_KEYPOINTS, config.KEYPOINT_CONV_SIZE, roi_align
+        )
+    return Heads(boxes, masks, keypoints)
 
 
 def _roi_align(config: Config, size: int, name: str) -> PyramidROIAlign:
@@ -286,14 +334,13 @@ def _inference(
     image_meta: Tensor,
     maps: list[Tensor],
     rpn_outputs: RpnOutputs,
-    heads: tuple,
+    heads: Heads,
     config: Config,
 ) -> keras.Model:
-    box_head, mask_head = heads
     family = config.conventions
     anchors = keras.Input((None, 4), name="input_anchors")
     rois = _proposals(rpn_outputs, anchors, image_meta, config, training=False)
-    _, probs, deltas = box_head(rois, image_meta, maps[:4])
+    _, probs, deltas = heads.boxes(rois, image_meta, maps[:4])
     detections = boxes_stage.DetectionLayer(
         max_detections=config.DETECTION_MAX_INSTANCES,
         min_confidence=config.DETECTION_MIN_CONFIDENCE,
@@ -305,11 +352,19 @@ def _inference(
         name="mrcnn_detection",
     )([rois, probs, deltas, image_meta])
     found = masks_stage.TrimDetections(name="trim_detections")(detections)
-    masks = mask_head(found, image_meta, maps[:4])
-    masks = masks_stage.PadMasks(config.DETECTION_MAX_INSTANCES, name="pad_masks")(masks)
+    of_rois = {
+        name: masks_stage.PadMasks(config.DETECTION_MAX_INSTANCES, name=f"pad_{name}")(
+            head(found, image_meta, maps[:4])
+        )
+        for name, head in (("masks", heads.masks), ("keypoints", heads.keypoints))
+        if head is not None
+    }
+    masks = [of_rois[name] for name in ("masks",) if name in of_rois]
+    keypoints = [of_rois[name] for name in ("keypoints",) if name in of_rois]
+    rpn_found = [rpn_outputs.probs, rpn_outputs.deltas]
     return keras.Model(
         [image, image_meta, anchors],
-        [detections, probs, deltas, masks, rois, rpn_outputs.probs, rpn_outputs.deltas],
+        [detections, probs, deltas, *masks, rois, *rpn_found, *keypoints],
         name="mask_rcnn",
     )
 
@@ -319,12 +374,11 @@ def _training(
     image_meta: Tensor,
     maps: list[Tensor],
     rpn_outputs: RpnOutputs,
-    heads: tuple,
+    heads: Heads,
     config: Config,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    box_head, mask_head = heads
     truth = _ground_truth_inputs(config)
-    class_ids, gt_boxes, gt_masks, seeds = truth.values()
+    class_ids, gt_boxes, gt_masks, seeds, *gt_keypoints = truth.values()
     inclusive = config.conventions.inclusive_frame
     shape = (int(config.IMAGE_SHAPE[0]), int(config.IMAGE_SHAPE[1]))
     pixels = pixel_anchors(config, shape)
@@ -334,7 +388,7 @@ def _training(
 
     anchors = Anchors(box_math.normalize(pixels, shape, inclusive), name="anchors")(image)
     proposals = _proposals(rpn_outputs, anchors, image_meta, config, training=True)
-    rois, roi_class_ids, deltas, masks, weights = DetectionTargetLayer(
+    rois, roi_class_ids, deltas, masks, weights, matched = DetectionTargetLayer(
         config.TRAIN_ROIS_PER_IMAGE,
         config.ROI_POSITIVE_RATIO,
         config.MASK_SHAPE,
@@ -343,23 +397,30 @@ def _training(
         inclusive=inclusive,
         name="proposal_targets",
     )([proposals, image_meta, class_ids, gt_boxes, gt_masks, seeds])
-    class_logits, _, bbox = box_head(rois, image_meta, maps[:4])
-    # Positive rois come first, so the mask head, the dearest one, runs on no others.
-    pred_masks = mask_head(rois[:, : masks.shape[1]], image_meta, maps[:4])
+    class_logits, _, bbox = heads.boxes(rois, image_meta, maps[:4])
+    # Positive rois come first, so the dearest heads run on no others.
+    positives = rois[:, : masks.shape[1]]
 
     outputs = {
         "rpn_class_logits": rpn_outputs.logits,
         "rpn_bbox": rpn_outputs.deltas,
         "mrcnn_class_logits": class_logits,
         "mrcnn_bbox": bbox,
-        "mrcnn_mask": pred_masks,
         "target_rpn_match": match,
         "target_rpn_deltas": rpn_deltas,
         "target_class_ids": roi_class_ids,
         "target_deltas": deltas,
-        "target_masks": masks,
         "target_weights": weights,
     }
+    if heads.masks:
+        outputs["target_masks"] = masks
+        outputs["mrcnn_mask"] = heads.masks(positives, image_meta, maps[:4])
+    if heads.keypoints:
+        outputs["mrcnn_keypoint"] = heads.keypoints(positives, image_meta, maps[:4])
+        cells = KeypointTargetLayer(outputs["mrcnn_keypoint"].shape[2], inclusive)(
+            [positives, image_meta, matched, *gt_keypoints]
+        )
+        outputs["target_keypoint_cells"], outputs["target_keypoint_weights"] = cells
     return {"input_image": image, "input_image_meta": image_meta, **truth}, outputs
 
 
@@ -367,12 +428,17 @@ def _ground_truth_inputs(config: Config) -> dict[str, Tensor]:
     objects = config.MAX_GT_INSTANCES
     side = config.MINI_MASK_SHAPE if config.USE_MINI_MASK else config.IMAGE_SHAPE[:2]
     mask_shape = tuple(int(length) for length in side)
-    return {
+    inputs = {
         "input_gt_class_ids": keras.Input((objects,), dtype="int32", name="input_gt_class_ids"),
         "input_gt_boxes": keras.Input((objects, 4), name="input_gt_boxes"),
         "input_gt_masks": keras.Input((objects, *mask_shape), dtype="uint8", name="input_gt_masks"),
         "input_seed": keras.Input((), dtype="int32", name="input_seed"),
     }
+    if config.NUM_KEYPOINTS:
+        inputs["input_gt_keypoints"] = keras.Input(
+            (objects, config.NUM_KEYPOINTS, 3), name="input_gt_keypoints"
+        )
+    return inputs
 
 
 @contextmanager

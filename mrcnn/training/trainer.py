@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from mrcnn.config import LOSSES, Config
+from mrcnn.config import Config
 from mrcnn.network import network as networks
 from mrcnn.training import distribution
 from mrcnn.training.schedule import WarmupAndDrops
@@ -39,7 +39,7 @@ class TrainingModel(keras.Model):
         self.config = config
         self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
         self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in LOSSES}
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
     def call(self, inputs, training=None, mask=None):
         """Subtract the mean pixel on the device, since images travel as small integers."""
@@ -58,7 +58,7 @@ class TrainingModel(keras.Model):
         for name, loss in losses.items():
             # Trackers average over replicas, whose shares sum to the loss.
             self.trackers[name].update_state(loss * replicas, sample_weight=batch_size)
-        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * losses[name] for name in LOSSES)
+        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items())
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras reduces the first batch over replicas just to learn shapes, which fails for bool
