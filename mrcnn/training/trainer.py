@@ -166,9 +166,10 @@ def restore_optimizer(model: TrainingModel, state: Mapping[str, np.ndarray]) -> 
 
 
 def _momentums(model: TrainingModel) -> dict[str, Any]:
-    if not isinstance(model.optimizer, ClippedSGD):  # a program's own, which begins anew
-        return {}
+    optimizer = model.optimizer
+    if not isinstance(optimizer, ClippedSGD) or not optimizer.momentum:
+        return {}  # a program's own optimizer begins anew
     names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
-    pairs = zip(model.trainable_variables, model.optimizer.momentums, strict=True)
+    pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
     # A slash would make nested groups of what is one name.
     return {names[id(weight)].replace("/", "."): momentum for weight, momentum in pairs}
