@@ -6,6 +6,7 @@ its trained weights. Everything is checked once, by `Config.check`, before a net
 
 import ast
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -13,6 +14,9 @@ import numpy as np
 
 from mrcnn import conventions
 
+logger = logging.getLogger("mrcnn")
+
+BACKGROUND = ("bg", "background", "_background_", "__background__")
 RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
 PRECISIONS = ("float32", "mixed_bfloat16")
 LOSSES = (
@@ -123,6 +127,7 @@ class Config:
 
     def __init__(self) -> None:
         """Derive BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE from the settings."""
+        self.CLASS_NAMES = _with_background(self.CLASS_NAMES, self.NUM_CLASSES)
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
         if self.IMAGE_RESIZE_MODE == "short_side":  # the longest input that images can get
@@ -210,7 +215,7 @@ class Config:
                 f"IMAGE_RESIZE_MODE must be one of {RESIZE_MODES}, got {self.IMAGE_RESIZE_MODE!r}",
             ),
             (
-                self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM and self.IMAGE_RESIZE_MODE == "square",
+                self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM,
                 f"IMAGE_MIN_DIM ({self.IMAGE_MIN_DIM}) must not exceed "
                 f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
             ),
@@ -230,6 +235,15 @@ class Config:
     def _faults_of_network(self) -> list[tuple[bool, str]]:
         pooled, masks = self.MASK_POOL_SIZE, tuple(self.MASK_SHAPE)
         return [
+            (
+                not isinstance(self.AUGMENTATIONS, list | tuple),
+                f"AUGMENTATIONS must be a list of names, got {self.AUGMENTATIONS!r}: a program's "
+                "own attribute of this name needs another one",
+            ),
+            (
+                not isinstance(self.SEED, int) or self.SEED < 0,
+                f"SEED must be a whole number from 0 on, got {self.SEED!r}",
+            ),
             (
                 self.PRECISION not in PRECISIONS,
                 f"PRECISION must be one of {PRECISIONS}, got {self.PRECISION!r} (float16 loses "
@@ -275,6 +289,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()
+
+
+def _with_background(names: Any, num_classes: int) -> tuple:
+    """Return names of classes with that of the background, which programs often leave out.
+
+    Programs had an attribute of this name before it was a setting. What is no list is not used.
+    """
+    if not isinstance(names, list | tuple):
+        logger.warning("CLASS_NAMES is not used: it must be a list of names, got %r", names)
+        return ()
+    if names and len(names) == num_classes - 1 and str(names[0]).lower() not in BACKGROUND:
+        return ("BG", *names)
+    return tuple(names)
 
 
 def _plain(value: Any) -> Any:

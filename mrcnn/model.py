@@ -16,10 +16,11 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
 from mrcnn.matterport import *  # noqa: F403 (programs reach these names through this module)
 from mrcnn.matterport.data import augmentations
+from mrcnn.matterport.detection import DetectionInSteps, repeatable
 from mrcnn.matterport.inspection import Inspection
 from mrcnn.matterport.training import TrainingModel
 from mrcnn.network import network as networks
-from mrcnn.predictor import Frame, Predictor, unmold
+from mrcnn.predictor import Predictor
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
@@ -32,7 +33,7 @@ logger = logging.getLogger("mrcnn")
 __all__ = [*matterport.__all__, "MaskRCNN", "MeanAveragePrecisionCallback", "tf", "utils"]
 
 
-class MaskRCNN(Inspection):
+class MaskRCNN(Inspection, DetectionInSteps):
     """Mask R-CNN: train it on a `Dataset`, or detect objects in images.
 
     Args:
@@ -49,15 +50,17 @@ class MaskRCNN(Inspection):
         anchors: (N, 4) float64, pixels, of the shape that `get_anchors` was last asked for.
     """
 
+    # Of the class, for subclasses whose own __init__ does not call this one.
+    anchors: np.ndarray | None = None
+    _resumed: Path | None = None
+    _claimed: str | None = None
+
     def __init__(self, mode: str, config: Config, model_dir: str | Path) -> None:
         if mode not in ("training", "inference"):
             raise ValueError(f'mode must be "training" or "inference", got {mode!r}')
         self.mode = mode
         self.config = config
         self.model_dir = str(model_dir)
-        self.anchors: np.ndarray | None = None
-        self._anchor_cache: dict[tuple[int, ...], np.ndarray] = {}
-        self._resumed: Path | None = None
         self.set_log_dir()
         self.keras_model = self.build(mode, config)
 
@@ -95,9 +98,12 @@ class MaskRCNN(Inspection):
 
     def build(self, mode: str, config: Config) -> keras.Model:
         """Return a new training or inference model, on as many devices as GPU_COUNT."""
-        keras.utils.set_random_seed(config.SEED)
+        if not tf.executing_eagerly():
+            raise RuntimeError(
+                "this network needs eager execution: remove tf.compat.v1.disable_eager_execution()"
+            )
         self.strategy = distribution.strategy(config.GPU_COUNT if mode == "training" else 1)
-        with self.strategy.scope():
+        with repeatable(config.SEED), self.strategy.scope():
             self.network = networks.build(config)
             self.training_model = TrainingModel(self.network, config)
             graph = self.network.inference
@@ -170,6 +176,17 @@ class MaskRCNN(Inspection):
             self._resumed = path
         self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
 
+    def _claim_log_dir(self) -> None:
+        """Make the log folder; another one where another training has begun there meanwhile."""
+        while self.epoch == 0 and self.log_dir != self._claimed:
+            try:
+                catalog.begin(Path(self.log_dir))
+            except FileExistsError:
+                self.set_log_dir()
+            else:
+                self._claimed = self.log_dir
+        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+
     def save_weights(self, filepath: str | Path, *, kernel_dtype: str = "float32") -> None:
         """Write weights and settings; see `hdf5.save`."""
         settings = {"config": self.config.to_dict(), "epoch": self.epoch}
@@ -209,8 +226,8 @@ class MaskRCNN(Inspection):
         if epochs <= self.epoch:
             logger.warning(
                 "nothing trains: epochs=%d is the number of the last epoch, counted from the "
-                "beginning of the run, and the weights are of epoch %d; pass more epochs, or call "
-                "set_log_dir() to begin a new run",
+                "beginning of the run, and the weights are of epoch %d; ask for more epochs, or "
+                "begin a new run (set_log_dir() after the weights are loaded)",
                 epochs,
                 self.epoch,
             )
@@ -226,7 +243,7 @@ class MaskRCNN(Inspection):
         validation = None
         if val_dataset is not None and self.config.VALIDATION_STEPS:
             validation = training_run.validation_stream(val_dataset, self.config)
-        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        self._claim_log_dir()
         print(f"\nStarting at epoch {self.epoch + 1}. LR={learning_rate}\n")
         print(f"Checkpoint Path: {self.checkpoint_path}")
         checkpoint = Checkpoint(self.checkpoint_path, self._write_checkpoint)
@@ -313,6 +330,8 @@ class MaskRCNN(Inspection):
 
     def detect_each(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Yield what `detect` returns, image by image, so that a folder need not fit in memory."""
+        if self.has_own_steps(MaskRCNN):
+            return self.detect_in_steps(images)
         return self.predictor.detect_each(images)
 
     def evaluate(
@@ -347,46 +366,6 @@ class MaskRCNN(Inspection):
             **options,
         )
 
-    # Detection in steps, as notebooks and programs with a loop of their own take it
-
-    def mold_inputs(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Return images as the network takes them; see `Predictor.mold_inputs`."""
-        return self.predictor.mold_inputs(images)
-
-    def unmold_detections(
-        self,
-        detections: np.ndarray,
-        mrcnn_mask: np.ndarray,
-        original_image_shape: Sequence[int],
-        image_shape: Sequence[int],
-        window: Sequence[int],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return rois, class_ids, scores and masks of one image; see `detect`.
-
-        Args:
-            detections: (D, 6), first output of `keras_model.predict`. mrcnn_mask: (D, h, w, K),
-                the fourth.
-            image_shape: Of the network's input. window: (4,), the image in it, pixels.
-        """
-        height, width = int(original_image_shape[0]), int(original_image_shape[1])
-        frame = Frame((height, width), (int(image_shape[0]), int(image_shape[1])), window)
-        rows = {"detections": detections, "masks": mrcnn_mask}
-        found = unmold(rows, frame, self.config.conventions)
-        return found["rois"], found["class_ids"], found["scores"], found["masks"]
-
-    def detect_molded(
-        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0
-    ) -> list[dict[str, np.ndarray]]:
-        """Return the detections in resized images, in their pixels; see `detect`.
-
-        Args:
-            molded_images: (B, H, W, C), as `load_image_gt` returns them (uint8), or molded.
-            image_metas: (B, M).
-            verbose: Not used.
-        """
-        del verbose
-        return self.predictor.detect_molded(molded_images, image_metas)
-
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors for an input of this shape, normalized: (N, 4) float32.
 
@@ -394,5 +373,7 @@ class MaskRCNN(Inspection):
         """
         shape = (int(image_shape[0]), int(image_shape[1]))
         self.anchors = networks.pixel_anchors(self.config, shape)
-        self._anchor_cache[tuple(image_shape)] = self.predictor.anchors(shape)
-        return self._anchor_cache[tuple(image_shape)]
+        # Subclasses whose own __init__ does not call this class's have no cache yet.
+        cache = vars(self).setdefault("_anchor_cache", {})
+        cache[tuple(image_shape)] = self.predictor.anchors(shape)
+        return cache[tuple(image_shape)]

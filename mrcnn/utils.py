@@ -23,7 +23,7 @@ from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import masks as mask_math
-from mrcnn.weights import catalog, download
+from mrcnn.weights import catalog, download, hdf5
 
 __all__ = ["Dataset", "compute_ap", "compute_ap_range", "compute_matches", "compute_recall"]
 
@@ -276,13 +276,15 @@ def batch_slice(
 
 
 def download_trained_weights(coco_model_path: str | PathLike[str], verbose: int = 1) -> None:
-    """Download Matterport's COCO weights to a path, unless they are there with their full size.
+    """Download Matterport's COCO weights to a path, unless a readable weight file is there.
 
     Raises:
         OSError: When the download fails; what arrived is kept beside the path and the next call
             goes on from there. The path itself appears only when the file is complete.
     """
     source, path = catalog.PUBLISHED["coco"], Path(coco_model_path)
+    if path.exists() and hdf5.is_whole(path):
+        return  # perhaps one that was converted
     if verbose > 0:
         print(f"Pretrained weights of COCO: {path}")
     download.fetch(source.url, path, size=source.size, md5=source.md5)

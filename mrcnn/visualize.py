@@ -379,9 +379,10 @@ def _object_colors(colors: Any, class_ids: np.ndarray, num_classes: int) -> np.n
 def _captions(captions: Any, found: Detections, class_names: Sequence[str]) -> list[str]:
     """Return a text an object, empty for none."""
     if captions is not None and len(captions):
-        if len(captions) != len(found["rois"]):
+        if len(captions) < len(found["rois"]):
             raise ValueError(f"got {len(captions)} captions for {len(found['rois'])} objects")
-        return ["" if caption is None else str(caption) for caption in captions]
+        shown = captions[: len(found["rois"])]
+        return ["" if caption is None else str(caption) for caption in shown]
     texts = labels.texts(found, class_names)
     return texts if len(texts) <= MAX_LABELS else [""] * len(texts)
 

@@ -148,3 +148,34 @@ def test_display_prints_every_setting(capsys):
     CellConfig().display()
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("LEARNING_RATE", "BATCH_SIZE", "IMAGE_META_SIZE"))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("cell", "wall"), ("BG", "cell", "wall")),
+        (["BG", "cell", "wall"], ("BG", "cell", "wall")),
+        ((), ()),
+        ({1: "cell"}, ()),
+    ],
+)
+def test_names_of_classes_may_leave_out_the_background(names, expected, caplog):
+    class Named(CellConfig):
+        NUM_CLASSES = 3
+        CLASS_NAMES = names
+
+    config = Named()
+    config.check()
+    assert expected == config.CLASS_NAMES
+    assert bool(caplog.records) == isinstance(names, dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("AUGMENTATIONS", True, "list of names"), ("SEED", None, "SEED must be a whole number")],
+)
+def test_attributes_of_programs_that_are_settings_here_are_told(name, value, message):
+    config = CellConfig()
+    setattr(config, name, value)
+    with pytest.raises(ValueError, match=message):
+        config.check()

@@ -365,3 +365,11 @@ def test_an_object_inside_a_file_is_left_alone(path):
         text[0] = "cos\nsystem\n(S'touch /tmp/evil'\ntR."
     assert "evil/kernel" not in hdf5.read(path)
     assert hdf5.load(path, model).missing == []
+
+
+@pytest.mark.parametrize("text", ["[1]", "{not json", '{"config": [1]}'])
+def test_settings_that_cannot_be_read_name_the_file(tmp_path, text):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["mrcnn_settings"] = text
+    with pytest.raises(ValueError, match=r"a\.h5: the settings in it"):
+        hdf5.read_settings(tmp_path / "a.h5")

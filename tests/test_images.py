@@ -364,3 +364,11 @@ def test_placed_masks_keep_their_boxes_in_scale():
 def test_dark_colours_stay_dark_as_grey(tmp_path):
     PIL.Image.fromarray(np.ones((4, 5, 3), np.uint8)).save(tmp_path / "dark.png")
     assert (images.read_image(tmp_path / "dark.png", 1) == 1).all()
+
+
+def test_floats_that_overshoot_are_cut_and_those_of_sensors_are_not():
+    image = np.array([[0.0, 100.4, 255.6, 290.0]])
+    np.testing.assert_array_equal(images.to_uint8(image), [[0, 100, 255, 255]])
+    image[0, 0] = 65535
+    np.testing.assert_array_equal(images.to_uint8(image)[0, 0], 255)
+    assert images.to_uint8(image)[0, 3] < 100

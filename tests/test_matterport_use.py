@@ -1,6 +1,7 @@
 """Programs written for Matterport's package, in the ways that are seen in public code."""
 
 import os
+import random
 from pathlib import Path
 
 import h5py
@@ -455,3 +456,120 @@ def test_what_we_write_is_found_by_a_reader_of_matterports_layout(matterport_lay
     }
     assert (len({layer for layer, _ in expected}), len(expected)) == (233, 690)
     assert found == expected
+
+
+# What a review with programs of Matterport's users found
+
+
+def test_every_model_writes_and_reads_weights_of_any_h5_name(config, tmp_path):
+    training = modellib.MaskRCNN("training", config, tmp_path)
+    inference = modellib.MaskRCNN("inference", config, tmp_path)
+    for name in ("best.h5", "best.weights.h5"):
+        for weight in training.keras_model.weights:
+            weight.assign(np.random.default_rng(0).normal(size=weight.shape))
+        training.keras_model.save_weights(tmp_path / name)
+        report = inference.load_weights(tmp_path / name, verbose=0)
+        assert report.missing == report.skipped == []
+        kernels = [
+            model.keras_model.get_layer("mrcnn_class_logits").layer.get_weights()[0]
+            for model in (training, inference)
+        ]
+        np.testing.assert_array_equal(*kernels)
+        assert training.keras_model.load_weights(tmp_path / name, by_name=True).missing == []
+
+
+def test_a_file_of_keras_own_form_is_refused_with_the_remedy(config, tmp_path):
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(
+        tmp_path / "a.weights.h5"
+    )
+    model = modellib.MaskRCNN("inference", config, tmp_path)
+    with pytest.raises(ValueError, match=r"does not name layers; load it by keras_model"):
+        model.load_weights(tmp_path / "a.weights.h5")
+
+
+def test_one_layer_may_be_excluded_by_its_name_and_unknown_ones_are_named(model, tmp_path):
+    model.save_weights(tmp_path / "a.h5")
+    report = model.load_weights(tmp_path / "a.h5", exclude="mrcnn_mask", verbose=0)
+    assert report.excluded == ["mrcnn_mask"]
+    assert {key.partition("/")[0] for key in report.skipped} == {"mrcnn_mask"}
+    assert "excluded" in str(report)
+    with pytest.raises(ValueError, match=r"no layer.*mrcnn_masks"):
+        model.load_weights(tmp_path / "a.h5", exclude=["mrcnn_masks"])
+
+
+def test_what_json_does_not_know_does_not_stop_a_checkpoint(config, tmp_path):
+    config = type(config)()
+    config.WEIGHTS_OF_CLASSES = {1: np.float32(0.5)}
+    config.__class__.DATA_DIR = tmp_path
+    try:
+        model = modellib.MaskRCNN("inference", config, tmp_path)
+        model.save_weights(tmp_path / "a.h5")
+        assert modellib.MaskRCNN.from_checkpoint(tmp_path / "a.h5").config.NAME == config.NAME
+    finally:
+        del config.__class__.DATA_DIR
+
+
+def test_building_a_network_leaves_the_programs_chance_alone(config, tmp_path):
+    random.seed(7)
+    np.random.seed(7)
+    expected = random.random(), np.random.random()
+    random.seed(7)
+    np.random.seed(7)
+    modellib.MaskRCNN("inference", config, tmp_path)
+    assert (random.random(), np.random.random()) == expected
+
+
+def test_steps_of_a_subclass_and_a_model_of_ones_own_are_used(config, tmp_path):
+    seen = []
+
+    class Own(modellib.MaskRCNN):
+        def mold_inputs(self, images):
+            seen.append("mold")
+            return super().mold_inputs(images)
+
+        def unmold_detections(self, *arguments):
+            seen.append("unmold")
+            return super().unmold_detections(*arguments)
+
+    model = Own("inference", config, tmp_path)
+    image = np.zeros((40, 50, 3), np.uint8)
+    (found,) = model.detect([image])
+    assert seen == ["mold", "unmold"]
+    (expected,) = modellib.MaskRCNN("inference", config, tmp_path).detect([image])
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+    plain = modellib.MaskRCNN("inference", config, tmp_path)
+    plain.keras_model = keras.Model(plain.keras_model.inputs, plain.keras_model.outputs)
+    assert plain.has_own_steps(modellib.MaskRCNN)
+    np.testing.assert_array_equal(plain.detect([image])[0]["rois"], expected["rois"])
+
+
+def test_two_networks_built_together_train_into_folders_of_their_own(config, tmp_path):
+    config = config.replace(STEPS_PER_EPOCH=1, VALIDATION_STEPS=0)
+    one, other = (modellib.MaskRCNN("training", config, tmp_path) for _ in range(2))
+    assert one.log_dir == other.log_dir
+    for model in (one, other):
+        model.train(Rectangles(), None, 0.001, 1, "heads")
+    assert one.log_dir != other.log_dir
+    assert len(list(tmp_path.rglob("*_0001.h5"))) == 2
+    # The second training of a network goes on in its folder.
+    one.train(Rectangles(), None, 0.001, 2, "heads")
+    assert sorted(path.name[-7:-3] for path in Path(one.log_dir).glob("*.h5")) == ["0001", "0002"]
+
+
+def test_an_optimizer_and_settings_of_ones_own_train(config, tmp_path):
+    class WithAdam(modellib.MaskRCNN):
+        def compile(self, learning_rate, momentum):
+            del momentum
+            self.keras_model.compile(keras.optimizers.Adam(float(learning_rate)))
+
+    settings = {"STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 0, "GRADIENT_CLIP_NORM": None}
+    config = config.replace(**settings, LEARNING_MOMENTUM=0)
+    for kind in (WithAdam, modellib.MaskRCNN):
+        model = kind("training", config, tmp_path)
+        model.train(Rectangles(), None, np.float32(0.001), 1, "heads")
+        assert model.epoch == 1
+    batches = modellib.data_generator(Rectangles(), config, batch_size=2)
+    model.keras_model.fit(
+        batches, steps_per_epoch=1, workers=4, use_multiprocessing=True, max_queue_size=9, verbose=0
+    )

@@ -1,5 +1,6 @@
 import random
 
+import h5py
 import numpy as np
 import pytest
 from keras import ops
@@ -162,3 +163,12 @@ def test_download_goes_to_the_path_it_is_given(monkeypatch, tmp_path, capsys):
     utils.download_trained_weights(str(target))
     assert target.read_bytes() == content
     assert str(target) in capsys.readouterr().out
+
+
+def test_a_readable_weight_file_is_not_replaced_by_a_download(tmp_path):
+    path = tmp_path / "mask_rcnn_coco.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = 1
+    content = path.read_bytes()
+    utils.download_trained_weights(path)
+    assert path.read_bytes() == content

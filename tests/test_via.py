@@ -204,3 +204,9 @@ def test_balloons_at_the_border_are_cut_off(shared_data):
 def test_damaged_entries_are_named(tmp_path, entry, message):
     with pytest.raises(ValueError, match=message):
         load_via(write(tmp_path, content={"a": entry}))
+
+
+def test_an_attribute_that_no_region_has_is_told_once(tmp_path):
+    path = write(tmp_path, region(RECTANGLE, kind="leaf"), region(RECTANGLE, kind="stem"))
+    with pytest.raises(ValueError, match=r"no region has the attribute 'colour'; .* \['kind'\]"):
+        load_via(path, class_attribute="colour")

@@ -118,3 +118,11 @@ def test_an_object_without_name_is_refused(tmp_path):
     write(tmp_path, entry(""))
     with pytest.raises(ValueError, match="object 1 of image a: it has no name"):
         load_voc(tmp_path)
+
+
+@pytest.mark.parametrize("declaration", ["", '<?xml version="1.0" encoding="utf-8"?>'])
+def test_texts_in_another_encoding_than_they_declare_are_read(tmp_path, declaration):
+    path = write(tmp_path, entry("beetle"))
+    text = declaration + path.read_text(encoding="utf-8").replace("beetle", "K\u00e4fer")
+    path.write_bytes(text.encode("latin-1"))
+    assert load_voc(tmp_path).class_names == ["BG", "K\u00e4fer"]

@@ -119,6 +119,13 @@ def progress(items: Iterable[Any], unit: str = "image", total: int | None = None
     return iter(tqdm(items, unit=unit, total=total, disable=not sys.stderr.isatty()))
 
 
+def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
+    """Return the detections of one image that have at least this score."""
+    kept = found["scores"] >= score
+    masks = found["masks"][:, :, kept]
+    return {key: found[key][kept] for key in ("rois", "class_ids", "scores")} | {"masks": masks}
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all; folders are made where missing."""
     with files.replacing(path) as partial:

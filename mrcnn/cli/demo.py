@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     pictures = [image_math.read_image(path) for path in paths]
     rows = []
     for path, picture, found in zip(paths, pictures, model.detect_each(pictures), strict=True):
-        found = at_least(found, SCORE)
+        found = common.at_least(found, SCORE)
         print(f"{path.name}: {_summary(found)}")
         scale = max(1, round(768 / picture.shape[1]))
         drawn = visualize.draw_instances(picture, found, model.config.CLASS_NAMES, scale=scale)
@@ -39,13 +39,6 @@ def run(options: argparse.Namespace) -> int:
         "right what was found"
     )
     return 0
-
-
-def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
-    """Return the detections of one image that have at least this score."""
-    kept = found["scores"] >= score
-    masks = found["masks"][:, :, kept]
-    return {key: found[key][kept] for key in ("rois", "class_ids", "scores")} | {"masks": masks}
 
 
 def _summary(found: dict[str, Any]) -> str:

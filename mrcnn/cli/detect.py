@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn.cli import common
-from mrcnn.cli.demo import at_least
 from mrcnn.data.formats import files
 from mrcnn.geometry import images as image_math
 
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             logger.warning("%s", error)
             failed += 1
             continue
-        found = at_least(model.detect([image])[0], options.min_score)
+        found = common.at_least(model.detect([image])[0], options.min_score)
         names = model.config.CLASS_NAMES or _numbered(model.config.NUM_CLASSES)
         drawn = visualize.draw_instances(pictures.visible(image), found, names)
         visualize.save_image(target, drawn)

@@ -23,9 +23,12 @@ def texts(detections: Detections, class_names: Sequence[str]) -> list[str]:
     """Return "name score" of each detection, the name alone where there is no score.
 
     Raises:
-        ValueError: if class_names has no name for a class id.
+        ValueError: if class_names, a list or a dict by class id, has no name for a class id.
     """
     class_ids = np.asarray(detections["class_ids"]).astype(int)
+    if isinstance(class_names, Mapping):
+        most = max((int(key) for key in class_names), default=0)
+        class_names = [str(class_names.get(key, key)) for key in range(most + 1)]
     if len(class_ids) and np.abs(class_ids).max() >= len(class_names):
         raise ValueError(
             f"class id {np.abs(class_ids).max()} has no name: class_names has {len(class_names)} "

@@ -15,6 +15,7 @@ from mrcnn.geometry import masks as mask_maths
 
 STRIDE = 64  # of the coarsest pyramid level: input sides are its multiples
 LEAST_STRIDE = 32  # of the coarsest map that others are added to: less padding needs no more
+MOST_OVERSHOOT = 511  # of floats that are meant to be in 0..255
 ROWS_AT_ONCE = 32  # of a resize: what is in work stays in the processor's cache
 
 
@@ -329,11 +330,13 @@ def to_channels(array: np.ndarray, channels: int) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Return pixel values as 0..255 uint8, same shape.
 
-    Eight bits are kept, booleans are 0 and 1. Sixteen bits (by dtype; of other types, values
-    above 255) become 255 / 12 * log2(1 + value / 16): a level for every 3 percent. A value so
-    has one grey in all images of a set, in training as in detection, whether the sensor filled
-    8, 12, 13 or all 16 bits; a scale chosen by image would be brighter and change from one image
-    to the next. Floats up to 1 are fractions. Negative values and NaN become 0.
+    Eight bits are kept, booleans are 0 and 1. Sixteen bits (by dtype; of larger types, values
+    above 255, of floats above 511) become 255 / 12 * log2(1 + value / 16): a level for every 3
+    percent. A value so has one grey in all images of a set, in training as in detection, whether
+    the sensor filled 8, 12, 13 or all 16 bits; a scale chosen by image would be brighter and
+    change from one image to the next. Floats up to 1 are fractions; those that exceed 255 by less
+    than its double (after a resize, or a change of brightness) are cut. Negative values and NaN
+    become 0.
 
     Raises:
         ValueError: the greatest value is above 65535.
@@ -352,11 +355,12 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"pixel values must not exceed 65535, got {greatest}; scale them to 0..255"
         )
-    if np.issubdtype(image.dtype, np.floating) and greatest <= 1:
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if is_float and greatest <= 1:
         values *= 255
-    elif greatest > 255:
+    elif greatest > (MOST_OVERSHOOT if is_float else 255):
         return _grey_of_16_bits()[np.rint(values).astype(np.uint16)]
-    return (values + 0.5).astype(np.uint8)
+    return (values + 0.5).clip(max=255).astype(np.uint8)
 
 
 @functools.cache

@@ -257,10 +257,16 @@ def _random_rois_of(
     )
 
 
-def _format(config: Config, uses_mini_masks: bool, most_objects: int) -> pipeline.SampleFormat:
+def _format(
+    config: Config,
+    uses_mini_masks: bool,
+    most_objects: int,
+    jitter: tuple[float, float] = (1.0, 1.0),
+) -> pipeline.SampleFormat:
     mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
     return dataclasses.replace(
         run.sample_format(config),
         mini_mask_shape=mini_mask if uses_mini_masks else None,
         max_instances=most_objects,
+        scale_jitter=jitter,
     )

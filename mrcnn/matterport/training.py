@@ -7,9 +7,13 @@ import keras
 
 from mrcnn.matterport import data
 from mrcnn.training import distribution, trainer
+from mrcnn.weights.named import NamedWeights
+
+# What Keras 2 took about the workers of a generator; it has no effect here.
+OF_WORKERS = ("max_queue_size", "workers", "use_multiprocessing")
 
 
-class TrainingModel(trainer.TrainingModel):
+class TrainingModel(NamedWeights, trainer.TrainingModel):
     """The training model, whose `fit` also takes Matterport's generators.
 
     A batch of `data_generator` or `DataGenerator` is turned into what this model is trained on; the
@@ -22,7 +26,10 @@ class TrainingModel(trainer.TrainingModel):
         Args:
             x: A `tf.data.Dataset` of training inputs, or one of Matterport's generators; so is
                 validation_data.
+            options: Those about the workers of a generator have no effect.
         """
+        for name in OF_WORKERS:
+            options.pop(name, None)
         if _is_matterports(x):
             x = self._feed(x, None)
             options["shuffle"] = False  # Keras would warn that it cannot
@@ -32,9 +39,7 @@ class TrainingModel(trainer.TrainingModel):
         return super().fit(x, **options)
 
     def fit_generator(self, generator: Any, **options: Any) -> keras.callbacks.History:
-        """Train on a generator; arguments about its workers have no effect."""
-        for name in ("max_queue_size", "workers", "use_multiprocessing"):
-            options.pop(name, None)
+        """Train on a generator."""
         return self.fit(generator, **options)
 
     def _feed(self, generator: Any, count: int | None) -> Any:

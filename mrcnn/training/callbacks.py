@@ -86,8 +86,8 @@ class MeanAveragePrecisionCallback(keras.callbacks.Callback):
     """Scores a dataset every few epochs, with the weights that are being trained.
 
     Adds val_mask_AP, val_mask_AP50, val_box_AP and val_box_AP50 (COCO's, see `MaskRCNN.evaluate`)
-    to the epoch's logs, so that TensorBoard and callbacks which come after it see them. Not a
-    number in the epochs between.
+    to the epoch's logs, so that TensorBoard and callbacks which come after it see them. In the
+    epochs between they are the last ones; not a number before the first.
 
     Args:
         train_model: The `MaskRCNN` that is being trained; it can detect as well.
@@ -119,20 +119,20 @@ class MeanAveragePrecisionCallback(keras.callbacks.Callback):
         self.every = calculate_map_at_every_X_epoch
         self.limit = dataset_limit
         self.verbose = verbose
+        self.figures = dict.fromkeys(
+            ("val_mask_AP", "val_mask_AP50", "val_box_AP", "val_box_AP50"), math.nan
+        )
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Score, if it is time."""
-        figures = dict.fromkeys(
-            ("val_mask_AP", "val_mask_AP50", "val_box_AP", "val_box_AP50"), math.nan
-        )
         if (epoch + 1) % self.every == 0:
             scores = self._detector().evaluate(self.dataset, self.verbose, limit=self.limit)
             for name, kind in (("mask", "segm"), ("box", "bbox")):
                 for figure in ("AP", "AP50"):
                     value = scores[kind][figure]
-                    figures[f"val_{name}_{figure}"] = math.nan if value is None else value
+                    self.figures[f"val_{name}_{figure}"] = math.nan if value is None else value
         if logs is not None:
-            logs.update(figures)
+            logs.update(self.figures)
 
     def _detector(self) -> Any:
         model = self.inference_model

@@ -90,15 +90,17 @@ class ClippedSGD(keras.optimizers.SGD):
     there are; here the sum is clipped, so that n devices do what one would.
 
     Args:
-        clip_norm: Largest norm of all gradients together.
+        clip_norm: Largest norm of all gradients together; None or 0 does not clip.
     """
 
-    def __init__(self, clip_norm: float, **kwargs: Any) -> None:
+    def __init__(self, clip_norm: float | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.clip_norm = clip_norm
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if not self.clip_norm:
+            return reduced
         gradients, variables = zip(*reduced, strict=True)
         gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return list(zip(gradients, variables, strict=True))
@@ -114,10 +116,11 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
     WEIGHT_DECAY is meant as the paper's, an L2 penalty inside the gradient. Keras subtracts decay
     beside the momentum instead, where the same pull is 1 / (1 - momentum) times as large.
     """
-    rate: Any = learning_rate
+    rate: Any = float(learning_rate)
+    momentum = float(momentum)
     if config.WARMUP_STEPS or config.LEARNING_RATE_DROPS:
         drops = [epoch * config.STEPS_PER_EPOCH for epoch in config.LEARNING_RATE_DROPS]
-        rate = WarmupAndDrops(learning_rate, config.WARMUP_STEPS, drops)
+        rate = WarmupAndDrops(float(learning_rate), config.WARMUP_STEPS, drops)
     optimizer = ClippedSGD(
         config.GRADIENT_CLIP_NORM,
         learning_rate=rate,
@@ -176,7 +179,10 @@ def restore_optimizer(model: TrainingModel, state: Mapping[str, np.ndarray]) -> 
 
 
 def _momentums(model: TrainingModel) -> dict[str, Any]:
+    optimizer = model.optimizer
+    if not isinstance(optimizer, ClippedSGD) or not optimizer.momentum:
+        return {}  # a program's own optimizer begins anew
     names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
-    pairs = zip(model.trainable_variables, model.optimizer.momentums, strict=True)
+    pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
     # A slash would make nested groups of what is one name.
     return {names[id(weight)].replace("/", "."): momentum for weight, momentum in pairs}

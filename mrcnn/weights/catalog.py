@@ -13,6 +13,7 @@ from mrcnn.weights.coco_classes import COCO_CLASSES
 
 CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
 RUN_TIME = re.compile(r".*?(\d{8}T\d{4})")
+STARTED = ".started"
 ASSETS = Path(__file__).parent.parent / "assets"
 CACHE = Path.home() / ".cache" / "mrcnn"
 BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
@@ -131,9 +132,27 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
 def new_run(model_dir: Path, name: str) -> Path:
     """Return the folder of a run that starts now; names tell minutes, so some runs must move on."""
     start = datetime.datetime.now()
-    while (folder := model_dir / f"{name}{start:%Y%m%dT%H%M}").exists():
+    while is_begun(folder := model_dir / f"{name}{start:%Y%m%dT%H%M}"):
         start += datetime.timedelta(minutes=1)
     return folder
+
+
+def is_begun(run: Path) -> bool:
+    """Tell whether a training has written into a folder; programs may have made it before."""
+    return any(run.glob("*.h5")) or any(run.glob("train*/")) or (run / STARTED).exists()
+
+
+def begin(run: Path) -> None:
+    """Make the folder of a run, and mark it as one's own.
+
+    Raises:
+        FileExistsError: Another training has begun in it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if is_begun(run):
+        raise FileExistsError(run)
+    with open(run / STARTED, "x"):
+        pass
 
 
 def run_of(checkpoint: Path) -> tuple[str, int] | None:

@@ -43,6 +43,7 @@ class LoadReport:
     loaded: taken from the file. skipped: in the file, but unknown to the network or excluded.
     missing: in the network, but not in the file: these weights are still the initial ones.
     adapted: loaded, but changed to the network's number of image channels.
+    excluded: layers that were to be left as they are.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class LoadReport:
     skipped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return a summary in one line, with more where something needs attention."""
@@ -59,6 +61,8 @@ class LoadReport:
         )
         if self.adapted:
             text += f"\n  changed to the network's number of image channels: {self.adapted}"
+        if self.excluded:
+            text += f"\n  excluded, so still at their initial values: {self.excluded}"
         if self.missing:
             text += (
                 f"\n  not in the file, so still at their initial values: {_layers(self.missing)}"
@@ -88,12 +92,17 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
     """Read a weight file into a model by layer name and return what was read.
 
     Args:
-        exclude: Names of layers to leave as they are.
+        exclude: Names of layers to leave as they are, or the name of one.
 
     Raises:
-        ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
-            model is unchanged then.
+        ValueError: When the file cannot be read, a shape differs, no weight fits the model, or it
+            has no layer of a name in exclude. The model is unchanged then.
     """
+    if is_of_keras(path):
+        raise ValueError(
+            f"{path}: it was written by Keras' own save_weights, which does not name layers; load "
+            "it by keras_model.load_weights of the same kind of model that wrote it"
+        )
     return assign(path, read(path), model, exclude)
 
 
@@ -108,7 +117,10 @@ def assign(
     Args:
         path: Where they come from, for messages.
     """
-    targets, excluded = weights_by_name(model), set(exclude)
+    targets = weights_by_name(model)
+    excluded = {exclude} if isinstance(exclude, str) else set(exclude)
+    if unknown := excluded - set(_layers(targets)):
+        raise ValueError(f"exclude has names of no layer: {sorted(unknown)}")
     wanted = {k: v for k, v in targets.items() if k.partition("/")[0] not in excluded}
     matched = {key: arrays[key] for key in wanted if key in arrays}
     if not matched:
@@ -127,6 +139,7 @@ def assign(
         skipped=sorted(set(arrays) - set(matched)),
         missing=sorted(set(wanted) - set(matched)),
         adapted=adapted,
+        excluded=sorted(excluded),
     )
 
 
@@ -148,10 +161,37 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings that travel in a weight file; empty for files of other programs."""
+def is_whole(path: Path) -> bool:
+    """Tell whether a file is HDF5 and not cut off."""
+    try:
+        with _opened(path):
+            return True
+    except ValueError:
+        return False
+
+
+def is_of_keras(path: Path) -> bool:
+    """Tell whether a file is in Keras 3's own form, which knows places, not names."""
     with _opened(path) as file:
-        return json.loads(file.attrs.get(SETTINGS, "{}"))
+        return "_layer_checkpoint_dependencies" in file or (
+            "layers" in file and "layer_names" not in file.attrs
+        )
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that travel in a weight file; empty for files of other programs.
+
+    Raises:
+        ValueError: When they cannot be read.
+    """
+    with _opened(path) as file:
+        try:
+            settings = json.loads(file.attrs.get(SETTINGS, "{}"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: the settings in it cannot be read: {error}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("config", {}), dict):
+        raise ValueError(f"{path}: the settings in it are no dict: {settings!r:.60}")
+    return settings
 
 
 def read_optimizer(path: Path) -> dict[str, np.ndarray]:
@@ -202,7 +242,8 @@ def _write(
     file.attrs["layer_names"] = np.array([name.encode() for name in groups])
     file.attrs["backend"] = "tensorflow"
     file.attrs["keras_version"] = keras.__version__
-    file.attrs[SETTINGS] = json.dumps(dict(settings))
+    # What JSON does not know (programs may put anything into a setting) travels as text.
+    file.attrs[SETTINGS] = json.dumps(dict(settings), default=str)
     for name, leaves in groups.items():
         named = {f"{leaf.name}/{w.name}:0": w for leaf in leaves for w in leaf.weights}
         group = file.create_group(name)

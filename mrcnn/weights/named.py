@@ -12,11 +12,12 @@ class NamedWeights:
     """Mixed into a `keras.Model`: `.h5` weight files are read and written by layer name.
 
     Keras 3 refuses to write weights under names that do not end in `.weights.h5`, and reads old
-    files by place.
+    files by place. Files of that name are written by layer name, too (Keras' own ModelCheckpoint
+    insists on it), so that a training's are read by the network that detects.
     """
 
     def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-        """Write the weights; `.weights.h5` in Keras' form, other `.h5` and `.hdf5` in Matterport's.
+        """Write the weights; `.h5` and `.hdf5` in Matterport's form.
 
         Raises:
             FileExistsError: When the file is there and overwrite is False.
@@ -33,7 +34,7 @@ class NamedWeights:
         self, filepath: Any, by_name: bool = True, **options: Any
     ) -> hdf5.LoadReport | None:
         """Read weights, by layer name unless the file is in Keras' own form; see `hdf5.load`."""
-        if not _is_matterports(Path(filepath)):
+        if not _is_matterports(Path(filepath)) or hdf5.is_of_keras(Path(filepath)):
             super().load_weights(filepath, **options)  # type: ignore[misc]
             return None
         del by_name
@@ -50,4 +51,4 @@ keras.saving.get_custom_objects()["InferenceModel"] = InferenceModel
 
 
 def _is_matterports(path: Path) -> bool:
-    return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
+    return path.suffix in (".h5", ".hdf5")

@@ -119,7 +119,8 @@ def evaluate_coco(
     chosen = list(dataset.image_ids if image_ids is None else image_ids)[: limit or None]
     started = time.perf_counter()
     coco_ids = [dataset.image_info[image_id]["id"] for image_id in chosen]
-    truth = scoring.Truth(coco, coco_ids, model.config.CATEGORY_IDS)
+    category_ids = [None, *(info["id"] for info in dataset.class_info[1:])]
+    truth = scoring.Truth(coco, coco_ids, category_ids)
     scores = model.score_against(truth, dataset, image_ids=chosen, progress=common.progress)
     print(scoring.format_table(scores))
     print(f"{len(chosen)} images, {time.perf_counter() - started:.0f} s")

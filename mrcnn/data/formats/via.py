@@ -90,6 +90,11 @@ def read_via(
     every = [region for each in regions for region in each]
     if class_attribute is None:
         class_attribute = _class_attribute(every, problems)
+    elif not any(class_attribute in region.attributes for region in every):
+        there_are = sorted({name for region in every for name in region.attributes})
+        raise ValueError(
+            f"{path}: no region has the attribute {class_attribute!r}; there are {there_are}"
+        )
     classes = _classes(every, class_attribute, path, problems)
     names = [str(entry["filename"]) for entry in entries]
     folder = (
@@ -177,7 +182,7 @@ def _classes(
     for region in without:
         problems.error(
             "object-without-class",
-            f"it has no value of {attribute!r}; so have {len(without)} of {len(regions)} objects",
+            f"it has no value of {attribute!r}, as {len(without)} of {len(regions)} objects",
             image=region.image,
             object=region.place,
             remedy="give each object its class, or remove it",

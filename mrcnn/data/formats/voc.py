@@ -3,6 +3,7 @@
 The boxes of VOC count pixels from 1 and include the last one: xmin = 1 is the first column.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -96,9 +97,18 @@ def read_voc(
     return read
 
 
+def _parsed(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError:
+        # Another encoding than it declares. Without the declaration a text is taken as it is.
+        text = re.sub(r"^\s*<\?xml[^>]*\?>", "", files.read_text(path))
+        return ElementTree.fromstring(text)
+
+
 def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        root = _parsed(path)
     except (OSError, ElementTree.ParseError, LookupError) as error:
         problems.error("unreadable-annotations", f"{path} is no XML: {error}")
         return None

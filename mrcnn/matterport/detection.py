@@ -1,0 +1,91 @@
+"""Detection in steps, as notebooks and programs with a loop of their own take it."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from mrcnn.config import Config
+from mrcnn.predictor import Frame, Predictor, unmold
+
+STEPS = ("mold_inputs", "unmold_detections")
+
+
+class DetectionInSteps:
+    """Mixed into `MaskRCNN`."""
+
+    config: Config
+    keras_model: Any
+    inference_model: Any
+    mode: str
+    predictor: Predictor
+
+    def mold_inputs(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return images as the network takes them; see `Predictor.mold_inputs`."""
+        return self.predictor.mold_inputs(images)
+
+    def unmold_detections(
+        self,
+        detections: np.ndarray,
+        mrcnn_mask: np.ndarray,
+        original_image_shape: Sequence[int],
+        image_shape: Sequence[int],
+        window: Sequence[int],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return rois, class_ids, scores and masks of one image; see `detect`.
+
+        Args:
+            detections: (D, 6), first output of `keras_model.predict`. mrcnn_mask: (D, h, w, K),
+                the fourth.
+            image_shape: Of the network's input. window: (4,), the image in it, pixels.
+        """
+        height, width = int(original_image_shape[0]), int(original_image_shape[1])
+        frame = Frame((height, width), (int(image_shape[0]), int(image_shape[1])), window)
+        rows = {"detections": detections, "masks": mrcnn_mask}
+        found = unmold(rows, frame, self.config.conventions)
+        return found["rois"], found["class_ids"], found["scores"], found["masks"]
+
+    def detect_molded(
+        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0
+    ) -> list[dict[str, np.ndarray]]:
+        """Return the detections in resized images, in their pixels; see `detect`.
+
+        Args:
+            molded_images: (B, H, W, C), as `load_image_gt` returns them (uint8), or molded.
+            image_metas: (B, M).
+            verbose: Not used.
+        """
+        del verbose
+        return self.predictor.detect_molded(molded_images, image_metas)
+
+    def has_own_steps(self, base: type) -> bool:
+        """Tell whether a subclass of base has steps of its own, or the program another model."""
+        is_own = any(getattr(type(self), name) is not getattr(base, name) for name in STEPS)
+        return is_own or (self.mode == "inference" and self.keras_model is not self.inference_model)
+
+    def detect_in_steps(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what `detect` returns, by `mold_inputs`, `keras_model` and `unmold_detections`."""
+        model = self.keras_model if self.mode == "inference" else self.inference_model
+        for image in images:
+            molded, metas, windows = self.mold_inputs([image])
+            anchors = self.predictor.anchors(molded.shape[1:3])[None]
+            detections, _, _, masks, *_ = model.predict([molded, metas, anchors], verbose=0)
+            found = self.unmold_detections(
+                detections[0], masks[0], image.shape, molded.shape[1:], windows[0]
+            )
+            yield dict(zip(("rois", "class_ids", "scores", "masks"), found, strict=True))
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Draw initial weights from a seed, and leave the program's own chance as it was."""
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
