@@ -38,3 +38,17 @@ class TorchvisionV2Config(TorchvisionConfig):
     HEAD_NORM = "convolutions"
     RPN_CONV_COUNT = 2
     BOX_CONV_SIZES = (256, 256, 256, 256)
+
+
+class TorchvisionKeypointConfig(TorchvisionConfig):
+    """Settings of torchvision's keypointrcnn_resnet50_fpn: persons with COCO's 17 keypoints."""
+
+    NUM_CLASSES = 1 + 1
+    HAS_MASKS = False
+    NUM_KEYPOINTS = 17
+
+
+class TorchvisionBoxConfig(TorchvisionConfig):
+    """Settings of torchvision's fasterrcnn_resnet50_fpn: boxes alone."""
+
+    HAS_MASKS = False

@@ -13,7 +13,7 @@ import pytest
 from keras import ops
 
 from mrcnn import presets
-from mrcnn.geometry import anchors, boxes, masks
+from mrcnn.geometry import anchors, boxes, keypoints, masks
 from mrcnn.model import MaskRCNN
 from mrcnn.network import roi_align, tensorflow_ops
 from mrcnn.weights import hdf5, torchvision
@@ -24,6 +24,7 @@ LARGEST = np.log(1000 / 16)
 MODELS = {
     "maskrcnn_resnet50_fpn": presets.TorchvisionConfig,
     "maskrcnn_resnet50_fpn_v2": presets.TorchvisionV2Config,
+    "keypointrcnn_resnet50_fpn": presets.TorchvisionKeypointConfig,
 }
 
 
@@ -152,6 +153,14 @@ def test_masks_are_pasted_alike(units, assert_as_golden):
     assert_as_golden("paste_masks_in_image", np.moveaxis(found, -1, 0), expected, 1e-3)
 
 
+def test_keypoints_are_decoded_alike(units, assert_as_golden):
+    heatmaps = channels_last(units["kp_heatmaps"].astype(np.float32))
+    found = keypoints.decode(heatmaps, by_y(units["kp_boxes"]))
+    expected = units["kp_xy"][..., [1, 0]]
+    assert_as_golden("heatmaps_to_keypoints", found[..., :2], expected, 1e-3)
+    assert_as_golden("their scores", found[..., 2], units["kp_scores"], 1e-3)
+
+
 def seeded(key: str, shape: list[int]) -> np.ndarray:
     """Return an array of a state dict, as the golden models were given it."""
     rng = np.random.default_rng(zlib.crc32(key.encode()))
@@ -174,7 +183,7 @@ class Whole:
             self.golden = dict(arrays)
         config = MODELS[name]().replace(
             NAME="golden",
-            NUM_CLASSES=5,
+            NUM_CLASSES=2 if "keypoint" in name else 5,
             IMAGE_MIN_DIM=256,
             IMAGE_MAX_DIM=320,
             DETECTION_MIN_CONFIDENCE=0,
@@ -202,8 +211,14 @@ class Whole:
             ).output
             for level in range(2, 7)
         }
-        names = ("detections", "class_probs", "class_deltas", "masks", "rois", "probs", "deltas")
-        outputs |= dict(zip(names, graph.outputs, strict=True))
+        outputs |= {
+            "detections": graph.get_layer("mrcnn_detection").output,
+            "rois": graph.get_layer("ROI").output,
+            "probs": graph.get_layer("rpn_class").output,
+            "deltas": graph.get_layer("rpn_bbox").output,
+        }
+        if "pad_masks" in names:
+            outputs["masks"] = graph.get_layer("pad_masks").output
         anchors = self.model.predictor.anchors(self.molded.shape[:2])
         inputs = [self.molded[None], self.meta[None], anchors[None]]
         found = keras.Model(graph.inputs, outputs).predict_on_batch(inputs)
@@ -270,7 +285,26 @@ def test_detections(whole, assert_as_golden):
     np.testing.assert_array_equal(found["class_ids"][nearest], whole.golden["out_labels"])
 
 
-def test_masks(whole, assert_as_golden):
+def test_masks_or_keypoints(whole, assert_as_golden):
+    if "out_keypoints" in whole.golden:
+        check_keypoints(whole, assert_as_golden)
+    else:
+        check_masks(whole, assert_as_golden)
+
+
+def check_keypoints(whole, assert_as_golden):
+    (found,) = whole.model.detect([whole.golden["image"]])
+    points = found["keypoints"][whole.nearest(found)]
+    expected = whole.golden["out_keypoints"][..., [1, 0]]
+    # On noise, two pixels of a heatmap may be equally high but for the last bit.
+    is_near = np.abs(points[..., :2] - expected).max(axis=-1) < 0.05
+    assert is_near.mean() > 0.99
+    assert_as_golden(f"{whole.name} keypoints, px", points[is_near][:, :2], expected[is_near], 0.05)
+    scores = whole.golden["out_keypoints_scores"]
+    assert_as_golden(f"{whole.name} keypoint scores", points[..., 2], scores, 1e-3)
+
+
+def check_masks(whole, assert_as_golden):
     (found,) = whole.model.detect([whole.golden["image"]])
     rows = whole.outputs["detections"][0]
     inside = whole.outputs["masks"][0][np.arange(len(rows)), ..., rows[:, 4].astype(int)]

@@ -72,7 +72,14 @@ def assert_in_frame(found, image, config) -> None:
     count = len(found["scores"])
     assert count <= config.DETECTION_MAX_INSTANCES
     dtypes = {name: array.dtype for name, array in found.items()}
-    assert dtypes == {"rois": np.int32, "class_ids": np.int32, "scores": np.float32, "masks": bool}
+    assert dtypes == {
+        "rois": np.int32,
+        "class_ids": np.int32,
+        "scores": np.float32,
+        "masks": bool,
+        "boxes": np.float32,
+    }
+    np.testing.assert_array_equal(np.around(found["boxes"]), found["rois"])
     assert found["rois"].shape == (count, 4)
     assert found["class_ids"].shape == (count,)
     assert found["masks"].shape == (height, width, count)
@@ -193,7 +200,7 @@ def test_a_detection_returns_to_where_it_is_in_the_image(model):
     detections[0] = [24 / 63, 16 / 63, 39 / 63, 47 / 63, 2, 0.75]
     masks = np.zeros((3, 28, 28, 3), np.float32)
     masks[0, :, :, 2] = 0.9
-    found = model.predictor.unmold(detections, masks, meta)
+    found = model.predictor.unmold({"detections": detections, "masks": masks}, meta)
     np.testing.assert_array_equal(found["rois"], [[8, 16, 24, 48]])
     np.testing.assert_array_equal(found["class_ids"], [2])
     np.testing.assert_allclose(found["scores"], [0.75])
@@ -206,7 +213,9 @@ def test_a_detection_in_a_shrunk_image_returns_to_within_a_pixel(model):
     _, meta = model.predictor.mold(picture(100, 200))
     # Rows 24..40 of the input less 16 of padding, columns 16..48, both over the scale 0.32.
     detections = np.array([[24 / 63, 16 / 63, 39 / 63, 47 / 63, 1, 0.75]])
-    found = model.predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    found = model.predictor.unmold(
+        {"detections": detections, "masks": np.ones((1, 28, 28, 3))}, meta
+    )
     # Matterport's frames meet at the centres of the corner pixels, hence the one.
     np.testing.assert_allclose(found["rois"], [[25, 50, 75, 150]], atol=1)
     assert found["masks"].sum() == boxes.area(found["rois"])[0]
@@ -214,16 +223,25 @@ def test_a_detection_in_a_shrunk_image_returns_to_within_a_pixel(model):
 
 def test_padding_gives_no_results(model):
     _, meta = model.predictor.mold(picture(100, 200))
-    found = model.predictor.unmold(np.zeros((3, 6)), np.zeros((3, 28, 28, 3)), meta)
+    found = model.predictor.unmold(
+        {"detections": np.zeros((3, 6)), "masks": np.zeros((3, 28, 28, 3))}, meta
+    )
     shapes = {name: array.shape for name, array in found.items()}
-    expected = {"rois": (0, 4), "class_ids": (0,), "scores": (0,), "masks": (100, 200, 0)}
-    assert shapes == expected
+    assert shapes == {
+        "rois": (0, 4),
+        "class_ids": (0,),
+        "scores": (0,),
+        "boxes": (0, 4),
+        "masks": (100, 200, 0),
+    }
 
 
 def test_boxes_without_area_are_left_out(model):
     _, meta = model.predictor.mold(picture(100, 200))
     detections = np.array([[30 / 63, 20 / 63, 24 / 63, 40 / 63, 1, 0.9]])
-    found = model.predictor.unmold(detections, np.ones((1, 28, 28, 3)), meta)
+    found = model.predictor.unmold(
+        {"detections": detections, "masks": np.ones((1, 28, 28, 3))}, meta
+    )
     assert len(found["rois"]) == 0
     assert found["masks"].shape == (100, 200, 0)
 

@@ -134,7 +134,7 @@ def test_names_of_layers_with_weights_are_unique(small):
 def test_losses_are_finite_and_have_matterports_names(small):
     config = SmallConfig()
     found = run_losses(small, make_batch(config))
-    assert tuple(found) == LOSSES
+    assert tuple(found) == config.losses == LOSSES[:5]
     assert all(np.isfinite(value) and value > 0 for value in found.values())
 
 

@@ -19,7 +19,7 @@ from mrcnn.network import box_head as boxes_stage
 from mrcnn.network import keypoint_head as keypoints_stage
 from mrcnn.network import mask_head as masks_stage
 from mrcnn.network.detection_targets import DetectionTargetLayer
-from mrcnn.network.geometry_layer import GeometryLayer
+from mrcnn.network.fixed_size import Anchors, KeypointTargetLayer, RpnTargetLayer
 from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign
 
@@ -129,62 +129,6 @@ def losses(
     return found
 
 
-@keras.saving.register_keras_serializable("mrcnn")
-class Anchors(GeometryLayer):
-    """The anchors of a fixed input size, once for each image: (B, ...) -> (B, N, 4) normalized."""
-
-    def __init__(self, anchors, **kwargs):
-        super().__init__(**kwargs)
-        self.anchors = np.asarray(anchors, np.float32)
-
-    def call(self, images):
-        anchors = ops.convert_to_tensor(self.anchors)[None]
-        return ops.tile(anchors, (ops.shape(images)[0], 1, 1))
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], *self.anchors.shape)
-
-    def get_config(self):
-        return {**super().get_config(), "anchors": self.anchors.tolist()}
-
-
-@keras.saving.register_keras_serializable("mrcnn")
-class RpnTargetLayer(GeometryLayer):
-    """Match (B, N) and deltas (B, N, 4) of fixed anchors; see `rpn.targets`.
-
-    Called on [gt_class_ids (B, G), gt_boxes (B, G, 4) pixels of the input, seeds (B,)].
-    """
-
-    def __init__(self, anchors, anchors_per_image, std_dev, **kwargs):
-        super().__init__(**kwargs)
-        self.anchors = np.asarray(anchors, np.float32)
-        self.anchors_per_image = anchors_per_image
-        self.std_dev = [float(value) for value in std_dev]
-
-    def call(self, inputs):
-        gt_class_ids, gt_boxes, seeds = inputs
-        return rpn.targets(
-            self.anchors,
-            gt_class_ids,
-            gt_boxes,
-            seeds,
-            anchors_per_image=self.anchors_per_image,
-            std_dev=self.std_dev,
-        )
-
-    def compute_output_spec(self, inputs):
-        shape = (inputs[0].shape[0], len(self.anchors))
-        return keras.KerasTensor(shape, "int32"), keras.KerasTensor((*shape, 4), "float32")
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "anchors": self.anchors.tolist(),
-            "anchors_per_image": self.anchors_per_image,
-            "std_dev": self.std_dev,
-        }
-
-
 class RpnOutputs(NamedTuple):
     """What the RPN says of all anchors; `levels` holds probabilities and deltas of each level."""
 
@@ -192,36 +136,6 @@ class RpnOutputs(NamedTuple):
     probs: Tensor
     deltas: Tensor
     levels: list[list[Tensor]]
-
-
-@keras.saving.register_keras_serializable("mrcnn")
-class KeypointTargetLayer(GeometryLayer):
-    """Heatmap cells (B, M, P) and weights (B, M, P); see `keypoint_head.targets`.
-
-    Called on [rois (B, M, 4) normalized, image_meta (B, M'), matched objects (B, M), gt_keypoints
-    (B, G, P, 3) pixels of the input].
-    """
-
-    def __init__(self, side, inclusive, **kwargs):
-        super().__init__(**kwargs)
-        self.side = side
-        self.inclusive = inclusive
-
-    def call(self, inputs):
-        rois, image_meta, matched, keypoints = inputs
-        rois = box_math.denormalize_in_graph(rois, image_meta[:, 4:6], ops, self.inclusive)
-        points, numbers = keypoints.shape[2:]
-        rows = ops.reshape(keypoints, (*ops.shape(keypoints)[:2], points * numbers))
-        rows = matching.gather_rows(rows, matched)
-        rows = ops.reshape(rows, (*ops.shape(matched), points, numbers))
-        return keypoints_stage.targets(rois, rows, self.side)
-
-    def compute_output_spec(self, inputs):
-        shape = (*inputs[0].shape[:2], inputs[3].shape[2])
-        return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
-
-    def get_config(self):
-        return {**super().get_config(), "side": self.side, "inclusive": self.inclusive}
 
 
 def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutputs]:

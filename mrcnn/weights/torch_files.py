@@ -33,6 +33,9 @@ PARAMETER = "torch._utils _rebuild_parameter"
 NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "INT", "LONG", "FLOAT")
 TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "UNICODE")
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+VALUES = (*NUMBERS, *TEXTS, *CONSTANTS)
+REMEMBER = ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE")
+RECALL = ("BINGET", "LONG_BINGET", "GET")
 IGNORED = ("PROTO", "FRAME", "STOP")
 MARK = object()
 
@@ -65,7 +68,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             file.seek(0)
             content, fetch = _of_zip(file) if is_zip else _of_stream(file)
             return {name: _array(item, fetch) for name, item in _state_of(content).items()}
-    except (IndexError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except (LookupError, EOFError, zipfile.BadZipFile, TypeError, UnicodeError) as error:
         raise ValueError(f"{path}: is cut off, or no file of PyTorch ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as a state dict: {error}") from error
@@ -129,24 +132,17 @@ def _follow(program: bytes | BinaryIO) -> Any:
     memo: dict[int, Any] = {}
     for opcode, argument, _ in pickletools.genops(program):
         name = opcode.name
-        if name in IGNORED:
-            continue
-        if name in NUMBERS or name in TEXTS:
-            stack.append(argument)
-        elif name in CONSTANTS:
-            stack.append(CONSTANTS[name])
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
+        if name in REMEMBER:
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif name in RECALL:
             stack.append(memo[argument])
+        elif name in VALUES:
+            stack.append(CONSTANTS.get(name, argument))
         elif name in STEPS:
             STEPS[name](stack)
         elif name == "GLOBAL":
             stack.append(_known(argument))
-        elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(_known(f"{module} {attribute}"))
-        else:
+        elif name not in IGNORED:
             raise ValueError(f"its pickle has the instruction {name}, which no state dict needs")
     return stack.pop()
 
@@ -216,6 +212,11 @@ def _storage(stack: list[Any]) -> None:
     stack.append(Storage(str(key), DTYPES[name.partition(" ")[2]]))
 
 
+def _global(stack: list[Any]) -> None:
+    attribute, module = stack.pop(), stack.pop()
+    stack.append(_known(f"{module} {attribute}"))
+
+
 def _drop_state(stack: list[Any]) -> None:
     stack.pop()  # attributes of a dict, such as the versions of modules
 
@@ -236,6 +237,7 @@ STEPS: dict[str, Callable[[list[Any]], Any]] = {
     "REDUCE": _call,
     "BINPERSID": _storage,
     "BUILD": _drop_state,
+    "STACK_GLOBAL": _global,
 }
 
 
