@@ -312,7 +312,7 @@ def draw_rois(
     places = np.arange(count)
     title = f"{count} ROIs"
     if count > limit:
-        places = np.sort(np.random.default_rng().choice(count, limit, replace=False))
+        places = np.sort(np.random.choice(count, limit, replace=False))  # np.random.seed repeats it
         title = f"Showing {limit} random ROIs out of {count}"
     boxes, is_object = np.asarray(rois)[places, :4], class_ids[places] > 0
     inside = np.asarray(mask)[places] * is_object[:, None, None]

@@ -80,7 +80,8 @@ class Inspection:
             molded = self.predictor.molded(np.asarray(images))
         anchors = np.tile(self.predictor.anchors(molded.shape[1:3]), (len(molded), 1, 1))
         graph = keras.Model(self.inference_model.inputs, dict(wanted))
-        found = graph.predict_on_batch([molded, np.asarray(image_metas, np.float32), anchors])
+        # Not by predict, which would trace every new set of outputs and in the end warn of it.
+        found = graph([molded, np.asarray(image_metas, np.float32), anchors], training=False)
         results = OrderedDict((name, np.asarray(found[name])) for name in wanted)
         for name, array in results.items():
             log(name, array)

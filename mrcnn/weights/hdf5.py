@@ -7,6 +7,7 @@ own; the original package reads them all the same, for it looks up layers by nam
 
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ import numpy as np
 from mrcnn import files
 
 OPTIMIZER = "optimizer_weights"
+logger = logging.getLogger("mrcnn")
+
 SETTINGS = "mrcnn_settings"
 FIRST_KERNEL = "conv1/kernel"
 # Heads whose shape depends on NUM_CLASSES.
@@ -95,8 +98,8 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
         exclude: Names of layers to leave as they are, or the name of one.
 
     Raises:
-        ValueError: When the file cannot be read, a shape differs, no weight fits the model, or it
-            has no layer of a name in exclude. The model is unchanged then.
+        ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
+            model is unchanged then.
     """
     if is_of_keras(path):
         raise ValueError(
@@ -119,8 +122,8 @@ def assign(
     """
     targets = weights_by_name(model)
     excluded = {exclude} if isinstance(exclude, str) else set(exclude)
-    if unknown := excluded - set(_layers(targets)):
-        raise ValueError(f"exclude has names of no layer: {sorted(unknown)}")
+    if unknown := excluded - {layer.name for layer in model._flatten_layers()}:
+        logger.warning("exclude has names of no layer: %s", sorted(unknown))
     wanted = {k: v for k, v in targets.items() if k.partition("/")[0] not in excluded}
     matched = {key: arrays[key] for key in wanted if key in arrays}
     if not matched:
