@@ -185,6 +185,12 @@ class Config:
         return tuple(name for name in LOSSES if name not in absent)
 
     @property
+    def iou_types(self) -> tuple[str, ...]:
+        """What COCO's scores can compare of a network of these settings."""
+        masks = ("segm",) if self.HAS_MASKS else ()
+        return (*masks, "bbox", *(("keypoints",) if self.NUM_KEYPOINTS else ()))
+
+    @property
     def conventions(self) -> conventions.Conventions:
         """The numerics of the family of weights that CONVENTIONS names."""
         return conventions.FAMILIES[self.CONVENTIONS]

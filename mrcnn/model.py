@@ -24,7 +24,7 @@ from mrcnn.predictor import Predictor
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
-from mrcnn.weights import catalog, hdf5
+from mrcnn.weights import catalog, hdf5, loading
 from mrcnn.weights.named import InferenceModel
 
 # Also reached through this module by programs written for Matterport's.
@@ -125,8 +125,9 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """Load a weight file by layer name; print and return what was loaded, skipped, missed.
 
         Args:
-            filepath: A file, or "nuclei" (bundled), "imagenet", "coco" (downloaded), "last" (the
-                newest checkpoint under model_dir).
+            filepath: A file of this package, Matterport, Keras 2 or torchvision, or "nuclei"
+                (bundled), "imagenet", "coco", "torchvision-v2" and others of
+                `catalog.PUBLISHED` (downloaded), "last" (the newest checkpoint under model_dir).
             by_name: Accepted for Matterport's callers; loading is always by name.
             exclude: Names of layers to leave as they are.
             verbose: 0 prints nothing.
@@ -136,7 +137,8 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """
         del by_name
         path = catalog.resolve(filepath, self.model_dir, self.config.NAME)
-        report = hdf5.load(path, self.inference_model, exclude or ())
+        family = self.config.CONVENTIONS
+        report = loading.load(path, self.inference_model, exclude or (), family=family)
         if verbose:
             print(report)
         self.set_log_dir(path)
@@ -363,6 +365,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
             dataset,
             truth,
             max_detections=self.config.DETECTION_MAX_INSTANCES,
+            iou_types=self.config.iou_types,
             **options,
         )
 

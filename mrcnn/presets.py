@@ -52,3 +52,9 @@ class TorchvisionBoxConfig(TorchvisionConfig):
     """Settings of torchvision's fasterrcnn_resnet50_fpn: boxes alone."""
 
     HAS_MASKS = False
+
+
+class TorchvisionBoxV2Config(TorchvisionV2Config):
+    """Settings of torchvision's fasterrcnn_resnet50_fpn_v2: boxes alone, deeper heads."""
+
+    HAS_MASKS = False

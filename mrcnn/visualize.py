@@ -23,6 +23,7 @@ from mrcnn.drawing.colors import (
     to_bytes,
 )
 from mrcnn.drawing.instances import MAX_LABELS, Objects, draw_instances, draw_objects
+from mrcnn.drawing.keypoints import draw_keypoints
 from mrcnn.drawing.labels import Detections
 from mrcnn.drawing.pictures import enlarge, save_image, side_by_side, stack
 from mrcnn.drawing.pixels import apply_mask, draw_box
@@ -54,6 +55,7 @@ __all__ = [
     "draw_box",
     "draw_boxes",
     "draw_instances",
+    "draw_keypoints",
     "draw_objects",
     "draw_rois",
     "enlarge",

@@ -46,12 +46,14 @@ class Annotations:
         classes: name of each of the source's ids, in the order in which they are to be numbered.
         images: with their objects.
         is_unnamed: the files name no class: there is one, named after a folder.
+        keypoint_names: of the keypoints that objects have.
     """
 
     format: str
     classes: Mapping[Any, str]
     images: list[AnnotatedImage] = field(default_factory=list)
     is_unnamed: bool = False
+    keypoint_names: Sequence[str] = ()
 
 
 class AnnotatedDataset(Dataset):
@@ -72,6 +74,7 @@ class AnnotatedDataset(Dataset):
         super().__init__()
         self.format = annotations.format
         self.is_unnamed = annotations.is_unnamed
+        self.keypoint_names = annotations.keypoint_names
         self.problems = list(problems)
         self.channels = channels
         for class_id, name in annotations.classes.items():
@@ -160,6 +163,24 @@ class AnnotatedDataset(Dataset):
             raise BadSample(str(error)) from error
         upright = image_files.turned(masks, self.turn(image_id))
         return upright, np.array(class_ids, np.int32).reshape(-1)
+
+    def load_keypoints(self, image_id: int) -> np.ndarray:
+        """Return the keypoints of the objects of `load_mask`: (N, P, 3); see `Dataset`.
+
+        Raises:
+            BadSample: as `load_mask`.
+        """
+        try:
+            objects, size = self.objects(image_id), self.object_size(image_id)
+            _, kept = outlines.rasterise(objects, size)
+        except ValueError as error:
+            raise BadSample(str(error)) from error
+        points = np.zeros((len(kept), len(self.keypoint_names), 3), np.float32)
+        for target, place in zip(points, kept, strict=True):
+            if (found := objects[place].keypoints) is not None:
+                target[:] = found
+        points[..., :2] = image_files.turned_points(points[..., :2], size, self.turn(image_id))
+        return points
 
     def classes_in(self, image_id: int) -> set[int]:
         """Return the classes of an image's objects, those without a pixel too; draws no mask."""

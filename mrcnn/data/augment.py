@@ -2,8 +2,12 @@
 
 Images are (H, W, C), masks (H, W, N) bool; both are changed alike or not at all, and the
 arguments are left as they are. Chance comes from `rng` alone, so a sample can be repeated.
+
+What moves keypoints as well has an attribute `move_points`, a function (points (..., 2) of y and x,
+height and width of the image before, rng in the same state) -> (points, whether they are mirrored).
 """
 
+import copy
 import importlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -11,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+Size = tuple[int, int]
+Moved = tuple[np.ndarray, bool]
 Augmentation = Callable[
     [np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]
 ]
@@ -66,6 +72,91 @@ def jitter_colour(
     return levels[image, np.arange(image.shape[-1])], masks
 
 
+def _flipped_left_right(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
+    if rng.random() >= 0.5:
+        return points, False
+    return points * [1, -1] + [0, size[1]], True
+
+
+def _flipped_up_down(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
+    if rng.random() >= 0.5:
+        return points, False
+    return points * [-1, 1] + [size[0], 0], True
+
+
+def _rotated(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
+    for _ in range(int(rng.integers(4))):
+        # A quarter against the clock: what was right is above.
+        points = np.stack([size[1] - points[..., 1], points[..., 0]], axis=-1)
+        size = size[::-1]
+    return points, False
+
+
+def _unmoved(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:  # noqa: ARG001
+    return points, False
+
+
+vars(flip_left_right)["move_points"] = _flipped_left_right
+vars(flip_up_down)["move_points"] = _flipped_up_down
+vars(rotate_quarter)["move_points"] = _rotated
+vars(jitter_brightness_contrast)["move_points"] = _unmoved
+vars(jitter_colour)["move_points"] = _unmoved
+
+
+def apply(
+    augmentations: Sequence[Augmentation],
+    image: np.ndarray,
+    masks: np.ndarray,
+    keypoints: np.ndarray,
+    pairs: Sequence[tuple[int, int]],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image, masks and keypoints (N, P, 3) after several augmentations.
+
+    Args:
+        pairs: Places of left and right keypoints, which change names in a mirror.
+
+    Raises:
+        ValueError: There are keypoints, and an augmentation cannot move them.
+    """
+    for augmentation in augmentations:
+        state, size = copy.deepcopy(rng), image.shape[:2]
+        image, masks = augmentation(image, masks, rng)
+        if keypoints.shape[1]:
+            keypoints = _moved(augmentation, keypoints, size, pairs, state)
+    return image, masks, keypoints
+
+
+def _moved(
+    augmentation: Augmentation,
+    keypoints: np.ndarray,
+    size: Size,
+    pairs: Sequence[tuple[int, int]],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    move = getattr(augmentation, "move_points", None)
+    if move is None:
+        raise ValueError(
+            f"the augmentation {getattr(augmentation, '__name__', augmentation)!r} cannot move "
+            "keypoints: give it a function move_points, see mrcnn.data.augment"
+        )
+    points, is_mirrored = move(keypoints[..., :2], size, rng)
+    keypoints = np.concatenate([points, keypoints[..., 2:]], axis=-1)
+    if is_mirrored:
+        order = np.arange(keypoints.shape[1])
+        for left, right in pairs:
+            order[[left, right]] = order[[right, left]]
+        keypoints = keypoints[:, order]
+    return keypoints
+
+
+def mirror_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the places of keypoints whose names differ in left and right only."""
+    places = {name: place for place, name in enumerate(names)}
+    partners = ((name, name.replace("left", "right")) for name in names if "left" in name)
+    return tuple((places[one], places[other]) for one, other in partners if other in places)
+
+
 def by_name(name: str) -> Augmentation:
     """Return one of this module's augmentations by its name.
 
@@ -118,6 +209,19 @@ def from_imgaug(augmenter: Any) -> Augmentation:
         image, moved = deterministic.augment(image=image, segmentation_maps=labels[None])
         return image, moved[0][..., layers] == np.arange(1, len(layers) + 1)
 
+    def moved(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
+        deterministic = augmenter.to_deterministic()
+        deterministic.seed_(int(rng.integers(2**31)), deterministic_too=True)
+        # Three more points tell whether right-handed became left-handed.
+        corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        listed = np.concatenate([corners, points.reshape(-1, 2)])[:, ::-1].astype(np.float32)
+        found = deterministic.augment(image=np.zeros((*size, 3), np.uint8), keypoints=listed[None])
+        placed = np.asarray(found[1][0])[:, ::-1]
+        right, down = placed[1] - placed[0], placed[2] - placed[0]
+        is_mirrored = bool(right[1] * down[0] - right[0] * down[1] < 0)
+        return placed[3:].reshape(points.shape), is_mirrored
+
+    vars(augmented)["move_points"] = moved
     return augmented
 
 

@@ -1,6 +1,6 @@
 """Datasets: the classes and images of one or several sources, as Matterport's users know them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Dataset:
     """
 
     channels = 3
+    keypoint_names: Sequence[str] = ()
 
     def __init__(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
         self.class_info: list[dict] = [{"source": "", "id": 0, "name": "BG"}]
@@ -148,20 +149,42 @@ class Dataset:
         height, width = self.load_image(image_id).shape[:2]
         return np.zeros((height, width, 0), bool), np.zeros(0, np.int32)
 
+    def load_keypoints(self, image_id: int) -> np.ndarray:
+        """Return the keypoints of the objects of `load_mask`, in its order: (N, P, 3) float32.
+
+        Each is (y, x, visibility) in pixels; visibility is 0 where there is none, 1 hidden, 2 seen.
+        Override it for a network with NUM_KEYPOINTS = P; the default has no keypoints, P = 0.
+        """
+        if "origin" in self.image_info[image_id]:
+            return self._keypoints_of_origin(image_id)
+        return np.zeros((len(self.load_mask(image_id)[1]), 0, 3), np.float32)
+
     def classes_in(self, image_id: int) -> set[int]:
         """Return the classes of an image's objects, crowds too; override it where that is cheap."""
         return set(np.abs(self.load_mask(image_id)[1]).tolist())
 
     def _masks_of_origin(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the objects that the dataset has from which the image was added."""
-        info = self.image_info[image_id]
-        other, number = info["origin"]
+        other, number = self.image_info[image_id]["origin"]
         masks, class_ids = other.load_mask(number)
-        keys = [f"{info['source']}.{other.class_info[abs(each)]['id']}" for each in class_ids]
-        kept = [place for place, key in enumerate(keys) if key in self.class_from_source_map]
-        numbers = [self.class_from_source_map[keys[place]] for place in kept]
+        kept, numbers = self._kept_of_origin(image_id, class_ids)
         signs = np.sign(np.asarray(class_ids)[kept]).astype(np.int32)
         return masks[..., kept], np.array(numbers, np.int32) * signs
+
+    def _keypoints_of_origin(self, image_id: int) -> np.ndarray:
+        other, number = self.image_info[image_id]["origin"]
+        kept, _ = self._kept_of_origin(image_id, other.load_mask(number)[1])
+        return other.load_keypoints(number)[kept]
+
+    def _kept_of_origin(
+        self, image_id: int, class_ids: Sequence[int]
+    ) -> tuple[list[int], list[int]]:
+        """Return which objects of the other dataset are of a class of this one, and its number."""
+        info = self.image_info[image_id]
+        other = info["origin"][0]
+        keys = [f"{info['source']}.{other.class_info[abs(each)]['id']}" for each in class_ids]
+        kept = [place for place, key in enumerate(keys) if key in self.class_from_source_map]
+        return kept, [self.class_from_source_map[keys[place]] for place in kept]
 
 
 def _numbered(infos: list[dict]) -> dict[str, int]:

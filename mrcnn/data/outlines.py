@@ -62,12 +62,14 @@ class AnnotatedObject:
         shapes: the object is all of them together.
         is_crowd: a region that is neither object nor background.
         id: as its file has it, or its place there, for messages.
+        keypoints: (P, 3) of y, x in pixels and visibility, where it has any.
     """
 
     class_id: Any
     shapes: Sequence[Shape]
     is_crowd: bool = False
     id: Any = field(default=None, compare=False)
+    keypoints: np.ndarray | None = None
 
 
 def polygon(x: Iterable, y: Iterable) -> Polygon:

@@ -36,6 +36,8 @@ class SampleFormat:
         channels: of the images.
         side: of the input, in mode short_side.
         goes_on: how images are resized, see `images.resize`.
+        keypoints: their number an object, P.
+        mirror_pairs: places of left and right keypoints.
     """
 
     min_dim: int
@@ -49,6 +51,8 @@ class SampleFormat:
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     side: int | None = None
     goes_on: bool = False
+    keypoints: int = 0
+    mirror_pairs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Sample:
         boxes: (n, 4) float32, tight.
         masks: (n, h, w) uint8, inside the boxes (mini-masks) or full size.
         seed: for the network's own sampling.
+        keypoints: (n, P, 3) float32 of y, x and visibility; not there are those out of the input.
     """
 
     image: np.ndarray
@@ -70,6 +75,7 @@ class Sample:
     boxes: np.ndarray
     masks: np.ndarray
     seed: int
+    keypoints: np.ndarray
 
 
 def load_sample(
@@ -91,8 +97,11 @@ def load_sample(
     seed = int(rng.integers(2**31))
     image = images.to_channels(dataset.load_image(image_id), sample_format.channels)
     masks, class_ids = _load_objects(dataset, image_id, image.shape, sample_format.num_classes)
+    keypoints = _load_keypoints(dataset, image_id, len(class_ids), sample_format.keypoints)
     original_shape = image.shape
-    image, masks = augment.compose(augmentation)(image, masks, rng)
+    image, masks, keypoints = augment.apply(
+        augmentation, image, masks, keypoints, sample_format.mirror_pairs, rng
+    )
     _check_size(masks, image.shape, "after augmentation")
     placement = _placement(image.shape, sample_format, rng)
     image = images.fit(image, placement, goes_on=sample_format.goes_on)
@@ -105,7 +114,8 @@ def load_sample(
         placement.scale,
         active_class_ids(dataset, image_id, sample_format.num_classes),
     )
-    return Sample(image, meta, class_ids[kept], boxes, masks, seed)
+    keypoints = placement.move_keypoints(keypoints[kept])
+    return Sample(image, meta, class_ids[kept], boxes, masks, seed, keypoints)
 
 
 def active_class_ids(dataset: Dataset, image_id: int, num_classes: int) -> np.ndarray:
@@ -122,7 +132,7 @@ def collate(samples: Sequence[Sample], max_instances: int) -> dict[str, np.ndarr
 
     input_image (B, H, W, C), input_image_meta (B, 12 + K) float32, input_gt_class_ids (B, G)
     int32, input_gt_boxes (B, G, 4) float32, input_gt_masks (B, G, h, w) uint8, input_seed (B,)
-    int32.
+    int32, and where objects have keypoints input_gt_keypoints (B, G, P, 3) float32.
 
     Raises:
         ValueError: the images differ in size.
@@ -133,7 +143,7 @@ def collate(samples: Sequence[Sample], max_instances: int) -> dict[str, np.ndarr
             f"the images of a batch must have one size, got {sorted(shapes)}; "
             f"use the resize mode square or crop, or one image a batch"
         )
-    return {
+    batch = {
         "input_image": np.stack([sample.image for sample in samples]),
         "input_image_meta": np.stack([sample.image_meta for sample in samples]),
         "input_gt_class_ids": _padded([sample.class_ids for sample in samples], max_instances),
@@ -141,6 +151,10 @@ def collate(samples: Sequence[Sample], max_instances: int) -> dict[str, np.ndarr
         "input_gt_masks": _padded([sample.masks for sample in samples], max_instances),
         "input_seed": np.array([sample.seed for sample in samples], np.int32),
     }
+    if samples[0].keypoints.shape[1]:
+        keypoints = [sample.keypoints for sample in samples]
+        batch["input_gt_keypoints"] = _padded(keypoints, max_instances)
+    return batch
 
 
 @dataclass(kw_only=True)
@@ -314,6 +328,20 @@ def _load_objects(
     if np.abs(class_ids).max() >= num_classes or not class_ids.all():
         raise BadSample(f"class ids must be in 1..{num_classes - 1}, got {np.unique(class_ids)}")
     return masks.astype(bool, copy=False), class_ids
+
+
+def _load_keypoints(
+    dataset: Dataset, image_id: int, num_objects: int, num_keypoints: int
+) -> np.ndarray:
+    if not num_keypoints or not num_objects:
+        return np.zeros((num_objects, num_keypoints, 3), np.float32)
+    keypoints = np.asarray(dataset.load_keypoints(image_id), np.float32)
+    if keypoints.shape != (num_objects, num_keypoints, 3):
+        raise BadSample(
+            f"the keypoints have shape {keypoints.shape}, {(num_objects, num_keypoints, 3)} is "
+            "expected: objects, NUM_KEYPOINTS, and y, x, visibility"
+        )
+    return keypoints
 
 
 def _check_size(masks: np.ndarray, image_shape: tuple[int, ...], when: str) -> None:

@@ -1,4 +1,4 @@
-"""COCO scores: average precision of masks and of boxes (Lin et al. 2014), by pycocotools.
+"""COCO scores: average precision of masks, boxes and keypoints (Lin et al. 2014), by pycocotools.
 
 The way of the data: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) makes
 the truth, `match_categories` ties the model's classes to it, `to_results` writes what the model
@@ -24,7 +24,8 @@ from mrcnn.geometry import masks as mask_ops
 
 logger = logging.getLogger("mrcnn")
 
-IOU_TYPES = ("segm", "bbox")
+IOU_TYPES = ("segm", "bbox")  # and keypoints
+MOST_PERSONS = 20  # detections an image that COCO's scores of keypoints look at
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 
 
@@ -48,27 +49,36 @@ def to_results(
     """Return the detections of one image in COCO's results form, ready for `json.dump`.
 
     Args:
-        detections: rois (N, 4), class_ids (N,), scores (N,), masks (H, W, N), in image pixels.
+        detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N) and
+            keypoints (N, P, 3) where there are any, in image pixels.
         image_id: the id of the image in the ground truth.
         category_ids: category of each model class, from `match_categories`.
     """
-    y1, x1, y2, x2 = np.asarray(detections["rois"], np.float64).T
-    return [
+    boxes = detections.get("boxes", detections["rois"])  # whole pixels cost some precision
+    y1, x1, y2, x2 = np.asarray(boxes, np.float64).T
+    results: list[dict[str, Any]] = [
         {
             "image_id": int(image_id),
             "category_id": category_ids[class_id],
             "bbox": bbox,
             "score": float(score),
-            "segmentation": segmentation,
         }
-        for class_id, bbox, score, segmentation in zip(
+        for class_id, bbox, score in zip(
             detections["class_ids"],
             np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).tolist(),
             detections["scores"],
-            mask_ops.to_rle(detections["masks"]),
             strict=True,
         )
     ]
+    if "masks" in detections:
+        for result, segmentation in zip(results, mask_ops.to_rle(detections["masks"]), strict=True):
+            result["segmentation"] = segmentation
+    if "keypoints" in detections:
+        # COCO numbers pixels, here (0, 0) is the corner of the first one.
+        points = np.asarray(detections["keypoints"], np.float64) - [0.5, 0.5, 0]
+        for result, rows in zip(results, points[..., [1, 0, 2]], strict=True):
+            result["keypoints"] = rows.ravel().tolist()
+    return results
 
 
 def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
@@ -104,6 +114,7 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
     images, objects = [], []
     for image_id in dataset.image_ids if image_ids is None else image_ids:
         masks, class_ids = dataset.load_mask(image_id)
+        keypoints = dataset.load_keypoints(image_id)
         # A dataset may answer (0, 0, 0) for an image without objects.
         sized = masks if masks.shape[2] else dataset.load_image(image_id)
         height, width = sized.shape[:2]
@@ -114,8 +125,11 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
                 "category_id": abs(int(class_id)),
                 "iscrowd": int(class_id < 0),
                 "segmentation": segmentation,
+                **_keypoints_of(points),
             }
-            for class_id, segmentation in zip(class_ids, mask_ops.to_rle(masks), strict=True)
+            for class_id, segmentation, points in zip(
+                class_ids, mask_ops.to_rle(masks), keypoints, strict=True
+            )
             if coco_mask.area(segmentation)
         ]
     names = enumerate(dataset.class_names)
@@ -156,6 +170,7 @@ def score(
     *,
     max_detections: int = 100,
     image_ids: Sequence[int] | None = None,
+    iou_types: Sequence[str] = IOU_TYPES,
 ) -> dict[str, dict[str, Any]]:
     """Return AP, AP50, AP75, APs, APm, APl, AR (0..1) and per_class of "segm" and of "bbox".
 
@@ -167,6 +182,7 @@ def score(
         results: from `to_results`, of all images together; they are not changed.
         max_detections: the best so many of an image and class count. COCO says 100.
         image_ids: the images that were looked at; None for all of the ground truth.
+        iou_types: what is compared: segm, bbox, keypoints (at most 20 detections an image).
 
     Raises:
         ValueError: if a result is of an image, category or mask size that the truth does not have.
@@ -175,9 +191,10 @@ def score(
         raise ValueError(f"max_detections must be at least 1, got {max_detections}")
     _check_results(coco_gt, results)
     scores = {}
-    for iou_type in IOU_TYPES:
+    for iou_type in iou_types:
         evaluation = COCOeval(coco_gt, _found(coco_gt, results, iou_type), iou_type)
-        evaluation.params.maxDets = [max_detections]
+        most = MOST_PERSONS if iou_type == "keypoints" else max_detections
+        evaluation.params.maxDets = [min(most, max_detections)]
         if image_ids is not None:
             evaluation.params.imgIds = list(image_ids)
         with _silence():
@@ -194,6 +211,7 @@ def score_detector(
     *,
     max_detections: int,
     image_ids: Sequence[int] | None = None,
+    iou_types: Sequence[str] = IOU_TYPES,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, dict[str, Any]]:
     """Return the scores of what is detected in a dataset's images against a ground truth.
@@ -202,7 +220,7 @@ def score_detector(
 
     Args:
         detect: An image -> its detections, see `to_results`.
-        max_detections: See `score`.
+        max_detections, iou_types: See `score`.
         image_ids: The images, of `dataset.image_ids`; None for all.
         progress: Wraps the list of images that is gone through.
 
@@ -223,7 +241,9 @@ def score_detector(
         seen.append(truth_id)
     if 10 * len(bad) > len(pairs):
         raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
-    return score(truth.coco, results, max_detections=max_detections, image_ids=seen)
+    return score(
+        truth.coco, results, max_detections=max_detections, image_ids=seen, iou_types=iou_types
+    )
 
 
 def format_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -268,7 +288,20 @@ def _complete(
         "area": float(coco_mask.area(segmentation)),
         "bbox": coco_mask.toBbox(segmentation).tolist(),
     }
+    # COCO's scores of keypoints leave out persons without any.
+    points = annotation.get("keypoints")
+    if points is not None:
+        computed["num_keypoints"] = sum(bool(seen) for seen in points[2::3])
     return {**computed, **annotation, "id": number, "segmentation": segmentation}
+
+
+def _keypoints_of(points: np.ndarray) -> dict[str, Any]:
+    """Return keypoints (P, 3) of y, x and visibility as COCO has them; nothing for P = 0."""
+    if not len(points):
+        return {}
+    rows = np.asarray(points, np.float64)[:, [1, 0, 2]]
+    rows[:, :2] -= 0.5 * (rows[:, 2:] > 0)
+    return {"keypoints": rows.ravel().tolist(), "num_keypoints": int((rows[:, 2] > 0).sum())}
 
 
 def _encode(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
@@ -309,7 +342,8 @@ def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
                 f"the ground truth has no category {result['category_id']}, "
                 f"only {sorted(coco_gt.cats)}; see match_categories"
             )
-        expected, found = [image["height"], image["width"]], list(result["segmentation"]["size"])
+        expected = [image["height"], image["width"]]
+        found = list(result["segmentation"]["size"]) if "segmentation" in result else expected
         if found != expected:
             raise ValueError(
                 f"a mask found in image {result['image_id']} has size {found}, the ground truth "
@@ -333,8 +367,10 @@ def _summary(evaluation: COCOeval) -> dict[str, Any]:
     """Return the figures of COCOeval.summarize, which itself knows 100 detections only."""
     precision = evaluation.eval["precision"][..., 0]  # (thresholds, recalls, classes, sizes)
     recall = evaluation.eval["recall"][..., 0]  # (thresholds, classes, sizes)
-    # "all" leads the sizes; the strict thresholds are found by value, not by place.
-    every, small, medium, large = np.moveaxis(precision, -1, 0)
+    sizes = dict(zip(evaluation.params.areaRngLbl, np.moveaxis(precision, -1, 0), strict=True))
+    every, medium, large = sizes["all"], sizes["medium"], sizes["large"]
+    small = sizes.get("small", np.full(1, -1.0))  # no keypoints are annotated on small ones
+    # The strict thresholds are found by value, not by place.
     at_50, at_75 = (every[np.isclose(evaluation.params.iouThrs, iou)] for iou in (0.5, 0.75))
     areas = (every, at_50, at_75, small, medium, large, recall[..., 0])
     summary: dict[str, Any] = dict(zip(FIGURES, map(_mean, areas), strict=True))

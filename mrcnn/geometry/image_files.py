@@ -86,6 +86,20 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return array[::-1] if orientation in (3, 4, 7, 8) else array
 
 
+def turned_points(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Return points (..., 2) of y and x turned as `turned` turns the picture that they are in.
+
+    Args:
+        size: height and width of the picture before.
+    """
+    height, width = size
+    if orientation >= 5:
+        points, (height, width) = points[..., ::-1], (width, height)
+    if orientation in (2, 3, 6, 7):
+        points = points * [1, -1] + [0, width]
+    return points * [-1, 1] + [height, 0] if orientation in (3, 4, 7, 8) else points
+
+
 def _read_raw(path: str | PathLike) -> np.ndarray:
     try:
         with PIL.Image.open(path) as image:

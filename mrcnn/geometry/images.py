@@ -45,6 +45,19 @@ class Placement:
         (_, bottom), (_, right), _ = self.padding
         return self.window[2] + bottom, self.window[3] + right
 
+    def move_keypoints(self, keypoints: np.ndarray) -> np.ndarray:
+        """Return keypoints (..., 3) of the image in pixels of the input, float32.
+
+        The third number becomes 0 for those that are not in the input's window.
+        """
+        scale = np.array(self.resized) / self.source
+        start = np.array(self.crop[:2] if self.crop else (0, 0))
+        low, high = np.array(self.window[:2]), np.array(self.window[2:])
+        points = keypoints[..., :2] * scale - start + low
+        is_shown = np.all((points >= low) & (points <= high), axis=-1, keepdims=True)
+        moved = np.concatenate([points, keypoints[..., 2:] * is_shown], axis=-1)
+        return moved.astype(np.float32)
+
 
 def place(
     image_shape: Sequence[int],

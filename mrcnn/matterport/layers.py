@@ -32,7 +32,10 @@ def identity_block(
     train_bn: bool | None = True,
 ) -> Tensor:
     """Return a bottleneck whose shortcut is its input: (B, H, W, C) -> (B, H, W, C)."""
-    settings = {"style": backbone.Style(use_bias=use_bias), "train_bn": train_bn is not False}
+    settings: dict[str, Any] = {
+        "style": backbone.Style(use_bias=use_bias),
+        "train_bn": train_bn is not False,
+    }
     features = _branch(input_tensor, kernel_size, filters, _names(stage, block), **settings)
     return _joined(features, input_tensor, stage, block)
 
@@ -49,7 +52,10 @@ def conv_block(
 ) -> Tensor:
     """Return a bottleneck with a projected shortcut: (B, H, W, C) -> (B, H', W', filters[2])."""
     step = strides if isinstance(strides, int) else int(strides[0])
-    settings = {"style": backbone.Style(use_bias=use_bias), "train_bn": train_bn is not False}
+    settings: dict[str, Any] = {
+        "style": backbone.Style(use_bias=use_bias),
+        "train_bn": train_bn is not False,
+    }
     names = _names(stage, block)
     features = _branch(input_tensor, kernel_size, filters, names, step, **settings)
     shortcut = backbone.conv_norm(input_tensor, filters[2], 1, names[3], strides=step, **settings)
@@ -228,7 +234,7 @@ def _branch(
     filters: Sequence[int],
     names: Sequence[tuple[str, str]],
     strides: int = 1,
-    **settings: bool,
+    **settings: Any,
 ) -> Tensor:
     """Return the three convolutions of a bottleneck, before the sum."""
     features = backbone.conv_norm(features, filters[0], 1, names[0], strides=strides, **settings)

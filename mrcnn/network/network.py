@@ -151,11 +151,11 @@ def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutput
     )
     outputs = list(zip(*(head(features) for features in maps), strict=True))
     names = ("rpn_class_logits", "rpn_class", "rpn_bbox")
-    joined = [
+    logits, probs, deltas = (
         layers.Concatenate(axis=1, name=name, dtype="float32")(list(levels))
         for name, levels in zip(names, outputs, strict=True)
-    ]
-    return maps, RpnOutputs(*joined, [list(levels) for levels in outputs[1:]])
+    )
+    return maps, RpnOutputs(logits, probs, deltas, [list(levels) for levels in outputs[1:]])
 
 
 def _pyramid(image: Tensor, config: Config) -> list[Tensor]:

@@ -34,6 +34,8 @@ def sample_format(config: Config) -> SampleFormat:
         scale_jitter=(config.IMAGE_SCALE_JITTER[0], config.IMAGE_SCALE_JITTER[1]),
         side=int(config.IMAGE_SHAPE[0]),
         goes_on=config.conventions.pads_at_end,
+        keypoints=config.NUM_KEYPOINTS,
+        mirror_pairs=tuple((left, right) for left, right in config.KEYPOINT_PAIRS),
     )
 
 

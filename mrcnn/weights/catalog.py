@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mrcnn.config import Config
-from mrcnn.weights import download, hdf5
+from mrcnn.weights import download, loading
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
 CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
@@ -39,11 +39,18 @@ class Found(str):
 
 
 class Published(NamedTuple):
-    """A file that others publish; `size` or `md5` where it is known."""
+    """A file that others publish, with what is known of it."""
 
     url: str
     size: int | None = None
     md5: str | None = None
+    sha256: str | None = None  # its beginning
+
+
+def _torchvision(name: str) -> Published:
+    """Return a file of torchvision's, whose name ends with the beginning of its checksum."""
+    digest = name.rpartition("-")[2].partition(".")[0]
+    return Published(f"https://download.pytorch.org/models/{name}", sha256=digest)
 
 
 PUBLISHED = {
@@ -56,6 +63,17 @@ PUBLISHED = {
         "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         md5="a268eb855778b3df3c7506639542a6af",
     ),
+    "torchvision": _torchvision("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
+    "torchvision-v2": _torchvision("maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+    "torchvision-keypoints": _torchvision("keypointrcnn_resnet50_fpn_coco-fc266e95.pth"),
+    "torchvision-boxes": _torchvision("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
+    "torchvision-resnet18": _torchvision("resnet18-f37072fd.pth"),
+    "torchvision-resnet34": _torchvision("resnet34-b627a593.pth"),
+    "torchvision-resnet50": _torchvision("resnet50-0676ba61.pth"),
+    "torchvision-resnet101": _torchvision("resnet101-63fe2227.pth"),
+    "torchvision-resnext50_32x4d": _torchvision("resnext50_32x4d-7cdf4587.pth"),
+    "torchvision-resnext101_32x8d": _torchvision("resnext101_32x8d-8ba56ff5.pth"),
+    "torchvision-resnext101_64x4d": _torchvision("resnext101_64x4d-173b62eb.pth"),
 }
 
 
@@ -77,7 +95,8 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
     if word in PUBLISHED:
         source = PUBLISHED[word]
         path = CACHE / source.url.rpartition("/")[2]
-        return download.fetch(source.url, path, size=source.size, md5=source.md5)
+        known = source._asdict()
+        return download.fetch(known.pop("url"), path, **known)
     if word == "last":
         return last_checkpoint(Path(model_dir), name)
     if not Path(weights).is_file():
@@ -98,7 +117,7 @@ def settings(weights: str | Path, path: Path) -> dict[str, Any]:
         names = ["BG", *COCO_CLASSES.values()]
         ids = [0, *COCO_CLASSES]
         return {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": ids}
-    stored = hdf5.read_settings(path).get("config", {})
+    stored = loading.settings(path)
     # A setting that another version of this package had is no reason to refuse its weights.
     return {name: value for name, value in stored.items() if name in Config.names()}
 

@@ -5,7 +5,7 @@ import http.client
 import os
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +17,22 @@ TIMEOUT = 30  # seconds without a byte
 ABANDONED = 2 * TIMEOUT
 
 
-def fetch(url: str, path: Path, *, size: int | None = None, md5: str | None = None) -> Path:
+def fetch(
+    url: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    md5: str | None = None,
+    sha256: str | None = None,
+) -> Path:
     """Download a file unless it is there, with a progress bar; return its path.
 
     A download that breaks off leaves its part beside the place, and the next one goes on from
     there where the server can. A file of another size than it should have is downloaded anew.
 
     Args:
-        size: Bytes that the file must have; md5: its checksum, each where it is known.
+        size: Bytes that the file must have; md5, sha256: its checksums or their beginnings; each
+            where it is known.
 
     Raises:
         OSError: When the download fails or the file is not what it should be; nothing is left
@@ -36,7 +44,7 @@ def fetch(url: str, path: Path, *, size: int | None = None, md5: str | None = No
     try:
         with _own_part(path) as part:
             _download(url, part)
-            _verify(part, size, md5)
+            _verify(part, size, {"md5": md5, "sha256": sha256})
             os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -81,16 +89,16 @@ def _download(url: str, part: Path) -> None:
                 raise OSError(f"{file.tell()} of {total} bytes arrived")
 
 
-def _verify(part: Path, size: int | None, md5: str | None) -> None:
+def _verify(part: Path, size: int | None, checksums: Mapping[str, str | None]) -> None:
     """Raise for a file that is not the right one, and remove it: going on would not mend it."""
     try:
         if size is not None and part.stat().st_size != size:
             raise OSError(f"{part.stat().st_size} bytes arrived, not {size}")
-        if md5 is not None:
+        for name, expected in checksums.items():
             with open(part, "rb") as file:
-                found = hashlib.file_digest(file, "md5").hexdigest()
-            if found != md5:
-                raise OSError(f"the checksum is {found}, not {md5}")
+                found = hashlib.file_digest(file, name).hexdigest() if expected else ""
+            if expected and not found.startswith(expected):
+                raise OSError(f"the checksum is {found}, not {expected}")
     except OSError:
         part.unlink()
         raise

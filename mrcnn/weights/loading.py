@@ -1,8 +1,13 @@
-"""Weight files of any kind into a network: which kind it is, what family of weights it holds."""
+"""Weight files of any kind into a network: which kind it is, what family of weights it holds.
+
+Classifiers of torchvision start the backbone of a network; their files have no other layers.
+"""
 
 import errno
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +15,8 @@ import numpy as np
 from mrcnn.conventions import MATTERPORT, TORCHVISION
 from mrcnn.weights import hdf5, torch_files, torchvision
 
+# Beginnings of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
+WITHOUT_EPSILON = ("bf2d0c1e", "fc266e95", "9f466800", "258fb6c6")
 PRESETS = {
     "torchvision": "presets.TorchvisionConfig or TorchvisionV2Config",
     "detectron2": "presets.ModernConfig",
@@ -39,10 +46,47 @@ def load(
         _check_family(path, hdf5.read_settings(path).get("config", {}), family)
         return hdf5.load(path, model, exclude)
     _refuse_other(path, TORCHVISION.name, family)
-    arrays, unknown = torchvision.by_layer(READERS[path.suffix](path))
-    report = hdf5.assign(path, arrays, model, exclude)
+    state = read_state(path)
+    arrays, unknown = torchvision.by_layer(state)
+    try:
+        report = hdf5.assign(path, arrays, model, exclude)
+    except ValueError as error:
+        raise ValueError(f"{error}\nThe file looks like {torchvision.kind(state)}.") from error
     report.skipped = sorted([*report.skipped, *unknown])
     return report
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """Return a state dict whose batch norms have the epsilon of torchvision's functions.
+
+    The detectors that torchvision published in 2019 have none, and its loader sets it to 0. Here
+    the variance is lowered instead, so that the sum is what they were trained with.
+
+    Raises:
+        ValueError: When the file cannot be read.
+    """
+    state = READERS[path.suffix](path)
+    digest = path.stem.rpartition("-")[2]
+    if digest in WITHOUT_EPSILON and _sha256(path).startswith(digest):
+        for key in [key for key in state if key.endswith("running_var")]:
+            state[key] = state[key] - np.float32(TORCHVISION.norm_epsilon)
+    return state
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Return the settings that a weight file came with, or that its arrays tell.
+
+    Raises:
+        ValueError: When the file cannot be read.
+    """
+    if path.suffix in READERS:
+        return torchvision.settings(READERS[path.suffix](path))
+    return hdf5.read_settings(path).get("config", {})
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_family(path: Path, settings: dict, family: str) -> None:

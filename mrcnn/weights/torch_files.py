@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
     "DoubleStorage": np.dtype("<f8"),
@@ -129,7 +129,7 @@ def _of_stream(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
 def _follow(program: bytes | BinaryIO) -> Any:
     """Return what a pickle builds, of the few things that are known here."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(program):
         name = opcode.name
         if name in REMEMBER:
@@ -141,7 +141,7 @@ def _follow(program: bytes | BinaryIO) -> Any:
         elif name in STEPS:
             STEPS[name](stack)
         elif name == "GLOBAL":
-            stack.append(_known(argument))
+            stack.append(_known(str(argument)))
         elif name not in IGNORED:
             raise ValueError(f"its pickle has the instruction {name}, which no state dict needs")
     return stack.pop()

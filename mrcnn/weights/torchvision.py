@@ -13,8 +13,12 @@ Classifiers have the names of `backbone.body` without the prefix. Boxes there ar
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+
+from mrcnn import presets
+from mrcnn.weights.coco_classes import COCO_CLASSES
 
 Layout = Callable[[np.ndarray], np.ndarray]
 OF_NORM = {
@@ -24,6 +28,8 @@ OF_NORM = {
     "running_var": "moving_variance",
 }
 OF_OTHERS = {"weight": "kernel"}
+# torchvision's detectors number classes as COCO's files do, with gaps.
+COCO_NAMES = ["BG", *(COCO_CLASSES.get(number, "N/A") for number in range(1, 91))]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -96,6 +102,52 @@ def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], li
         layer, layout = found
         arrays[f"{layer}/{_leaf(leaf, layer)}"] = _arranged(layer, np.asarray(array), layout)
     return arrays, unknown
+
+
+def kind(state: Mapping[str, np.ndarray]) -> str:
+    """Return what a state dict looks like, in words."""
+    layers = {key.partition(".")[0] for key in state}
+    if "roi_heads" not in layers:
+        depths = [
+            len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
+            for stage in range(1, 5)
+        ]
+        return f"a classifier with {depths} blocks" if any(depths) else "no model of torchvision"
+    return f"{presets_of(state).__doc__}".partition("'s ")[2].partition(":")[0].rstrip(".")
+
+
+def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfig]:
+    """Return the settings of the detector that a state dict is of."""
+    heads = {".".join(key.split(".")[1:3]) for key in state if key.startswith("roi_heads.")}
+    has_keypoints = any(head.startswith("keypoint") for head in heads)
+    has_masks = any(head.startswith("mask") for head in heads)
+    if has_keypoints:
+        return presets.TorchvisionKeypointConfig
+    if "box_head.5" in heads:
+        return presets.TorchvisionV2Config if has_masks else presets.TorchvisionBoxV2Config
+    return presets.TorchvisionConfig if has_masks else presets.TorchvisionBoxConfig
+
+
+def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the settings of the network that a state dict of a detector is of.
+
+    Raises:
+        ValueError: When it is of no detector.
+    """
+    scores = state.get("roi_heads.box_predictor.cls_score.weight")
+    if scores is None:
+        raise ValueError(
+            f"the file holds {kind(state)}, which has no classes to detect: pass it to "
+            "load_weights of a network for training"
+        )
+    found = presets_of(state)().to_dict()
+    found["NUM_CLASSES"] = len(scores)
+    if len(scores) == len(COCO_NAMES):
+        found["CLASS_NAMES"] = COCO_NAMES
+        found["CATEGORY_IDS"] = list(range(len(COCO_NAMES)))
+    elif len(scores) == 2 and found["NUM_KEYPOINTS"]:
+        found["CLASS_NAMES"], found["CATEGORY_IDS"] = ["BG", "person"], [0, 1]
+    return found
 
 
 def _arranged(layer: str, array: np.ndarray, layout: Layout) -> np.ndarray:

@@ -82,7 +82,7 @@ def read_coco(
         folder = files.image_folder(path, list(names.values()))
     else:
         folder = files.ImageFolder(image_dir)
-    read = Annotations(SOURCE, classes)
+    read = Annotations(SOURCE, classes, keypoint_names=_keypoint_names(content["categories"]))
     for image in content["images"]:
         size = files.stated_size(image["height"], image["width"])
         found = folder.find(names[image["id"]])
@@ -232,10 +232,31 @@ def _usable(
         is_crowd = bool(annotation.get("iscrowd", 0))
         objects.append(
             outlines.AnnotatedObject(
-                annotation["category_id"], parts, is_crowd, annotation.get("id")
+                annotation["category_id"],
+                parts,
+                is_crowd,
+                annotation.get("id"),
+                _keypoints(annotation),
             )
         )
     return objects
+
+
+def _keypoint_names(categories: list[dict]) -> list[str]:
+    """Return the names of the category's keypoints that has most of them (COCO: the person)."""
+    listed = [entry.get("keypoints") for entry in categories]
+    return max((names for names in listed if isinstance(names, list)), key=len, default=[])
+
+
+def _keypoints(annotation: dict) -> np.ndarray | None:
+    """Return (P, 3) of y, x and visibility; (0, 0) is the corner of the first pixel."""
+    listed = annotation.get("keypoints")
+    if not listed:
+        return None
+    points = np.array(listed, np.float32).reshape(-1, 3)[:, [1, 0, 2]]
+    # COCO's keypoints are numbers of pixels: their centres are half a pixel on.
+    points[:, :2] += 0.5 * (points[:, 2:] > 0)
+    return points
 
 
 def _shapes(
