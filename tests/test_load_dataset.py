@@ -153,7 +153,7 @@ def test_problems_are_collected_where_training_would_be_stopped(tmp_path, caplog
         {**content["a"]["regions"][0], "region_attributes": {"kind": "leaf"}}
     )
     (tmp_path / "via.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="no value of 'kind'; so have 2 of 3 objects"):
+    with pytest.raises(ValueError, match=r"no value of 'kind' \(2 of 3 objects"):
         load_dataset(tmp_path)
     problems = Problems(strict=False)
     with caplog.at_level(logging.WARNING, "mrcnn"):

@@ -5,6 +5,7 @@
 
 import csv
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -238,10 +239,28 @@ def test_a_pixel_of_a_submission_belongs_to_the_best_object():
     assert nucleus.mask_to_rle("id", masks[..., :0], np.zeros(0)) == [("id", "")]
 
 
+@pytest.fixture
+def few_nuclei(shared_data, tmp_path):
+    """The first images of each part of the set."""
+    source, folder = shared_data / "nuclei", tmp_path / "nuclei"
+    (folder / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (folder / part).symlink_to(source / part)
+        annotations = Path("annotations") / f"instances_{part}.json"
+        content = json.loads((source / annotations).read_text())
+        content["images"] = content["images"][:6]
+        kept = {image["id"] for image in content["images"]}
+        content["annotations"] = [
+            item for item in content["annotations"] if item["image_id"] in kept
+        ]
+        (folder / annotations).write_text(json.dumps(content))
+    return folder
+
+
 @pytest.mark.slow
-def test_bundled_weights_are_trained_scored_and_exported(shared_data, tmp_path, capsys):
+def test_bundled_weights_are_trained_scored_and_exported(few_nuclei, tmp_path, capsys):
     bundled = load("nucleus", "bundled")
-    folder, logs = [f"--dataset={shared_data / 'nuclei'}"], [f"--logs={tmp_path / 'logs'}"]
+    folder, logs = [f"--dataset={few_nuclei}"], [f"--logs={tmp_path / 'logs'}"]
     assert bundled.main(["train", "--epochs=2", *folder, *logs, *small()]) == 0
     run = next((tmp_path / "logs").iterdir())
     output = tmp_path / "curve.png"

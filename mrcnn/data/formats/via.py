@@ -182,7 +182,7 @@ def _classes(
     for region in without:
         problems.error(
             "object-without-class",
-            f"it has no value of {attribute!r}, as {len(without)} of {len(regions)} objects",
+            f"it has no value of {attribute!r} ({len(without)} of {len(regions)} objects)",
             image=region.image,
             object=region.place,
             remedy="give each object its class, or remove it",
