@@ -65,7 +65,7 @@ def draw_keypoints(
                 pen.line(line, EDGE, thickness + 2 * scale)
                 pen.line(line, _color(first, second), thickness)
         for place in np.flatnonzero(is_there):
-            name = names[place] if len(names) else ""
+            name = names[int(place)] if len(names) else ""
             _draw_point(pen, points[place], thickness, _color(name))
     return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
 

@@ -20,13 +20,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.evaluation.tables import FIGURES, format_table
 from mrcnn.geometry import masks as mask_ops
 
+__all__ = ["FIGURES", "format_table"]
 logger = logging.getLogger("mrcnn")
 
 IOU_TYPES = ("segm", "bbox")  # and keypoints
 MOST_PERSONS = 20  # detections an image that COCO's scores of keypoints look at
-FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 
 
 class Truth(NamedTuple):
@@ -114,7 +115,9 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
     images, objects = [], []
     for image_id in dataset.image_ids if image_ids is None else image_ids:
         masks, class_ids = dataset.load_mask(image_id)
-        keypoints = dataset.load_keypoints(image_id)
+        keypoints = np.zeros((len(class_ids), 0, 3))
+        if dataset.keypoint_names:
+            keypoints = dataset.load_keypoints(image_id)
         # A dataset may answer (0, 0, 0) for an image without objects.
         sized = masks if masks.shape[2] else dataset.load_image(image_id)
         height, width = sized.shape[:2]
@@ -195,6 +198,8 @@ def score(
         evaluation = COCOeval(coco_gt, _found(coco_gt, results, iou_type), iou_type)
         most = MOST_PERSONS if iou_type == "keypoints" else max_detections
         evaluation.params.maxDets = [min(most, max_detections)]
+        if iou_type == "keypoints":
+            evaluation.params.kpt_oks_sigmas = _sigmas(coco_gt, evaluation.params.kpt_oks_sigmas)
         if image_ids is not None:
             evaluation.params.imgIds = list(image_ids)
         with _silence():
@@ -246,26 +251,6 @@ def score_detector(
     )
 
 
-def format_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the scores as a table of fixed width, classes below if there are several."""
-    rows = [["", *FIGURES]]
-    rows += [
-        [iou_type, *(_text(scores[iou_type][name]) for name in FIGURES)] for iou_type in scores
-    ]
-    tables = [_aligned(rows)]
-    class_names = list(next(iter(scores.values()))["per_class"])
-    if len(class_names) > 1:
-        columns = [(iou_type, name) for iou_type in scores for name in ("AP", "AP50")]
-        rows = [["class", *(f"{iou_type} {name}" for iou_type, name in columns)]]
-        for class_name in class_names:
-            figures = [
-                scores[iou_type]["per_class"][class_name][name] for iou_type, name in columns
-            ]
-            rows.append([class_name, *map(_text, figures)])
-        tables.append(_aligned(rows))
-    return "\n\n".join(tables)
-
-
 def _read(path: str | PathLike[str]) -> Mapping[str, Any]:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
@@ -293,6 +278,16 @@ def _complete(
     if points is not None:
         computed["num_keypoints"] = sum(bool(seen) for seen in points[2::3])
     return {**computed, **annotation, "id": number, "segmentation": segmentation}
+
+
+def _sigmas(coco_gt: COCO, of_coco: np.ndarray) -> np.ndarray:
+    """Return how exactly each keypoint can be annotated, as a part of an object's size.
+
+    COCO measured it for its 17; for other sets the mean of those is taken.
+    """
+    annotated = (item.get("keypoints", ()) for item in coco_gt.anns.values())
+    count = max((len(points) // 3 for points in annotated), default=len(of_coco))
+    return of_coco if count == len(of_coco) else np.full(count, of_coco.mean())
 
 
 def _keypoints_of(points: np.ndarray) -> dict[str, Any]:
@@ -386,20 +381,6 @@ def _summary(evaluation: COCOeval) -> dict[str, Any]:
 def _mean(values: np.ndarray) -> float | None:
     known = values[values > -1]  # -1: no object to find
     return float(known.mean()) if known.size else None
-
-
-def _text(figure: float | None) -> str:
-    return "-" if figure is None else f"{figure:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines: the first column flush left, figures flush right."""
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = []
-    for head, *cells in rows:
-        padded = [cell.rjust(max(width, 5)) for cell, width in zip(cells, others, strict=True)]
-        lines.append("  ".join([head.ljust(max(first, 4)), *padded]))
-    return "\n".join(lines)
 
 
 def _silence() -> contextlib.redirect_stdout[io.StringIO]:

@@ -68,10 +68,13 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             file.seek(0)
             content, fetch = _of_zip(file) if is_zip else _of_stream(file)
             return {name: _array(item, fetch) for name, item in _state_of(content).items()}
-    except (LookupError, EOFError, zipfile.BadZipFile, TypeError, UnicodeError) as error:
-        raise ValueError(f"{path}: is cut off, or no file of PyTorch ({error})") from error
+    except FileNotFoundError:
+        raise
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as a state dict: {error}") from error
+    # Damaged archives and pickles raise whatever their readers trip over.
+    except Exception as error:
+        raise ValueError(f"{path}: is cut off, or no file of PyTorch ({error})") from error
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:
