@@ -117,6 +117,7 @@ class Config:
 
     # Optimization
     LEARNING_RATE = 0.001
+    LEARNING_RATE_IMAGES = 0  # images a batch that it is meant for, see learning_rate; 0: any
     LEARNING_MOMENTUM = 0.9
     WARMUP_STEPS = 0  # linear from a tenth of LEARNING_RATE
     LEARNING_RATE_DROPS: tuple = ()  # epochs after which the rate is divided by 10
@@ -183,6 +184,12 @@ class Config:
         if not self.NUM_KEYPOINTS:
             absent.add("mrcnn_keypoint_loss")
         return tuple(name for name in LOSSES if name not in absent)
+
+    @property
+    def learning_rate(self) -> float:
+        """LEARNING_RATE for this number of images a batch, in proportion (Goyal et al. 2017)."""
+        share = self.BATCH_SIZE / self.LEARNING_RATE_IMAGES if self.LEARNING_RATE_IMAGES else 1.0
+        return self.LEARNING_RATE * share
 
     @property
     def iou_types(self) -> tuple[str, ...]:

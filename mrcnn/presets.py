@@ -58,3 +58,50 @@ class TorchvisionBoxV2Config(TorchvisionV2Config):
     """Settings of torchvision's fasterrcnn_resnet50_fpn_v2: boxes alone, deeper heads."""
 
     HAS_MASKS = False
+
+
+class PaperConfig(Config):
+    """The recipe of the paper (He et al. 2017, section 3.1), in the numerics of its later code.
+
+    Pass `config.learning_rate` to `train`: LEARNING_RATE is that of 16 images a batch.
+    STEPS_PER_EPOCH and LEARNING_RATE_DROPS count steps of 16 images, too, and want scaling by hand.
+    """
+
+    CONVENTIONS = "detectron2"
+    BACKBONE = "resnet50"
+    IMAGE_RESIZE_MODE = "short_side"
+    IMAGE_MIN_DIM = 800  # "images are resized such that their scale (shorter edge) is 800 pixels"
+    IMAGE_MAX_DIM = 1333  # Detectron's
+    IMAGES_PER_GPU = 2  # "each mini-batch has 2 images per GPU"
+    TRAIN_ROIS_PER_IMAGE = 512  # "N is ... 512 for FPN"
+    ROI_POSITIVE_RATIO = 0.25  # "a ratio of 1:3 of positive to negatives"
+    RPN_ANCHOR_RATIOS = [2, 1, 0.5]  # "5 scales and 3 aspect ratios, following" FPN
+    RPN_CONV_SIZE = 256  # FPN, Lin et al. 2017, section 4.1
+    RPN_BBOX_STD_DEV = np.ones(4)  # Detectron's
+    PRE_NMS_LIMIT = 1000  # a level, Detectron's
+    PRE_NMS_LIMIT_TRAINING = 2000
+    POST_NMS_ROIS_TRAINING = 1000  # Detectron's, over all levels
+    POST_NMS_ROIS_INFERENCE = 1000  # "the proposal number is ... 1000 for FPN"
+    DETECTION_MAX_INSTANCES = 100  # "the highest scoring 100 detection boxes"
+    DETECTION_MIN_CONFIDENCE = 0.05  # Fast R-CNN's code
+    DETECTION_NMS_THRESHOLD = 0.5  # FPN, Lin et al. 2017, section 5.2
+    STEPS_PER_EPOCH = 1000
+    LEARNING_RATE = 0.02  # "with a learning rate of 0.02", of 8 GPUs with 2 images each
+    LEARNING_RATE_IMAGES = 16
+    LEARNING_RATE_DROPS = (120,)  # "decreased by 10 at the 120k iteration", of 160k
+    LEARNING_MOMENTUM = 0.9  # "a weight decay of 0.0001 and momentum of 0.9"
+    WEIGHT_DECAY = 0.0001
+    WARMUP_STEPS = 500  # Goyal et al. 2017, section 2.2; Detectron's number
+    GRADIENT_CLIP_NORM = 0.0  # it does not clip
+    AUGMENTATIONS = ("flip_left_right",)  # Fast R-CNN, section 4.2
+
+
+class ModernConfig(PaperConfig):
+    """The paper's recipe as detectron2 trains it: images of several scales, a longer warm-up."""
+
+    IMAGE_SCALE_JITTER = (0.8, 1.0)  # shorter sides of 640 to 800 (Base-RCNN-FPN.yaml)
+    WARMUP_STEPS = 1000
+    # Training pads all inputs to this square; of 4:3, nothing is lost, and a third of the cost saved.
+    IMAGE_MAX_DIM = 1088
+    LEARNING_RATE_DROPS = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
+    GRADIENT_CLIP_NORM = 5.0  # a step that no good training makes, see docs/training.md

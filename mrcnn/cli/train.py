@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weights != "last":
         model.set_log_dir()
     epochs = options.epochs or model.epoch + 20
-    model.train(dataset, validation, config.LEARNING_RATE, epochs, options.layers)
+    model.train(dataset, validation, config.learning_rate, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0
 

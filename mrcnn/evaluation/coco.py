@@ -116,7 +116,7 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
     for image_id in dataset.image_ids if image_ids is None else image_ids:
         masks, class_ids = dataset.load_mask(image_id)
         keypoints = np.zeros((len(class_ids), 0, 3))
-        if dataset.keypoint_names:
+        if getattr(dataset, "keypoint_names", ()):
             keypoints = dataset.load_keypoints(image_id)
         # A dataset may answer (0, 0, 0) for an image without objects.
         sized = masks if masks.shape[2] else dataset.load_image(image_id)
