@@ -101,7 +101,7 @@ class ModernConfig(PaperConfig):
 
     IMAGE_SCALE_JITTER = (0.8, 1.0)  # shorter sides of 640 to 800 (Base-RCNN-FPN.yaml)
     WARMUP_STEPS = 1000
-    # Training pads all inputs to this square; of 4:3, nothing is lost, and a third of the cost saved.
+    # Training pads all inputs to this square; pictures of 4:3 lose nothing.
     IMAGE_MAX_DIM = 1088
     LEARNING_RATE_DROPS = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
     GRADIENT_CLIP_NORM = 5.0  # a step that no good training makes, see docs/training.md
