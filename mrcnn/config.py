@@ -103,7 +103,7 @@ class Config:
     IMAGE_SCALE_JITTER = (1.0, 1.0)  # least and most of a random factor in training
     IMAGE_CHANNEL_COUNT = 3
     MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB
-    PIXEL_STD = np.array([1.0, 1.0, 1.0])  # what remains is divided by it
+    PIXEL_STD = np.array([1.0])  # what remains is divided by it; one value, or one a channel
     USE_MINI_MASK = True
     MINI_MASK_SHAPE = (56, 56)
     MAX_GT_INSTANCES = 100
@@ -233,8 +233,7 @@ class Config:
                 f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
             ),
             (
-                len(np.atleast_1d(self.PIXEL_STD)) not in (1, self.IMAGE_CHANNEL_COUNT)
-                and not np.all(np.asarray(self.PIXEL_STD) == 1),
+                len(np.atleast_1d(self.PIXEL_STD)) not in (1, self.IMAGE_CHANNEL_COUNT),
                 f"PIXEL_STD needs one value or {self.IMAGE_CHANNEL_COUNT} (IMAGE_CHANNEL_COUNT), "
                 f"got {self.PIXEL_STD}",
             ),

@@ -88,7 +88,7 @@ class PaperConfig(Config):
     STEPS_PER_EPOCH = 1000
     LEARNING_RATE = 0.02  # "with a learning rate of 0.02", of 8 GPUs with 2 images each
     LEARNING_RATE_IMAGES = 16
-    LEARNING_RATE_DROPS = (120,)  # "decreased by 10 at the 120k iteration", of 160k
+    LEARNING_RATE_DROPS: tuple = (120,)  # "decreased by 10 at the 120k iteration", of 160k
     LEARNING_MOMENTUM = 0.9  # "a weight decay of 0.0001 and momentum of 0.9"
     WEIGHT_DECAY = 0.0001
     WARMUP_STEPS = 500  # Goyal et al. 2017, section 2.2; Detectron's number

@@ -75,7 +75,7 @@ def test_features_over_the_pyramid(units, size, assert_as_golden):
     maps = [channels_last(units[f"msra_fm{level}"]) for level in range(4)]
     record = np.zeros((1, 15), np.float32)
     record[:, 4:6] = 512
-    layer = roi_align.PyramidROIAlign((size, size), "unaligned", floors_level=True)
+    layer = roi_align.PyramidROIAlign((size, size), form="unaligned", floors_level=True)
     found = layer([by_y(units["msra_boxes"])[None] / np.float32(512), record, *maps])[0]
     expected = channels_last(units[f"msra_{size}"])
     assert_as_golden(f"MultiScaleRoIAlign {size}", found, expected, 1e-5)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import SmallConfig
 
-from mrcnn.config import LOSSES
 from mrcnn.training import distribution
 
 SCRIPT = Path(__file__).with_name("mirrored_run.py")
@@ -40,14 +40,14 @@ def test_two_devices_have_the_losses_of_one(runs):
     one, two = (run["steps"] for run in runs)
     assert len(one) == len(two) == 3
     for step, other in zip(one, two, strict=True):
-        assert set(step) == {"loss", *LOSSES}
+        assert set(step) == {"loss", *SmallConfig().losses}
         assert other == pytest.approx(step, rel=1e-4)
         assert all(value > 0 for value in step.values())
 
 
 def test_two_devices_have_the_validation_losses_of_one(runs):
     one, two = (run["history"] for run in runs)
-    assert {f"val_{name}" for name in LOSSES} < set(one)
+    assert {f"val_{name}" for name in SmallConfig().losses} < set(one)
     assert two == pytest.approx(one, rel=1e-4)
 
 

@@ -221,7 +221,7 @@ def _heads(config: Config) -> Heads:
 def _roi_align(config: Config, size: int, name: str) -> PyramidROIAlign:
     family = config.conventions
     form = config.ROI_FEATURES or family.roi_features
-    return PyramidROIAlign((size, size), form, family.floors_level, name=name)
+    return PyramidROIAlign((size, size), form=form, floors_level=family.floors_level, name=name)
 
 
 def _proposals(

@@ -174,7 +174,7 @@ class PyramidROIAlign(GeometryLayer):
         floors_level: See `levels`.
     """
 
-    def __init__(self, pool_shape, form="corners", floors_level=False, **kwargs):
+    def __init__(self, pool_shape, *, form="corners", floors_level=False, **kwargs):
         super().__init__(**kwargs)
         self.pool_shape = tuple(pool_shape)
         self.form = form
