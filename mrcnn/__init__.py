@@ -8,4 +8,10 @@ Boxes are (y1, x1, y2, x2), float32, y2 and x2 exclusive. Frames: image (origina
 (pixels after resize and pad), normalized (see `mrcnn.geometry.boxes`).
 """
 
+import os
+
+# TensorFlow tells of missing GPUs, and of costs that it could not estimate, in lines of a
+# kilobyte that read like faults. What goes wrong is raised all the same. Set it to 0 to see them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from mrcnn import conventions
 logger = logging.getLogger("mrcnn")
 
 BACKGROUND = ("bg", "background", "_background_", "__background__")
+DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
 RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
 PRECISIONS = ("float32", "mixed_bfloat16")
 LOSSES = (
@@ -203,7 +204,14 @@ class Config:
         return conventions.FAMILIES[self.CONVENTIONS]
 
     def check(self) -> None:
-        """Raise ValueError for the first setting that cannot work, with value and remedy."""
+        """Raise ValueError for the first setting that cannot work, with value and remedy.
+
+        Names that are nearly those of settings are warned about.
+        """
+        for name in {name for name in dir(self) if name.isupper()} - {*Config.names(), *DERIVED}:
+            near = difflib.get_close_matches(name, Config.names(), 1, cutoff=0.85)
+            if near:
+                logger.warning("%s is not a setting; is %s meant?", name, near[0])
         for is_wrong, message in [*self._faults_of_input(), *self._faults_of_network()]:
             if is_wrong:
                 raise ValueError(message)

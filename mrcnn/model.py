@@ -15,6 +15,7 @@ from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
 from mrcnn.matterport import *  # noqa: F403 (programs reach these names through this module)
+from mrcnn.matterport import classes
 from mrcnn.matterport.data import augmentations
 from mrcnn.matterport.detection import DetectionInSteps, repeatable
 from mrcnn.matterport.inspection import Inspection
@@ -233,6 +234,8 @@ class MaskRCNN(Inspection, DetectionInSteps):
                 epochs,
                 self.epoch,
             )
+            return keras.callbacks.History()
+        classes.adopt_classes(self.config, train_dataset, val_dataset)
         self.set_trainable(layers)
         self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
         stream = training_run.training_stream(
@@ -348,6 +351,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
             verbose: 1 prints the table.
             limit: Only so many of the images, the first ones; None for all.
         """
+        classes.warn_of_other_classes(self.config, dataset)
         image_ids = dataset.image_ids[:limit].tolist()
         objects = coco.ground_truth_of(dataset, image_ids)
         truth = coco.Truth(objects, image_ids, range(self.config.NUM_CLASSES))

@@ -416,7 +416,7 @@ def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, monkeyp
     arguments = ["train", "--train", other, "--images", tmp_path / "images"]
     arguments += ["--logs", tmp_path / "logs", "--weights", checkpoint, "--epochs", 1, "--steps", 1]
     # So little is learned that what is not begun anew is what it was.
-    assert run(*arguments, "--set", "LEARNING_RATE=1e-12") == 0
+    assert run(*arguments, *small_settings(), "--set", "LEARNING_RATE=1e-12") == 0
     shown = capsys.readouterr().out
     assert "start anew" in shown
     assert "Starting at epoch 1." in shown

@@ -179,3 +179,14 @@ def test_attributes_of_programs_that_are_settings_here_are_told(name, value, mes
     setattr(config, name, value)
     with pytest.raises(ValueError, match=message):
         config.check()
+
+
+def test_a_name_that_is_nearly_a_setting_is_warned_about(caplog):
+    class Mistyped(CellConfig):
+        IMAGE_MIN_DIMM = 64
+        MY_OWN_FOLDER = "data"
+
+    Mistyped().check()
+    assert [record.message for record in caplog.records] == [
+        "IMAGE_MIN_DIMM is not a setting; is IMAGE_MIN_DIM meant?"
+    ]

@@ -480,3 +480,28 @@ def test_a_file_that_the_system_cuts_short_is_a_failure_to_write_it(network, tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_path, caplog):
+    class Unnamed(SmallConfig):
+        CLASS_NAMES = ()
+        STEPS_PER_EPOCH, VALIDATION_STEPS = 1, 0
+
+    dataset = Rectangles()
+    model = MaskRCNN("training", Unnamed(), tmp_path)
+    model.train(dataset, None, 0.001, 1, "heads")
+    assert caplog.messages == []
+    again = MaskRCNN.from_checkpoint("last", model_dir=tmp_path)
+    assert again.config.CLASS_NAMES == ("BG", "dark", "bright")
+    dataset.class_info[1]["name"] = "dog"
+    dataset.prepare()
+    again.evaluate(dataset, verbose=0, limit=1)
+    assert "['BG', 'dog', 'bright']" in caplog.messages[0]
+
+
+def test_classes_without_data_are_warned_about(tmp_path, caplog):
+    config = SmallConfig().replace(
+        NUM_CLASSES=4, CLASS_NAMES=(), STEPS_PER_EPOCH=1, VALIDATION_STEPS=0
+    )
+    MaskRCNN("training", config, tmp_path).train(Rectangles(), None, 0.001, 1, "heads")
+    assert "NUM_CLASSES is 4, but the dataset has 3" in caplog.messages[0]

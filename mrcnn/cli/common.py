@@ -33,11 +33,18 @@ def run_command(options: argparse.Namespace, name: str) -> int:
         print("Interrupted", file=sys.stderr)
         return 1
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_without_number(error)}", file=sys.stderr)
         return 2
     except (RuntimeError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+
+
+def _without_number(error: Exception) -> str:
+    """Return the message of an error without the system's number of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return str(error)
 
 
 def positive(text: str) -> int:

@@ -20,7 +20,9 @@ logger = logging.getLogger("mrcnn")
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
-    command.add_argument("--weights", required=True, help="nuclei, coco, or a file")
+    command.add_argument(
+        "--weights", required=True, help="nuclei, coco, last (of ./logs), or a file"
+    )
     command.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     command.add_argument(
         "--min-score", type=common.fraction, default=0.5, help="(default: %(default)s)"

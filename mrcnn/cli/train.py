@@ -16,6 +16,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mrcnn")
 
+# Settings that say which weights a network has, and what its input is.
+OF_NETWORK = (
+    "BACKBONE",
+    "BACKBONE_STRIDES",
+    "BACKBONE_WIDTH",
+    "BBOX_STD_DEV",
+    "FPN_CLASSIF_FC_LAYERS_SIZE",
+    "IMAGE_CHANNEL_COUNT",
+    "MASK_CONV_SIZE",
+    "MASK_POOL_SIZE",
+    "MASK_SHAPE",
+    "MEAN_PIXEL",
+    "POOL_SIZE",
+    "RPN_ANCHOR_RATIOS",
+    "RPN_ANCHOR_STRIDE",
+    "RPN_BBOX_STD_DEV",
+    "RPN_CONV_SIZE",
+    "TOP_DOWN_PYRAMID_SIZE",
+)
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -28,7 +48,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights",
         default="none",
-        help="none, imagenet, coco, nuclei, last (go on with the newest run) or a file",
+        help="none (random, the default), imagenet, coco, nuclei, last (go on with the newest run) "
+        "or a file",
     )
     command.add_argument(
         "--epochs",
@@ -45,6 +66,12 @@ def run(options: argparse.Namespace) -> int:
     path, stored = _weights(options)
     chosen = common.chosen_settings(options, stored)
     dataset, validation = datasets.load_pair(options, {**stored, **chosen})
+    if path is None:
+        print("The network starts from random weights; --weights names others")
+    elif _is_new(stored, dataset):
+        # Other data want settings of their own; what the weights need is the shape of the network.
+        stored = {name: value for name, value in stored.items() if name in OF_NETWORK}
+        print(f"Of {path}, the settings of the network are used; others are the command's own")
     config = _config(options, dataset, stored, chosen)
     _warn(dataset, validation, config)
     with common.quiet_start():
@@ -52,8 +79,7 @@ def run(options: argparse.Namespace) -> int:
         from mrcnn.weights.hdf5 import CLASS_LAYERS
     model = MaskRCNN("training", config, options.logs)
     if path is not None:
-        is_new = list(stored.get("CLASS_NAMES", ())) != list(config.CLASS_NAMES)
-        exclude: Sequence[str] = CLASS_LAYERS if is_new else ()
+        exclude: Sequence[str] = CLASS_LAYERS if _is_new(stored, dataset) else ()
         if exclude:
             print(f"The classes are new: the layers {', '.join(exclude)} start anew")
         model.load_weights(path, exclude=exclude)
@@ -63,6 +89,11 @@ def run(options: argparse.Namespace) -> int:
     model.train(dataset, validation, config.learning_rate, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0
+
+
+def _is_new(stored: dict[str, Any], dataset: AnnotatedDataset) -> bool:
+    """Tell whether a dataset's classes are others than those of weights."""
+    return list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
 
 
 def _weights(options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:

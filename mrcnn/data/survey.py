@@ -203,7 +203,8 @@ def _check_object(
         problems.warning(
             "beyond-border",
             f"its outline reaches x {points[:, 0].min():g} to {farthest[0]:g}, "
-            f"y {points[:, 1].min():g} to {farthest[1]:g} in an image of {_text(size)}",
+            f"y {points[:, 1].min():g} to {farthest[1]:g} in an image of {_text(size)}"
+            + (", whose last pixel is one less" if counts_pixels else ""),
             **where,
             remedy="it is cut off at the border; mend it where it should not be",
         )

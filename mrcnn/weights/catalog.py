@@ -138,7 +138,9 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
     )
     if not runs:
         raise FileNotFoundError(
-            errno.ENOENT, f"Could not find model directory under {model_dir} for {prefix!r}"
+            errno.ENOENT,
+            f"Could not find model directory under {model_dir}"
+            + (f" for {prefix!r}" if prefix else ", so there is no last run"),
         )
     # A run that was stopped in its first epoch has a folder but no checkpoint.
     for run in reversed(runs):

@@ -25,9 +25,9 @@ import numpy as np
 from mrcnn import visualize
 from mrcnn.cli import common
 from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.via import load_via
 from mrcnn.geometry import images
-from mrcnn.utils import Dataset
 
 EPOCHS = 30
 

@@ -20,8 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mrcnn.cli import common
 from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.coco import load_coco
-from mrcnn.utils import Dataset
 from mrcnn.weights import download
 from mrcnn.weights.coco_classes import COCO_CLASSES
 

@@ -21,8 +21,8 @@ import numpy as np
 from mrcnn import files, visualize
 from mrcnn.cli import common
 from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
 from mrcnn.geometry import images
-from mrcnn.utils import Dataset
 
 TRAINING_FOLDER = "stage1_train"
 HELD_OUT = 10  # every tenth image of the training folder validates
