@@ -19,6 +19,7 @@ logger = logging.getLogger("mrcnn")
 BACKGROUND = ("bg", "background", "_background_", "__background__")
 DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
 RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
+FEATURE_MAPS = ("fpn", "c4")
 PRECISIONS = ("float32", "mixed_bfloat16")
 LOSSES = (
     "rpn_class_loss",
@@ -81,12 +82,15 @@ class Config:
     USE_RPN_ROIS = True
 
     # Heads
+    FEATURE_MAPS = "fpn"  # or c4: one map of stride 16, and the backbone's last stage as head
     FPN_CLASSIF_FC_LAYERS_SIZE = 1024
     BOX_CONV_SIZES: tuple = ()  # of 3x3 convolutions before one fully connected layer, not two
     MASK_CONV_SIZE = 256
     POOL_SIZE = 7
     MASK_POOL_SIZE = 14
     MASK_SHAPE = [28, 28]
+    CLASS_AGNOSTIC_MASKS = False  # True: one mask for all classes, not one each
+    MASK_LOSS = "sigmoid"  # or softmax: the classes compete for every cell
     HAS_MASKS = True  # False: boxes alone (Faster R-CNN), or boxes and keypoints
     NUM_KEYPOINTS = 0  # of every object; 0: no keypoint head
     KEYPOINT_CONV_SIZE = 512
@@ -273,6 +277,36 @@ class Config:
                 len(self.RPN_ANCHOR_SCALES) != len(self.BACKBONE_STRIDES),
                 f"RPN_ANCHOR_SCALES needs one scale a level ({len(self.BACKBONE_STRIDES)}), "
                 f"got {self.RPN_ANCHOR_SCALES}",
+            ),
+            (
+                self.FEATURE_MAPS not in FEATURE_MAPS,
+                f"FEATURE_MAPS must be one of {FEATURE_MAPS}, got {self.FEATURE_MAPS!r}",
+            ),
+            (
+                self.FEATURE_MAPS == "c4"
+                and (list(self.BACKBONE_STRIDES) != [16] or callable(self.BACKBONE)),
+                "FEATURE_MAPS = 'c4' needs a BACKBONE by name, BACKBONE_STRIDES = [16] and all "
+                f"scales in one level (see presets.C4Config), got {self.BACKBONE!r}, "
+                f"{self.BACKBONE_STRIDES} and {self.RPN_ANCHOR_SCALES}",
+            ),
+            (
+                self.ROI_FEATURES not in (None, *conventions.ROI_FEATURES),
+                f"ROI_FEATURES must be None or one of {conventions.ROI_FEATURES}, got "
+                f"{self.ROI_FEATURES!r}",
+            ),
+            (
+                self.HEAD_NORM not in (None, *conventions.HEAD_NORMS),
+                f"HEAD_NORM must be None or one of {conventions.HEAD_NORMS}, got "
+                f"{self.HEAD_NORM!r}",
+            ),
+            (
+                self.MASK_LOSS not in conventions.MASK_LOSSES,
+                f"MASK_LOSS must be one of {conventions.MASK_LOSSES}, got {self.MASK_LOSS!r}",
+            ),
+            (
+                self.MASK_LOSS == "softmax" and self.CLASS_AGNOSTIC_MASKS,
+                "MASK_LOSS = 'softmax' lets the masks of the classes compete, which "
+                "CLASS_AGNOSTIC_MASKS = True leaves out: set one of them back",
             ),
             (
                 masks != (2 * pooled, 2 * pooled),

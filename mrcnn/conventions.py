@@ -10,6 +10,15 @@ from dataclasses import dataclass
 # all: after every convolution and fully connected layer of the heads; none; convolutions: after
 # those of pyramid and heads, which then have no biases (torchvision's second versions).
 HEAD_NORMS = ("all", "none", "convolutions")
+# How the features of a RoI are taken.
+#   corners: one sample a bin, the outer ones on the corners of the box (Matterport);
+#   aligned: 2 x 2 samples a bin, a cell's value lies at its centre (detectron2);
+#   unaligned: the same half a cell further, and boxes are at least a cell wide (torchvision);
+#   pool: the largest cell of each bin, borders rounded to cells (Fast R-CNN).
+ROI_FEATURES = ("corners", "aligned", "unaligned", "pool")
+# What the masks of a RoI are to each other (the paper's table 2b). sigmoid: independent, and the
+# one of the true class learns; softmax: the classes, the background too, compete for every cell.
+MASK_LOSSES = ("sigmoid", "softmax")
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Conventions:
         largest_log_scale: of deltas, by which a side may grow.
         proposals_by_level: the best anchors are chosen, and suppressed, in each level by itself,
             and cut at the image; else over all levels together, and cut at the input.
-        roi_features: how features of a RoI are taken, one of `roi_align.FORMS`.
+        roi_features: how features of a RoI are taken, one of ROI_FEATURES.
         floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
         every_class: a RoI may become a detection of every class; else of its best one.
         paste: how masks are stretched over their boxes, one of `masks.PASTES`.

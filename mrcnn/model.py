@@ -85,10 +85,11 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """
         path = catalog.resolve(weights, model_dir)
         stored = catalog.settings(weights, path)
-        if not stored and "NUM_CLASSES" not in settings:
+        if "NUM_CLASSES" not in {**stored, **settings}:
             raise ValueError(
-                f"{path}: the file carries no settings, so give at least NUM_CLASSES and, unless "
-                "it is resnet101, BACKBONE (on the command line: --set NUM_CLASSES=81)"
+                f"{path}: the file carries no settings of a network that detects, so give at "
+                "least NUM_CLASSES and, unless it is resnet101, BACKBONE (on the command line: "
+                "--set NUM_CLASSES=81)"
             )
         config = Config.from_dict({"NAME": "mrcnn", **stored, **settings})
         model = cls(mode, config, model_dir)

@@ -90,8 +90,6 @@ class Predictor:
     def _placement(self, image_shape: Sequence[int]) -> image_math.Placement:
         config = self.config
         sides = config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM
-        if config.IMAGE_RESIZE_MODE == "short_side":
-            return image_math.place_by_short_side(image_shape, *sides)
         # Crops are for training; the whole image at the same scale is mode pad64.
         mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
         return image_math.place(image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode)
@@ -165,8 +163,8 @@ def unmold(
 
     Args:
         found: Rows of one image: detections (D, 6) normalized, of which those from the first class
-            id 0 on are padding; masks (D, h, w, K) probabilities inside the boxes and keypoints
-            (D, h, w, P) logits, where the network has them.
+            id 0 on are padding; masks (D, h, w, K) probabilities inside the boxes, K = 1 for masks
+            without class, and keypoints (D, h, w, P) logits, where the network has them.
         family: The numerics of the network.
     """
     detections = found["detections"]
@@ -191,8 +189,9 @@ def unmold(
     if "masks" in found:
         # Matterport's masks are stretched over the whole pixels that it returns.
         stretched = rois if family.paste == "whole" else boxes
+        of_all = found["masks"].shape[-1] == 1
         results["masks"] = mask_math.paste(
-            found["masks"][kept, :, :, class_ids],
+            found["masks"][kept, :, :, 0 if of_all else class_ids],
             stretched[kept],
             frame.image_size,
             form=family.paste,

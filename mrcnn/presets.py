@@ -1,5 +1,7 @@
 """Settings that go together: those of families of published weights, and recipes of training."""
 
+from typing import Any
+
 import numpy as np
 
 from mrcnn.config import Config
@@ -96,6 +98,23 @@ class PaperConfig(Config):
     AUGMENTATIONS = ("flip_left_right",)  # Fast R-CNN, section 4.2
 
 
+class C4Config(PaperConfig):
+    """The paper's recipe on one map of stride 16 (He et al. 2017, figure 4, left)."""
+
+    FEATURE_MAPS = "c4"
+    BACKBONE_STRIDES = [16]
+    RPN_ANCHOR_SCALES: tuple = ((32, 64, 128, 256, 512),)  # all on the one map
+    RPN_CONV_SIZE = 1024  # as wide as the map, Detectron's
+    POOL_SIZE = 7
+    MASK_POOL_SIZE = 7  # "operates on a 7x7 RoI with stride 1"
+    MASK_SHAPE = [14, 14]
+    TRAIN_ROIS_PER_IMAGE = 64  # "N is 64 for the C4 backbone"
+    PRE_NMS_LIMIT = 6000  # Detectron's, of one level
+    PRE_NMS_LIMIT_TRAINING = 12000
+    POST_NMS_ROIS_TRAINING = 2000
+    POST_NMS_ROIS_INFERENCE = 300  # "the proposal number is 300 for the C4 backbone"
+
+
 class ModernConfig(PaperConfig):
     """The paper's recipe as detectron2 trains it: images of several scales, a longer warm-up."""
 
@@ -105,3 +124,24 @@ class ModernConfig(PaperConfig):
     IMAGE_MAX_DIM = 1088
     LEARNING_RATE_DROPS = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
     GRADIENT_CLIP_NORM = 5.0  # a step that no good training makes, see docs/training.md
+
+
+# What a network is trained under that starts from weights of a family.
+OF_FAMILY: dict[str, type[Config]] = {
+    "matterport": Config,
+    "torchvision": TorchvisionConfig,
+    "detectron2": ModernConfig,
+}
+
+
+def scheduled(epochs: int, steps: int) -> dict[str, Any]:
+    """Return ModernConfig's schedule for another length: its drops and warm-up, in proportion.
+
+    Args:
+        epochs, steps: Of the training, and of each epoch.
+    """
+    drops = [round(epochs * drop / 90) for drop in ModernConfig.LEARNING_RATE_DROPS]
+    return {
+        "LEARNING_RATE_DROPS": [drop for drop in drops if drop],
+        "WARMUP_STEPS": min(ModernConfig.WARMUP_STEPS, epochs * steps // 10),
+    }

@@ -186,7 +186,8 @@ def test_box_loss_of_background_alone_is_zero():
 
 
 def test_head_returns_logits_probabilities_and_deltas_by_class():
-    head = box_head.BoxHead(3, 16, PyramidROIAlign((7, 7)), Norms())
+    trunk = box_head.fully_connected(7, 16, Norms())
+    head = box_head.BoxHead(3, PyramidROIAlign((7, 7)), trunk)
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     rois = np.tile(np.array([[LEFT, RIGHT]], "f"), (2, 1, 1))
     logits, probs, deltas = head(rois, meta(64, [0, 0, 64, 64], batch=2), maps)

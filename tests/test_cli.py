@@ -15,7 +15,7 @@ from mrcnn.model import MaskRCNN
 from mrcnn.training import trainer
 from mrcnn.weights import catalog, hdf5
 
-COMMANDS = ("demo", "check", "train", "detect", "evaluate")
+COMMANDS = ("demo", "check", "train", "detect", "evaluate", "convert")
 SMALL = (
     "NAME",
     "BACKBONE",
@@ -207,7 +207,7 @@ def test_broken_annotations_are_refused_by_evaluate_too(capsys, checkpoint, tmp_
     ("setting", "parts"),
     [
         ("IMAGE_MIN_DIN=64", ["IMAGE_MIN_DIN", "did you mean IMAGE_MIN_DIM?"]),
-        ("IMAGE_MAX_DIM=100", ["multiple of 64, got 100", "to 64"]),
+        ("IMAGE_MAX_DIM=100 IMAGE_RESIZE_MODE=square", ["multiple of 64, got 100", "to 64"]),
         ("IMAGE_MAX_DIM=large", ["'large'", "must be a number"]),
         ("IMAGE_MAX_DIM", ["NAME=VALUE", "'IMAGE_MAX_DIM'"]),
         ("BACKBONE=resnet51", ["'resnet51'", "resnet50"]),
@@ -218,7 +218,8 @@ def test_broken_annotations_are_refused_by_evaluate_too(capsys, checkpoint, tmp_
 )
 def test_settings_that_cannot_be(capsys, coco_set, tmp_path, setting, parts):
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
-    arguments += ["--logs", tmp_path, *small_settings(), "--set", setting]
+    arguments += ["--logs", tmp_path, *small_settings()]
+    arguments += itertools.chain.from_iterable(("--set", word) for word in setting.split())
     assert_refused(capsys, arguments, *parts)
 
 
@@ -302,6 +303,10 @@ def test_train_writes_a_checkpoint_an_epoch(checkpoint):
     assert config["CLASS_NAMES"] == ["BG", "dark", "bright"]
     assert config["CATEGORY_IDS"] == [0, 3, 7]
     assert config["STEPS_PER_EPOCH"] == 2
+    # A network from nothing is trained in the numerics of today.
+    assert config["CONVENTIONS"] == "detectron2"
+    assert config["WARMUP_STEPS"] == 0
+    assert config["LEARNING_RATE_DROPS"] == [1, 2]
 
 
 def test_detect_needs_no_settings_and_writes_coco_results(finder, coco_set, tmp_path):

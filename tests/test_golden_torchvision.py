@@ -43,7 +43,7 @@ def units():
         return dict(arrays)
 
 
-@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("samples", [1, 2, 4, None])
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_roi_align(units, half_pixel, samples, assert_as_golden):
     rows = units["ra_boxes"]
@@ -55,7 +55,7 @@ def test_roi_align(units, half_pixel, samples, assert_as_golden):
         samples,
         half_pixel=half_pixel,
     )
-    expected = channels_last(units[f"ra_aligned{int(half_pixel)}_sr{samples}"])
+    expected = channels_last(units[f"ra_aligned{int(half_pixel)}_sr{samples or -1}"])
     assert_as_golden(f"roi_align aligned={half_pixel} {samples}", found, expected, 1e-5)
 
 

@@ -1,6 +1,9 @@
+import h5py
+import keras
 import numpy as np
 import pytest
 from small import SmallConfig
+from torch_state import classifier
 
 from mrcnn import presets
 from mrcnn.model import MaskRCNN
@@ -23,34 +26,6 @@ class SmallTorchvision(presets.TorchvisionConfig):
     DETECTION_MAX_INSTANCES = 8
 
 
-def classifier(model: MaskRCNN) -> dict[str, np.ndarray]:
-    """Return the state dict of a ResNet-18 with the shapes of a model's backbone."""
-    rng = np.random.default_rng(0)
-    names = ["conv1.weight", *(f"bn1.{leaf}" for leaf in LEAVES)]
-    for stage in range(1, 5):
-        for block in range(2):
-            prefix = f"layer{stage}.{block}"
-            names += [f"{prefix}.conv{i}.weight" for i in (1, 2)]
-            names += [f"{prefix}.bn{i}.{leaf}" for i in (1, 2) for leaf in LEAVES]
-        if stage > 1:
-            names += [f"layer{stage}.0.downsample.0.weight"]
-            names += [f"layer{stage}.0.downsample.1.{leaf}" for leaf in LEAVES]
-    shapes = {key: w.shape for key, w in hdf5.weights_by_name(model.inference_model).items()}
-    state = {}
-    for name in names:
-        probe = np.zeros((1, 1, 1, 1) if "conv" in name or ".0.weight" in name else (1,))
-        (key,) = torchvision.by_layer({name: probe})[0]
-        shape = shapes[key]
-        order = (3, 2, 0, 1) if len(shape) == 4 else (0,)
-        state[name] = rng.uniform(0.5, 1.5, [shape[axis] for axis in order]).astype("f")
-    state["fc.weight"], state["fc.bias"] = np.zeros((10, 64), "f"), np.zeros(10, "f")
-    state["bn1.num_batches_tracked"] = np.array(3)
-    return state
-
-
-LEAVES = ("weight", "bias", "running_mean", "running_var")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> MaskRCNN:
     return MaskRCNN("training", SmallTorchvision(), tmp_path_factory.mktemp("logs"))
@@ -58,6 +33,7 @@ def model(tmp_path_factory) -> MaskRCNN:
 
 def test_a_classifier_starts_the_backbone(model, tmp_path):
     state = classifier(model)
+    state |= {"fc.weight": np.zeros((10, 64), "f"), "fc.bias": np.zeros(10, "f")}
     np.savez(tmp_path / "resnet18.npz", **state)
     report = model.load_weights(tmp_path / "resnet18.npz", verbose=0)
     assert report.skipped == []
@@ -123,8 +99,84 @@ def test_settings_of_a_detector_are_told_by_its_arrays():
     assert torchvision.presets_of(state) is presets.TorchvisionConfig
     keypoints = {"roi_heads.keypoint_head.0.weight": np.zeros((512, 256, 3, 3))}
     assert torchvision.presets_of(keypoints) is presets.TorchvisionKeypointConfig
-    with pytest.raises(ValueError, match="no classes to detect"):
+    with pytest.raises(ValueError, match="no model of torchvision"):
         torchvision.settings({"conv1.weight": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("depths", "has_bottlenecks", "width", "name"),
+    [
+        ((2, 2, 2, 2), False, 64, "resnet18"),
+        ((3, 4, 6, 3), False, 64, "resnet34"),
+        ((3, 4, 6, 3), True, 64, "resnet50"),
+        ((3, 4, 6, 3), True, 4, "resnext50_32x4d"),
+        ((3, 4, 23, 3), True, 8, "resnext101_32x8d"),
+    ],
+)
+def test_classifiers_are_told_by_their_arrays(depths, has_bottlenecks, width, name):
+    state = {
+        f"layer{stage}.{block}.conv2.weight": np.zeros((64, width, 3, 3))
+        for stage, depth in enumerate(depths, start=1)
+        for block in range(depth)
+    }
+    if has_bottlenecks:
+        state["layer1.0.conv3.weight"] = np.zeros((256, 64, 1, 1))
+    assert torchvision.kind(state) == f"a {name} that classifies"
+    assert torchvision.settings(state) == {"CONVENTIONS": "torchvision", "BACKBONE": name}
+
+
+class SmallDetectron(SmallTorchvision):
+    CONVENTIONS = "detectron2"
+
+
+def keras_classifier(path, tmp_path) -> MaskRCNN:
+    """Write the backbone of a network of Matterport's family, random, as Keras 2 would."""
+    source = MaskRCNN("inference", SmallConfig(), tmp_path)
+    rng = np.random.default_rng(1)
+    with h5py.File(path, "w") as file:
+        for key, weight in hdf5.weights_by_name(source.inference_model).items():
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            if key.startswith(("conv1", "bn", "res")):
+                layer, leaf = key.split("/")
+                file[f"{layer}/{layer}/{leaf}:0"] = np.asarray(weight)
+    return source
+
+
+def first_norm(model: MaskRCNN, image: np.ndarray) -> np.ndarray:
+    graph = model.inference_model
+    return keras.Model(graph.inputs[0], graph.get_layer("bn_conv1").output)(image)
+
+
+def test_a_keras_classifier_means_the_same_without_biases_and_for_rgb(tmp_path):
+    source = keras_classifier(tmp_path / "imagenet.h5", tmp_path)
+    model = MaskRCNN("inference", SmallDetectron(), tmp_path)
+    report = model.load_weights(tmp_path / "imagenet.h5", verbose=0)
+    assert report.skipped == []
+    assert {key.partition("_")[0] for key in report.missing} == {"fpn", "rpn", "mrcnn"}
+    image = np.random.default_rng(2).uniform(-100, 100, (1, 64, 64, 3)).astype("f")
+    found = first_norm(model, image)
+    np.testing.assert_allclose(found, first_norm(source, image[..., ::-1]), rtol=1e-4, atol=1e-3)
+    # The families' strides and pads part further on; a later pair shows the same by its arrays.
+    theirs, ours = (hdf5.weights_by_name(each.inference_model) for each in (source, model))
+    lower = -np.asarray(theirs["res3a_branch2a/bias"])
+    for leaf, shift in (("mean", lower), ("variance", 1e-3 - 1e-5)):
+        name = f"bn3a_branch2a/moving_{leaf}"
+        np.testing.assert_allclose(ours[name], np.asarray(theirs[name]) + shift, atol=1e-6)
+
+
+def test_a_keras_classifier_stays_as_it_is_in_its_own_family(tmp_path):
+    source = keras_classifier(tmp_path / "imagenet.h5", tmp_path)
+    model = MaskRCNN("inference", SmallConfig(), tmp_path)
+    model.load_weights(tmp_path / "imagenet.h5", verbose=0)
+    theirs, ours = (hdf5.weights_by_name(each.inference_model) for each in (source, model))
+    for name in ("conv1/kernel", "res4a_branch2b/bias", "bn5b_branch2b/moving_variance"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_a_keras_classifier_is_refused_where_strides_lie_elsewhere(model, tmp_path):
+    keras_classifier(tmp_path / "imagenet.h5", tmp_path)
+    with pytest.raises(ValueError, match="family matterport"):
+        model.load_weights(tmp_path / "imagenet.h5")
 
 
 def test_detectors_of_2019_have_no_epsilon(tmp_path, monkeypatch):

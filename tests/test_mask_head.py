@@ -108,6 +108,23 @@ def test_mask_loss_counts_the_true_class_of_positive_rois_only():
     assert float(loss) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2, rel=1e-5)
 
 
+def test_softmax_loss_is_that_of_the_true_class_inside_and_of_the_background_outside():
+    masks = np.full((1, 2, 1, 2, 3), 1 / 3, np.float32)
+    masks[0, 0, 0] = [[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]]  # of background, class 1, class 2
+    target = ops.convert_to_tensor([[[[1.0, 0.0]], [[1.0, 1.0]]]])
+    class_ids = ops.convert_to_tensor([[2, 0]])
+    loss = mask_head.mask_loss(target, class_ids, masks, lambda x: x, "softmax")
+    assert float(loss) == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2, rel=1e-5)
+
+
+def test_masks_without_class_learn_from_every_class():
+    masks = np.array([[[[[0.5], [0.25]]], [[[0.1], [0.1]]], [[[0.8], [0.9]]]]], np.float32)
+    target = ops.convert_to_tensor([[[[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 1.0]]]])
+    loss = mask_head.mask_loss(target, ops.convert_to_tensor([[2, 0, 1]]), masks, lambda x: x)
+    expected = -(np.log(0.5) + np.log(0.75) + np.log(0.8) + np.log(0.9)) / 4
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
 def test_mask_loss_of_certain_errors_is_finite():
     masks = ops.convert_to_tensor([[[[[0.0, 1.0]]]]])
     loss = mask_head.mask_loss(
@@ -150,7 +167,7 @@ def test_layers_of_detections_survive_serialization(reserialized):
 
 
 def test_head_returns_one_mask_a_class():
-    head = mask_head.MaskHead(3, 8, PyramidROIAlign((7, 7)), Norms())
+    head = mask_head.MaskHead(3, 8, PyramidROIAlign((7, 7)), mask_head.convolutions(8, Norms()))
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     record = np.zeros((2, 15), "f")
     record[:, 4:6] = 64

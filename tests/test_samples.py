@@ -271,3 +271,25 @@ def test_bundled_weights_are_trained_scored_and_exported(few_nuclei, tmp_path, c
     assert "AP50" in capsys.readouterr().out
     assert bundled.main(["export", "last", str(tmp_path / "small.h5"), *logs]) == 0
     assert (tmp_path / "small.h5").stat().st_size < 1e6
+
+
+@pytest.mark.slow
+def test_keypoints(shared_data, tmp_path, capsys):
+    keypoints = load("keypoints")
+    folder = shared_data / "coco_keypoints"
+    common = [
+        f"--dataset={folder / 'train2017'}",
+        f"--annotations={folder / 'annotations' / 'person_keypoints_train2017.json'}",
+        f"--logs={tmp_path / 'logs'}",
+        *small(KEYPOINT_CONV_SIZE=8),
+    ]
+    assert keypoints.main(["train", "--epochs=2", *common]) == 0
+    names = ["mask_rcnn_keypoints_0001.h5", "mask_rcnn_keypoints_0002.h5"]
+    assert checkpoints(tmp_path / "logs") == names
+    capsys.readouterr()
+    assert keypoints.main(["evaluate", *common]) == 0
+    assert re.search(r"keypoints +\d\.\d{3}", capsys.readouterr().out)
+    output = tmp_path / "skeletons.png"
+    arguments = ["draw", "--count=2", "--min-score=0", f"--output={output}", *common]
+    assert keypoints.main(arguments) == 0
+    assert images.read_image(output).std() > 1

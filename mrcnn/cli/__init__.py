@@ -1,4 +1,4 @@
-"""The command `mrcnn`: demo, check, train, detect, evaluate.
+"""The command `mrcnn`: demo, check, train, detect, evaluate, convert.
 
 Exit status 0: fine; 2: wrong use or wrong input; 1: failed. TensorFlow is imported only when a
 network is needed.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import mrcnn
-from mrcnn.cli import check, common, demo, detect, evaluate, train
+from mrcnn.cli import check, common, convert, demo, detect, evaluate, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrcnn {mrcnn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, check, train, detect, evaluate):
+    for module in (demo, check, train, detect, evaluate, convert):
         run = module.run
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)

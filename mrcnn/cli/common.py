@@ -129,8 +129,7 @@ def progress(items: Iterable[Any], unit: str = "image", total: int | None = None
 def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
     """Return the detections of one image that have at least this score."""
     kept = found["scores"] >= score
-    masks = found["masks"][:, :, kept]
-    return {key: found[key][kept] for key in ("rois", "class_ids", "scores")} | {"masks": masks}
+    return {key: rows[..., kept] if key == "masks" else rows[kept] for key, rows in found.items()}
 
 
 def write_json(path: Path, content: Any) -> None:

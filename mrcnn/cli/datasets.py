@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mrcnn.config import Config
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.check import Limits
@@ -84,7 +86,7 @@ def limits(config: Config) -> Limits:
         float(config.IMAGE_MIN_SCALE or 0),
         config.IMAGE_RESIZE_MODE,
     )
-    return Limits(size, min(config.RPN_ANCHOR_SCALES), config.MAX_GT_INSTANCES)
+    return Limits(size, float(np.min(config.RPN_ANCHOR_SCALES)), config.MAX_GT_INSTANCES)
 
 
 def _names(dataset: AnnotatedDataset) -> Sequence[str]:

@@ -21,7 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     command.add_argument(
-        "--weights", required=True, help="nuclei, coco, last (of ./logs), or a file"
+        "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
     )
     command.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     command.add_argument(
@@ -51,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
         found = common.at_least(model.detect([image])[0], options.min_score)
         names = model.config.CLASS_NAMES or _numbered(model.config.NUM_CLASSES)
         drawn = visualize.draw_instances(pictures.visible(image), found, names)
+        if "keypoints" in found:
+            keypoint_names = model.config.KEYPOINT_NAMES
+            drawn = visualize.draw_keypoints(drawn, found["keypoints"], keypoint_names)
         visualize.save_image(target, drawn)
         for row in coco.to_results(found, 0, category_ids):
             results.append({**row, "image_id": _image_id(path), "file_name": path.name})

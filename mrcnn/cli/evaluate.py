@@ -16,7 +16,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
     datasets.add_options(command)
     command.add_argument(
-        "--weights", required=True, help="nuclei, coco, last (of ./logs), or a file"
+        "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
     )
     command.add_argument("--json", metavar="OUT", help="also write the scores to this file")
     common.add_settings(command)

@@ -3,21 +3,34 @@
 import argparse
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn.cli import check, common, datasets
+from mrcnn.data import augment
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
 
+NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
-# Settings that say which weights a network has, and what its input is.
+# Settings that say which weights a network has, what they mean, and what its input is.
 OF_NETWORK = (
+    "BOX_CONV_SIZES",
+    "CLASS_AGNOSTIC_MASKS",
+    "CONVENTIONS",
+    "FEATURE_MAPS",
+    "HAS_MASKS",
+    "HEAD_NORM",
+    "KEYPOINT_CONV_SIZE",
+    "MASK_LOSS",
+    "NUM_KEYPOINTS",
+    "PIXEL_STD",
+    "ROI_FEATURES",
+    "RPN_CONV_COUNT",
     "BACKBONE",
     "BACKBONE_STRIDES",
     "BACKBONE_WIDTH",
@@ -48,13 +61,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights",
         default="none",
-        help="none (random, the default), imagenet, coco, nuclei, last (go on with the newest run) "
-        "or a file",
+        help="none (random, the default), imagenet, coco, nuclei, torchvision-v2, last (go on with "
+        "the newest run) or a file",
     )
     command.add_argument(
         "--epochs",
         type=common.positive,
-        help="last epoch, counted from the run's beginning (default: 20 more)",
+        help=f"last epoch, counted from the run's beginning (default: {NEW_EPOCHS} more)",
     )
     command.add_argument("--steps", type=common.positive, help="steps an epoch (default: one pass)")
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
@@ -72,20 +85,21 @@ def run(options: argparse.Namespace) -> int:
         # Other data want settings of their own; what the weights need is the shape of the network.
         stored = {name: value for name, value in stored.items() if name in OF_NETWORK}
         print(f"Of {path}, the settings of the network are used; others are the command's own")
-    config = _config(options, dataset, stored, chosen)
+    config = _config(options, dataset, stored, chosen, path)
     _warn(dataset, validation, config)
     with common.quiet_start():
         from mrcnn.model import MaskRCNN
-        from mrcnn.weights.hdf5 import CLASS_LAYERS
+        from mrcnn.weights.hdf5 import CLASS_LAYERS, leaf_layers
     model = MaskRCNN("training", config, options.logs)
     if path is not None:
-        exclude: Sequence[str] = CLASS_LAYERS if _is_new(stored, dataset) else ()
+        layers = {layer.name for layer in leaf_layers(model.inference_model)}
+        exclude = [name for name in CLASS_LAYERS if name in layers and _is_new(stored, dataset)]
         if exclude:
             print(f"The classes are new: the layers {', '.join(exclude)} start anew")
         model.load_weights(path, exclude=exclude)
     if options.weights != "last":
         model.set_log_dir()
-    epochs = options.epochs or model.epoch + 20
+    epochs = options.epochs or model.epoch + NEW_EPOCHS
     model.train(dataset, validation, config.learning_rate, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0
@@ -112,10 +126,18 @@ def _config(
     dataset: AnnotatedDataset,
     stored: dict[str, Any],
     chosen: dict[str, Any],
+    path: Path | None,
 ) -> "Config":
-    """Return the settings: those chosen, else those of the data, the weights, this command."""
-    from mrcnn.config import Config
+    """Return the settings: those chosen, else those of the data, the weights, this command.
 
+    All others are of the recipe that fits the family of the weights.
+    """
+    from mrcnn import presets
+    from mrcnn.weights import loading
+
+    recipe = loading.recipe(path) if path else presets.ModernConfig
+    if "CONVENTIONS" in chosen and path is None:
+        recipe = presets.OF_FAMILY.get(chosen["CONVENTIONS"], presets.ModernConfig)
     defaults = {
         "NAME": "mrcnn",
         "AUGMENTATIONS": ["flip_left_right"],
@@ -130,12 +152,23 @@ def _config(
         "CLASS_NAMES": list(dataset.class_names),
         "CATEGORY_IDS": [info["id"] for info in dataset.class_info],
     }
-    config = Config.from_dict({**defaults, **stored, **classes, **chosen})
+    if {**stored, **chosen}.get("NUM_KEYPOINTS"):
+        names = dataset.keypoint_names
+        classes["KEYPOINT_NAMES"] = list(names)
+        classes["KEYPOINT_PAIRS"] = [list(pair) for pair in augment.mirror_pairs(names)]
+    if "LEARNING_RATE" in chosen:  # is meant as it is, whatever the size of the batch
+        defaults["LEARNING_RATE_IMAGES"] = 0
+    config = recipe.from_dict({**defaults, **stored, **classes, **chosen})
     steps = options.steps or chosen.get("STEPS_PER_EPOCH")
     if steps is None and options.weights == "last":
         steps = config.STEPS_PER_EPOCH
     steps = steps or math.ceil(dataset.num_images / config.BATCH_SIZE)
-    return config.replace(STEPS_PER_EPOCH=steps)
+    schedule = {}
+    if recipe is presets.ModernConfig:
+        schedule = presets.scheduled(options.epochs or NEW_EPOCHS, steps)
+    known = {**stored, **chosen}
+    schedule = {name: value for name, value in schedule.items() if name not in known}
+    return config.replace(STEPS_PER_EPOCH=steps, **schedule)
 
 
 def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:

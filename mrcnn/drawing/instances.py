@@ -48,7 +48,8 @@ def draw_instances(
     Args:
         image: uint8 RGB; it is not changed.
         detections: rois (N, 4), class_ids (N,), masks (H, W, N), in image pixels. Without scores,
-            as in ground truth, labels are names only. Negative class ids are crowds.
+            as in ground truth, labels are names only; without masks, as of a network that has
+            none, all boxes are drawn. Negative class ids are crowds.
         class_names: names by class id, the background first.
         colors: (N, 3) uint8, one for each detection; None for a colour a class, or a colour an
             instance if there is but one class.
@@ -66,8 +67,12 @@ def draw_instances(
     kept = _kept(detections, min_score)
     if not show_labels or len(kept) > MAX_LABELS:
         texts = [""] * len(texts)
-    objects = Objects(detections["rois"], detections["masks"], colors, texts)
-    return draw_objects(image, select(objects, kept), scale=scale)
+    masks = detections.get("masks")
+    if masks is None:
+        masks = np.broadcast_to(np.False_, (*image.shape[:2], len(texts)))
+    objects = Objects(detections["rois"], masks, colors, texts)
+    has_masks = "masks" in detections
+    return draw_objects(image, select(objects, kept), show_masks=has_masks, scale=scale)
 
 
 def draw_objects(

@@ -4,23 +4,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Scale = float | Sequence[float]
 
-def cell_anchors(scale: float, ratios: Sequence[float], *, whole: bool = False) -> np.ndarray:
+
+def cell_anchors(scale: Scale, ratios: Sequence[float], *, whole: bool = False) -> np.ndarray:
     """Return the anchors of one cell around the origin, pixels: (A, 4).
 
-    A ratio is width over height; every anchor has the area scale * scale.
+    A ratio is width over height; every anchor has the area scale * scale. Of several scales, all
+    ratios of the first come first, as in detectron2's weights.
 
     Args:
         whole: round the corners to pixels, halves to the even one, as torchvision does.
     """
+    sides = np.atleast_1d(scale)[:, None]
     ratio_roots = np.sqrt(np.asarray(ratios, np.float64))
-    heights, widths = scale / ratio_roots, scale * ratio_roots
+    heights, widths = (sides / ratio_roots).ravel(), (sides * ratio_roots).ravel()
     corners = np.stack([-heights, -widths, heights, widths], axis=-1) / 2
     return np.rint(corners) if whole else corners
 
 
 def level_anchors(
-    scale: float,
+    scale: Scale,
     ratios: Sequence[float],
     grid: tuple[int, int],
     stride: int | tuple[int, int],
@@ -47,7 +51,7 @@ def level_grids(input_shape: tuple[int, int], strides: Sequence[int]) -> list[tu
 
 
 def pyramid_anchors(
-    scales: Sequence[float],
+    scales: Sequence[Scale],
     ratios: Sequence[float],
     grids: Sequence[tuple[int, int]],
     strides: Sequence[int | tuple[int, int]],
@@ -60,6 +64,7 @@ def pyramid_anchors(
     One scale a level *(FPN, Lin et al. 2017, section 4.1)*: 261,888 anchors at 1024 x 1024.
 
     Args:
+        scales: Of each level; several where there is but one level.
         grids: Height and width of each level, cells; see `level_grids`.
         strides: Of each level, one number or one for each direction.
         whole: See `cell_anchors`.

@@ -69,14 +69,14 @@ def place(
     factor: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> Placement:
-    """Decide how an image enters the network, as Matterport's resize modes do.
+    """Decide how an image enters the network, as Matterport's resize modes do, and short_side.
 
     Args:
         image_shape: (H, W) or (H, W, C).
         min_dim: the shorter side is enlarged to it; also the side of a crop.
         max_dim: the longer side never exceeds it, and the side of the input (mode square).
         min_scale: the image is enlarged by this at least.
-        mode: square, pad64, crop or none.
+        mode: square, pad64, crop, none, or short_side, see `place_by_short_side`.
         factor: by which the image is enlarged further (scale jitter), within what the mode allows.
         rng: chooses the position of a crop; None is the centre.
 
@@ -86,10 +86,12 @@ def place(
     height, width = int(image_shape[0]), int(image_shape[1])
     if mode == "none":
         return _as_it_is(height, width)
-    scale = max(1, min_dim / min(height, width)) if min_dim else 1
-    scale = max(scale, min_scale or 0) * factor
-    if mode == "crop" and min_dim:
-        scale = max(scale, min_dim / min(height, width))
+    if mode == "short_side" and min_dim and max_dim:
+        return place_by_short_side(image_shape, min_dim, max_dim, factor=factor)
+    enlarged = min_dim / min(height, width) if min_dim else 1
+    scale = max(1, enlarged, min_scale or 0) * factor
+    if mode == "crop":
+        scale = max(scale, enlarged)
     if mode == "square" and max_dim and round(max(height, width) * scale) > max_dim:
         scale = max_dim / max(height, width)
     resized = max(1, round(height * scale)), max(1, round(width * scale))
@@ -97,16 +99,19 @@ def place(
         side = max_dim or max(resized)
         return _padded((height, width), resized, scale, (side, side))
     if mode == "pad64":
-        if min_dim and min_dim % STRIDE:
-            raise ValueError(f"min_dim must be a multiple of {STRIDE} in mode pad64, got {min_dim}")
-        size = -(-resized[0] // STRIDE) * STRIDE, -(-resized[1] // STRIDE) * STRIDE
-        return _padded((height, width), resized, scale, size)
+        return _padded((height, width), resized, scale, _pad64_size(resized, min_dim or 0))
     if mode == "crop" and min_dim:
         return _cropped((height, width), resized, scale, min_dim, rng)
     raise ValueError(
-        f"the resize mode must be square, pad64, none or crop (with min_dim), got {mode!r} "
-        f"with min_dim {min_dim}"
+        "the resize mode must be square, pad64, none, crop (with min_dim) or short_side (with "
+        f"min_dim and max_dim), got {mode!r} with min_dim {min_dim}, max_dim {max_dim}"
     )
+
+
+def _pad64_size(resized: tuple[int, int], min_dim: int) -> tuple[int, int]:
+    if min_dim % STRIDE:
+        raise ValueError(f"min_dim must be a multiple of {STRIDE} in mode pad64, got {min_dim}")
+    return -(-resized[0] // STRIDE) * STRIDE, -(-resized[1] // STRIDE) * STRIDE
 
 
 def place_by_short_side(

@@ -99,7 +99,8 @@ def fpn_classifier_graph(
     """Return logits, probabilities (B, N, K) and deltas (B, N, K, 4) of rois (B, N, 4)."""
     roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
     norms = Norms(train_bn=train_bn is not False)
-    head = box_head.BoxHead(num_classes, fc_layers_size, roi_align, norms)
+    trunk = box_head.fully_connected(pool_size, fc_layers_size, norms)
+    head = box_head.BoxHead(num_classes, roi_align, trunk)
     return head(rois, image_meta, feature_maps)
 
 
@@ -113,7 +114,8 @@ def build_fpn_mask_graph(
 ) -> Tensor:
     """Return the mask probabilities of rois: (B, N, 4) -> (B, N, 2 * pool, 2 * pool, K)."""
     roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_mask")
-    head = mask_head.MaskHead(num_classes, 256, roi_align, Norms(train_bn=train_bn is not False))
+    trunk = mask_head.convolutions(256, Norms(train_bn=train_bn is not False))
+    head = mask_head.MaskHead(num_classes, 256, roi_align, trunk)
     return head(rois, image_meta, feature_maps)
 
 

@@ -137,23 +137,38 @@ def resnet(
     else:
         features = layers.MaxPooling2D(3, 2, "same")(features)
     stages = [features]
+    styled = partial(block, train_bn=train_bn, style=style)
     for stage, depth in enumerate(depths[: last_stage - 1], start=2):
-        for letter in ascii_lowercase[:depth]:
-            strides = 2 if letter == "a" and stage > 2 else 1
-            name = f"{stage}{letter}"
-            features = block(features, name, width * 2 ** (stage - 2), strides, train_bn, style)
+        strides = 2 if stage > 2 else 1
+        features = residual_stage(features, stage, depth, styled, width, strides)
         stages.append(features)
     return stages
 
 
-BACKBONES: dict[str, Callable[..., list[Tensor]]] = {
-    "resnet18": partial(resnet, depths=(2, 2, 2, 2), block=basic_block),
-    "resnet34": partial(resnet, depths=(3, 4, 6, 3), block=basic_block),
-    "resnet50": partial(resnet, depths=(3, 4, 6, 3), block=bottleneck),
-    "resnet101": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
-    "resnext50_32x4d": partial(resnet, depths=(3, 4, 6, 3), block=bottleneck),
-    "resnext101_32x8d": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
-    "resnext101_64x4d": partial(resnet, depths=(3, 4, 23, 3), block=bottleneck),
+def residual_stage(
+    features: Tensor, stage: int, depth: int, block: Callable, width: int, strides: int
+) -> Tensor:
+    """Return what the blocks of a stage make of features; the first one has the strides.
+
+    Args:
+        depth: Number of blocks. width: Channels of the stem.
+    """
+    channels = width * 2 ** (stage - 2)
+    for letter in ascii_lowercase[:depth]:
+        first = strides if letter == "a" else 1
+        features = block(features, f"{stage}{letter}", channels, first)
+    return features
+
+
+# Blocks of stages 2 to 5, and their kind.
+BACKBONES: dict[str, tuple[tuple[int, ...], Callable]] = {
+    "resnet18": ((2, 2, 2, 2), basic_block),
+    "resnet34": ((3, 4, 6, 3), basic_block),
+    "resnet50": ((3, 4, 6, 3), bottleneck),
+    "resnet101": ((3, 4, 23, 3), bottleneck),
+    "resnext50_32x4d": ((3, 4, 6, 3), bottleneck),
+    "resnext101_32x8d": ((3, 4, 23, 3), bottleneck),
+    "resnext101_64x4d": ((3, 4, 23, 3), bottleneck),
 }
 # Number of groups and the channels of each, of those that have several.
 GROUPS = {"resnext50_32x4d": (32, 4), "resnext101_32x8d": (32, 8), "resnext101_64x4d": (64, 4)}
@@ -173,13 +188,35 @@ def build(
     Raises:
         ValueError: For a name that is not in BACKBONES.
     """
+    depths, block = _plan(name)
+    style = _grouped(style, name)
+    return resnet(image, depths, block, width, train_bn, style=style, last_stage=last_stage)
+
+
+def build_res5(
+    name: str, channels: int, width: int, train_bn: bool, *, style: Style = MATTERPORTS
+) -> keras.Model:
+    """Return stage 5 of a backbone as a head that keeps the size of RoIs, (N, h, w, channels).
+
+    *(Mask R-CNN, figure 4, left: "res5 ... altered so that the first conv operates on a 7x7 RoI
+    with stride 1")*
+    """
+    depths, block = _plan(name)
+    features = keras.Input((None, None, channels))
+    styled = partial(block, train_bn=train_bn, style=_grouped(style, name))
+    outputs = residual_stage(features, 5, depths[3], styled, width, 1)
+    return keras.Model(features, outputs, name="res5")
+
+
+def _plan(name: str) -> tuple[tuple[int, ...], Callable]:
     if name not in BACKBONES:
         raise ValueError(f"BACKBONE must be a callable or one of {sorted(BACKBONES)}, got {name!r}")
+    return BACKBONES[name]
+
+
+def _grouped(style: Style, name: str) -> Style:
     groups, group_width = GROUPS.get(name, (1, 64))
-    style = style._replace(groups=groups, group_width=group_width)
-    return BACKBONES[name](
-        image, width=width, train_bn=train_bn, style=style, last_stage=last_stage
-    )
+    return style._replace(groups=groups, group_width=group_width)
 
 
 def _norm(name: str, train_bn: bool, style: Style) -> BatchNorm:

@@ -15,34 +15,43 @@ from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 Tensor = Any
 
 
+def fully_connected(
+    side: int, fc_size: int, norms: Norms, convs: Sequence[int] = ()
+) -> list[layers.Layer]:
+    """Return the layers from the features of rois to vectors: (B, N, side, side, C) -> (B, N, F).
+
+    Args:
+        fc_size: F, width of the fully connected layers: of two, or of one after convolutions.
+        convs: Widths of 3x3 convolutions before the fully connected layers.
+    """
+    trunk: list[layers.Layer] = []
+    for number, width in enumerate(convs, start=1):
+        trunk += norms.conv(f"mrcnn_box_conv{number}", f"mrcnn_box_bn{number}", width, 3)
+    sizes = (side, 1)[: 1 if convs else 2]
+    for number, size in enumerate(sizes, start=1):
+        trunk += norms.dense(f"mrcnn_class_conv{number}", f"mrcnn_class_bn{number}", fc_size, size)
+    return [*trunk, TimeDistributed(layers.Reshape((fc_size,), name="pool_squeeze"))]
+
+
+def averaged(stage: layers.Layer) -> list[layers.Layer]:
+    """Return the layers to vectors of a network whose stage of rois is a backbone's last one."""
+    return [stage, TimeDistributed(layers.GlobalAveragePooling2D(name="pool_squeeze"))]
+
+
 class BoxHead:
-    """Fully connected layers, then class logits and one box a class; shared by both graphs."""
+    """Class logits and one box a class, from vectors of rois; shared by both graphs."""
 
     def __init__(
-        self,
-        num_classes: int,
-        fc_size: int,
-        roi_align: PyramidROIAlign,
-        norms: Norms,
-        convs: Sequence[int] = (),
+        self, num_classes: int, roi_align: PyramidROIAlign, trunk: Sequence[layers.Layer]
     ) -> None:
         """Create the layers.
 
         Args:
-            fc_size: Width of the fully connected layers: of two, or of one after convolutions.
             roi_align: Takes the features.
-            convs: Widths of 3x3 convolutions before the fully connected layers.
+            trunk: Makes vectors of them, see `fully_connected` and `averaged`.
         """
         self.roi_align = roi_align
-        self.trunk: list[layers.Layer] = []
-        for number, width in enumerate(convs, start=1):
-            self.trunk += norms.conv(f"mrcnn_box_conv{number}", f"mrcnn_box_bn{number}", width, 3)
-        sizes = (roi_align.pool_shape[0], 1)[: 1 if convs else 2]
-        for number, size in enumerate(sizes, start=1):
-            self.trunk += norms.dense(
-                f"mrcnn_class_conv{number}", f"mrcnn_class_bn{number}", fc_size, size
-            )
-        self.trunk.append(TimeDistributed(layers.Reshape((fc_size,), name="pool_squeeze")))
+        self.trunk = trunk
         normal = keras.initializers.RandomNormal
         # Deviations of the new layers as in Fast R-CNN, section 4.5.
         self.logits = TimeDistributed(

@@ -14,29 +14,40 @@ from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 Tensor = Any
 
 
+def convolutions(channels: int, norms: Norms) -> list[layers.Layer]:
+    """Return four 3x3 convolutions: (B, N, h, w, C) -> (B, N, h, w, channels)."""
+    trunk: list[layers.Layer] = []
+    for i in range(1, 5):
+        trunk += norms.conv(f"mrcnn_mask_conv{i}", f"mrcnn_mask_bn{i}", channels, 3)
+    return trunk
+
+
 class MaskHead:
-    """Four 3x3 convolutions, an upsampling and one sigmoid mask a class; shared by both graphs."""
+    """An upsampling and masks, from features of rois; shared by both graphs."""
 
     def __init__(
-        self, num_classes: int, channels: int, roi_align: PyramidROIAlign, norms: Norms
+        self,
+        num_masks: int,
+        channels: int,
+        roi_align: PyramidROIAlign,
+        trunk: Sequence[layers.Layer],
+        loss: str = "sigmoid",
     ) -> None:
         """Create the layers.
 
         Args:
+            num_masks: K, one a class, the background included; or 1 for all classes.
             roi_align: Takes the features; masks are twice as large.
+            trunk: Layers between, see `convolutions`.
+            loss: One of `conventions.MASK_LOSSES`.
         """
         self.roi_align = roi_align
-        self.trunk: list[layers.Layer] = []
-        for i in range(1, 5):
-            self.trunk += norms.conv(f"mrcnn_mask_conv{i}", f"mrcnn_mask_bn{i}", channels, 3)
         deconv = layers.Conv2DTranspose(channels, 2, 2, activation="relu", name="mrcnn_mask_deconv")
-        masks = layers.Conv2D(
-            num_classes, 1, activation="sigmoid", dtype="float32", name="mrcnn_mask"
-        )
-        self.trunk += [TimeDistributed(deconv), TimeDistributed(masks)]
+        masks = layers.Conv2D(num_masks, 1, activation=loss, dtype="float32", name="mrcnn_mask")
+        self.trunk = [*trunk, TimeDistributed(deconv), TimeDistributed(masks)]
 
     def __call__(self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Return mask probabilities of each class: (B, N, 4) -> (B, N, h, w, K)."""
+        """Return mask probabilities: (B, N, 4) -> (B, N, h, w, K)."""
         features = self.roi_align([rois, image_meta, *maps])
         for layer in self.trunk:
             features = layer(features)
@@ -86,17 +97,27 @@ def mask_loss(
     target_class_ids: Tensor,
     masks: Tensor,
     across_replicas: matching.AcrossReplicas,
+    loss: str = "sigmoid",
 ) -> Tensor:
-    """Return the mean binary cross-entropy of positive rois, on the mask of their true class.
+    """Return the mean cross-entropy of the masks of positive rois.
 
     Args:
         target_masks: (B, M, h, w), 0 or 1.
         target_class_ids: (B, M), 0 for background and padding.
-        masks: (B, M, h, w, K) probabilities.
+        masks: (B, M, h, w, K) probabilities; K = 1 for masks without class.
+        loss: One of `conventions.MASK_LOSSES`.
     """
-    probs = matching.of_class(masks[..., None], target_class_ids)[..., 0]
-    probs = ops.clip(probs, keras.config.epsilon(), 1.0 - keras.config.epsilon())
-    entropy = -ops.where(target_masks > 0.5, ops.log(probs), ops.log(1.0 - probs))
+    is_object = target_masks > 0.5
+    lowest = keras.config.epsilon()
+    if loss == "softmax":
+        class_ids = ops.where(is_object, target_class_ids[:, :, None, None], 0)
+        truth = ops.one_hot(class_ids, masks.shape[-1], dtype=masks.dtype)
+        entropy = -ops.log(ops.maximum(ops.sum(masks * truth, axis=-1), lowest))
+    else:
+        own = target_class_ids if masks.shape[-1] > 1 else ops.zeros_like(target_class_ids)
+        probs = matching.of_class(masks[..., None], own)[..., 0]
+        probs = ops.clip(probs, lowest, 1.0 - lowest)
+        entropy = -ops.where(is_object, ops.log(probs), ops.log(1.0 - probs))
     weights = (target_class_ids > 0)[:, :, None, None]
     return matching.masked_mean(entropy, weights, across_replicas)
 

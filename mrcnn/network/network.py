@@ -21,7 +21,7 @@ from mrcnn.network import mask_head as masks_stage
 from mrcnn.network.detection_targets import DetectionTargetLayer
 from mrcnn.network.fixed_size import Anchors, KeypointTargetLayer, RpnTargetLayer
 from mrcnn.network.norms import Norms
-from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
 
@@ -51,7 +51,7 @@ def build(config: Config) -> Network:
         image = keras.Input((None, None, config.IMAGE_CHANNEL_COUNT), name="input_image")
         image_meta = keras.Input((config.IMAGE_META_SIZE,), name="input_image_meta")
         maps, rpn_outputs = _first_stage(image, config)
-        heads = _heads(config)
+        heads = _heads(config, maps[0].shape[-1])
         inference = _inference(image, image_meta, maps, rpn_outputs, heads, config)
         inputs, outputs = _training(image, image_meta, maps, rpn_outputs, heads, config)
     return Network(inputs, outputs, inference)
@@ -87,6 +87,7 @@ def losses(
     batch: dict[str, Tensor],
     outputs: dict[str, Tensor],
     across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
+    mask_loss: str = "sigmoid",
 ) -> dict[str, Tensor]:
     """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
 
@@ -94,6 +95,7 @@ def losses(
         batch: The inputs of the training graph; `outputs` what it made of them.
         across_replicas: Sums over the replicas of a distributed step; each replica then returns
             its share of the loss of the global batch.
+        mask_loss: One of `conventions.MASK_LOSSES`.
     """
     match = outputs["target_rpn_match"]
     class_ids = outputs["target_class_ids"]
@@ -117,7 +119,11 @@ def losses(
     if "mrcnn_mask" in outputs:
         masks = outputs["target_masks"]
         found["mrcnn_mask_loss"] = masks_stage.mask_loss(
-            masks, class_ids[:, : ops.shape(masks)[1]], outputs["mrcnn_mask"], across_replicas
+            masks,
+            class_ids[:, : ops.shape(masks)[1]],
+            outputs["mrcnn_mask"],
+            across_replicas,
+            mask_loss,
         )
     if "mrcnn_keypoint" in outputs:
         found["mrcnn_keypoint_loss"] = keypoints_stage.keypoint_loss(
@@ -139,12 +145,12 @@ class RpnOutputs(NamedTuple):
 
 
 def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutputs]:
-    """Return the pyramid maps P2..P6, and what the RPN says of them."""
-    maps = _pyramid(image, config)
+    """Return the maps P2..P6, or C4, and what the RPN says of them."""
+    maps = _maps(image, config)
     head = rpn.build_rpn_model(
         config.RPN_ANCHOR_STRIDE,
-        len(config.RPN_ANCHOR_RATIOS),
-        config.TOP_DOWN_PYRAMID_SIZE,
+        len(config.RPN_ANCHOR_RATIOS) * np.size(config.RPN_ANCHOR_SCALES[0]),
+        maps[0].shape[-1],
         config.RPN_CONV_SIZE,
         conv_count=config.RPN_CONV_COUNT,
         sigmoid=config.conventions.sigmoid_objectness,
@@ -158,23 +164,30 @@ def _first_stage(image: Tensor, config: Config) -> tuple[list[Tensor], RpnOutput
     return maps, RpnOutputs(logits, probs, deltas, [list(levels) for levels in outputs[1:]])
 
 
-def _pyramid(image: Tensor, config: Config) -> list[Tensor]:
-    family, train_bn = config.conventions, config.TRAIN_BN is not False
+def _maps(image: Tensor, config: Config) -> list[Tensor]:
     if callable(config.BACKBONE):
         stages = _function(config.BACKBONE)(image, stage5=True, train_bn=config.TRAIN_BN)
     else:
-        style = backbone.Style(
-            family.stride_on_first,
-            family.pads_evenly,
-            family.norm_epsilon,
-            family.biased_backbone,
-        )
         stages = backbone.build(
-            config.BACKBONE, image, config.BACKBONE_WIDTH, train_bn, style=style
+            config.BACKBONE,
+            image,
+            config.BACKBONE_WIDTH,
+            config.TRAIN_BN is not False,
+            style=_style(config),
+            last_stage=4 if config.FEATURE_MAPS == "c4" else 5,
         )
+    if config.FEATURE_MAPS == "c4":
+        return stages[3:]
     norms = _norms(config)
     norm = norms.batch_norm if norms.where == "convolutions" else None
     return pyramid.build(stages[1:], config.TOP_DOWN_PYRAMID_SIZE, norm)
+
+
+def _style(config: Config) -> backbone.Style:
+    family = config.conventions
+    return backbone.Style(
+        family.stride_on_first, family.pads_evenly, family.norm_epsilon, family.biased_backbone
+    )
 
 
 def _norms(config: Config) -> Norms:
@@ -197,25 +210,45 @@ class Heads(NamedTuple):
     keypoints: keypoints_stage.KeypointHead | None
 
 
-def _heads(config: Config) -> Heads:
-    norms = _norms(config)
-    boxes = boxes_stage.BoxHead(
-        config.NUM_CLASSES,
-        config.FPN_CLASSIF_FC_LAYERS_SIZE,
-        _roi_align(config, config.POOL_SIZE, "roi_align_classifier"),
-        norms,
-        config.BOX_CONV_SIZES,
-    )
+def _heads(config: Config, channels: int) -> Heads:
+    """Return the heads over maps of so many channels."""
+    of_boxes, of_masks = _trunks(config, channels)
+    roi_align = _roi_align(config, config.POOL_SIZE, "roi_align_classifier")
+    boxes = boxes_stage.BoxHead(config.NUM_CLASSES, roi_align, of_boxes)
     masks = keypoints = None
     if config.HAS_MASKS:
-        roi_align = _roi_align(config, config.MASK_POOL_SIZE, "roi_align_mask")
-        masks = masks_stage.MaskHead(config.NUM_CLASSES, config.MASK_CONV_SIZE, roi_align, norms)
+        masks = masks_stage.MaskHead(
+            1 if config.CLASS_AGNOSTIC_MASKS else config.NUM_CLASSES,
+            config.MASK_CONV_SIZE,
+            _roi_align(config, config.MASK_POOL_SIZE, "roi_align_mask"),
+            of_masks,
+            config.MASK_LOSS,
+        )
     if config.NUM_KEYPOINTS:
         roi_align = _roi_align(config, config.MASK_POOL_SIZE, "roi_align_keypoint")
         keypoints = keypoints_stage.KeypointHead(
             config.NUM_KEYPOINTS, config.KEYPOINT_CONV_SIZE, roi_align
         )
     return Heads(boxes, masks, keypoints)
+
+
+def _trunks(config: Config, channels: int) -> tuple[list[layers.Layer], list[layers.Layer]]:
+    """Return the layers between the features of rois and the outputs of boxes, and of masks."""
+    if config.FEATURE_MAPS == "c4":
+        res5 = backbone.build_res5(
+            config.BACKBONE,
+            channels,
+            config.BACKBONE_WIDTH,
+            config.TRAIN_BN is not False,
+            style=_style(config),
+        )
+        shared = TimeDistributed(res5)
+        return boxes_stage.averaged(shared), [shared]
+    norms = _norms(config)
+    of_boxes = boxes_stage.fully_connected(
+        config.POOL_SIZE, config.FPN_CLASSIF_FC_LAYERS_SIZE, norms, config.BOX_CONV_SIZES
+    )
+    return of_boxes, masks_stage.convolutions(config.MASK_CONV_SIZE, norms)
 
 
 def _roi_align(config: Config, size: int, name: str) -> PyramidROIAlign:

@@ -16,12 +16,6 @@ from mrcnn.network.geometry_layer import GeometryLayer
 Tensor = Any
 FINEST, COARSEST = 2, 5
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0
-# How the features of a box are taken.
-#   corners: one sample a bin, the outer ones on the corners of the box (Matterport);
-#   aligned: SAMPLES x SAMPLES a bin, a cell's value lies at its centre (detectron2);
-#   unaligned: the same half a cell further, and boxes are at least a cell wide (torchvision);
-#   pool: the largest cell of each bin, borders rounded to cells (Fast R-CNN).
-FORMS = ("corners", "aligned", "unaligned", "pool")
 SAMPLES = 2
 
 
@@ -52,7 +46,7 @@ def features(
     size: tuple[int, int],
     *,
     form: str = "corners",
-    samples: int = SAMPLES,
+    samples: int | None = SAMPLES,
 ) -> Tensor:
     """Return the features of boxes, each from its own map: (M, 4) -> (M, h, w, C) float32.
 
@@ -61,7 +55,7 @@ def features(
         boxes: normalized; inclusive for the form "corners", else in fractions of the map.
         indices: (M,) int32, the image of each box. chosen: (M,) int32, its place in maps.
         size: (h, w).
-        form: One of FORMS. samples: Of the aligned forms, in each direction of a bin.
+        form: One of `conventions.ROI_FEATURES`. samples: Of the aligned forms, see `sampled`.
     """
 
     def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
@@ -81,7 +75,7 @@ def sampled(
     boxes: Tensor,
     indices: Tensor,
     size: tuple[int, int],
-    samples: int,
+    samples: int | None,
     *,
     half_pixel: bool,
 ) -> Tensor:
@@ -92,6 +86,8 @@ def sampled(
 
     Args:
         features: (B, H', W', C). boxes: (M, 4), cells of the map.
+        samples: In each direction of a bin; None for one a cell, rounded up, of each box by
+            itself: all boxes then need the memory of the largest.
         half_pixel: A cell's value lies at its centre, else at its top left corner.
     """
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -109,24 +105,36 @@ def sampled(
         for col, col_weight in cols:
             values = ops.take(cells, first + row[:, :, None] * shape[2] + col[:, None, :], axis=0)
             total += values * (row_weight[:, :, None] * col_weight[:, None, :])[..., None]
-    bins = ops.reshape(total, (-1, size[0], samples, size[1], samples, features.shape[-1]))
-    return ops.mean(bins, axis=(2, 4))
+    bins = (ops.shape(total)[1] // size[0], ops.shape(total)[2] // size[1])
+    total = ops.reshape(total, (-1, size[0], bins[0], size[1], bins[1], features.shape[-1]))
+    return ops.sum(total, axis=(2, 4))
 
 
 def _neighbours(
-    low: Tensor, high: Tensor, count: int, samples: int, extent: Tensor
+    low: Tensor, high: Tensor, count: int, samples: int | None, extent: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (cell, weight) of the two cells around each sample of an axis: (M, count * samples).
+
+    The weights of a bin sum to 1. Where boxes have different numbers of samples, the others of the
+    largest number weigh nothing.
 
     Args:
         low, high: (M,), the ends of the boxes in cells. extent: Number of cells.
     """
     side = (high - low) / count
+    number = ops.full_like(side, samples or 1)
+    if samples is None:
+        number = ops.ceil(side)
+        samples = ops.maximum(ops.cast(ops.max(number), "int32"), 1)
     bins = low[:, None] + ops.arange(count, dtype="float32") * side[:, None]
-    within = (ops.arange(samples, dtype="float32") + 0.5) * (side / samples)[:, None]
+    places = ops.arange(samples, dtype="float32")
+    divisor = ops.maximum(number, 1.0)[:, None]
+    within = (places + 0.5) * (side[:, None] / divisor)
+    weights = ops.cast(places < number[:, None], "float32") / divisor
     position = ops.reshape(bins[:, :, None] + within[:, None, :], (-1, count * samples))
     last = ops.cast(extent, "float32") - 1.0
     is_near = ops.cast((position >= -1.0) & (position <= last + 1.0), "float32")
+    is_near *= ops.reshape(ops.tile(weights[:, None, :], (1, count, 1)), ops.shape(position))
     position = ops.clip(position, 0.0, last)
     floor = ops.floor(position)
     cell = ops.cast(floor, "int32")
@@ -170,7 +178,7 @@ class PyramidROIAlign(GeometryLayer):
 
     Args:
         pool_shape: (h, w), at least 2 each.
-        form: One of FORMS.
+        form: One of `conventions.ROI_FEATURES`.
         floors_level: See `levels`.
     """
 
@@ -236,7 +244,7 @@ class TimeDistributed(layers.Layer):
     def call(self, features, training=None):
         lead = ops.shape(features)[:2]
         folded = ops.reshape(features, (-1, *features.shape[2:]))
-        if isinstance(self.layer, layers.BatchNormalization):
+        if isinstance(self.layer, layers.BatchNormalization | keras.Model):
             folded = self.layer(folded, training=training)
         else:
             folded = self.layer(folded)

@@ -52,7 +52,7 @@ class TrainingModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
         del y, sample_weight, training
-        losses = networks.losses(x, y_pred, distribution.sum_over_replicas)
+        losses = networks.losses(x, y_pred, distribution.sum_over_replicas, self.config.MASK_LOSS)
         replicas = self.distribute_strategy.num_replicas_in_sync
         batch_size = ops.shape(x["input_image"])[0]
         for name, loss in losses.items():

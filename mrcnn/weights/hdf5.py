@@ -76,10 +76,7 @@ class LoadReport:
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Yield the layers of a model that hold weights themselves, unwrapped, in order."""
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaf_layers(layer)
-        elif layer.weights:
-            yield _unwrapped(layer)
+        yield from _leaves(layer)
 
 
 def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
@@ -240,8 +237,7 @@ def _write(
     groups: dict[str, list[keras.layers.Layer]] = {}
     for layer in model.layers:
         if layer.weights:
-            nested = isinstance(layer, keras.Model)
-            groups[layer.name] = list(leaf_layers(layer)) if nested else [_unwrapped(layer)]
+            groups[layer.name] = list(_leaves(layer))
     file.attrs["layer_names"] = np.array([name.encode() for name in groups])
     file.attrs["backend"] = "tensorflow"
     file.attrs["keras_version"] = keras.__version__
@@ -334,5 +330,9 @@ def _layers(keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key.partition("/")[0] for key in keys))
 
 
-def _unwrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return getattr(layer, "layer", layer)
+def _leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    layer = getattr(layer, "layer", layer)
+    if isinstance(layer, keras.Model):
+        yield from leaf_layers(layer)
+    elif layer.weights:
+        yield layer

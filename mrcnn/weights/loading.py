@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.conventions import MATTERPORT, TORCHVISION
+from mrcnn import presets
+from mrcnn.config import Config
+from mrcnn.conventions import DETECTRON2, FAMILIES, MATTERPORT, TORCHVISION
 from mrcnn.weights import hdf5, torch_files, torchvision
 
 # Beginnings of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
@@ -43,6 +45,11 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "there is no such weight file", str(path))
     if path.suffix not in READERS:
+        if _is_keras_classifier(path) and FAMILIES[family].stride_on_first:
+            arrays = hdf5.read(path)
+            if not FAMILIES[family].biased_backbone:
+                arrays = _without_biases(arrays, FAMILIES[family].norm_epsilon)
+            return hdf5.assign(path, arrays, model, exclude)
         _check_family(path, hdf5.read_settings(path).get("config", {}), family)
         return hdf5.load(path, model, exclude)
     _refuse_other(path, TORCHVISION.name, family)
@@ -82,6 +89,59 @@ def settings(path: Path) -> dict[str, Any]:
     if path.suffix in READERS:
         return torchvision.settings(READERS[path.suffix](path))
     return hdf5.read_settings(path).get("config", {})
+
+
+def recipe(path: Path) -> type[Config]:
+    """Return the settings to train under, from a weight file: those of its family.
+
+    Raises:
+        ValueError: When the file cannot be read.
+    """
+    if path.suffix in READERS:
+        return presets.OF_FAMILY[TORCHVISION.name]
+    if _is_keras_classifier(path):
+        return presets.OF_FAMILY[DETECTRON2.name]
+    found = hdf5.read_settings(path).get("config", {})
+    return presets.OF_FAMILY[found.get("CONVENTIONS", MATTERPORT.name)]
+
+
+def _is_keras_classifier(path: Path) -> bool:
+    """Tell whether a file holds a classifier of Keras 2: layers of a backbone, and no others.
+
+    Its bottlenecks have the stride on their first convolution.
+    """
+    if hdf5.read_settings(path) or hdf5.is_of_keras(path):
+        return False
+    layers = {name.partition("/")[0] for name in hdf5.read(path)}
+    return "bn_conv1" in layers and not any(
+        layer.startswith(("rpn_", "fpn_", "mrcnn_")) for layer in layers
+    )
+
+
+def _without_biases(arrays: dict[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+    """Return a Keras classifier's arrays for a backbone without biases, whose input is RGB.
+
+    A bias before a batch norm is the same as a lower moving mean, and another epsilon the same as
+    another variance. The published weights were trained on BGR: their first kernel is turned, which
+    Matterport's network leaves undone.
+    """
+    changed = {}
+    for name, array in arrays.items():
+        layer, _, leaf = name.partition("/")
+        if leaf == "moving_mean":
+            bias = arrays.get(f"{_convolution_before(layer)}/bias")
+            array = array if bias is None else array - bias
+        elif leaf == "moving_variance":
+            array = np.maximum(array + (MATTERPORT.norm_epsilon - epsilon), 0.0)
+        elif name == hdf5.FIRST_KERNEL and array.shape[2] == 3:
+            array = array[:, :, ::-1]
+        if leaf != "bias":
+            changed[name] = array
+    return changed
+
+
+def _convolution_before(norm: str) -> str:
+    return "conv1" if norm == "bn_conv1" else norm.replace("bn", "res", 1)
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn import presets
+from mrcnn.conventions import TORCHVISION
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
 Layout = Callable[[np.ndarray], np.ndarray]
@@ -30,6 +31,17 @@ OF_NORM = {
 OF_OTHERS = {"weight": "kernel"}
 # torchvision's detectors number classes as COCO's files do, with gaps.
 COCO_NAMES = ["BG", *(COCO_CLASSES.get(number, "N/A") for number in range(1, 91))]
+# Blocks of the four stages, whether they are bottlenecks, and the input of a group of the first
+# one's 3x3 convolution -> the backbone.
+CLASSIFIERS: dict[tuple[tuple[int, ...], bool, int], str] = {
+    ((2, 2, 2, 2), False, 64): "resnet18",
+    ((3, 4, 6, 3), False, 64): "resnet34",
+    ((3, 4, 6, 3), True, 64): "resnet50",
+    ((3, 4, 23, 3), True, 64): "resnet101",
+    ((3, 4, 6, 3), True, 4): "resnext50_32x4d",
+    ((3, 4, 23, 3), True, 8): "resnext101_32x8d",
+    ((3, 4, 23, 3), True, 4): "resnext101_64x4d",
+}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -106,14 +118,19 @@ def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], li
 
 def kind(state: Mapping[str, np.ndarray]) -> str:
     """Return what a state dict looks like, in words."""
-    layers = {key.partition(".")[0] for key in state}
-    if "roi_heads" not in layers:
-        depths = [
-            len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
-            for stage in range(1, 5)
-        ]
-        return f"a classifier with {depths} blocks" if any(depths) else "no model of torchvision"
-    return f"{presets_of(state).__doc__}".partition("'s ")[2].partition(":")[0].rstrip(".")
+    if any(key.startswith("roi_heads.") for key in state):
+        return f"{presets_of(state).__doc__}".partition("'s ")[2].partition(":")[0].rstrip(".")
+    if name := classifier_of(state):
+        return f"a {name} that classifies"
+    blocks = list(_blocks(state))
+    return f"a classifier with {blocks} blocks" if any(blocks) else "no model of torchvision"
+
+
+def classifier_of(state: Mapping[str, np.ndarray]) -> str | None:
+    """Return the name of the backbone whose classifier a state dict is of; None for another."""
+    has_bottlenecks = "layer1.0.conv3.weight" in state
+    width = np.shape(state.get("layer1.0.conv2.weight", np.empty((0, 0))))[1]
+    return CLASSIFIERS.get((_blocks(state), has_bottlenecks, width))
 
 
 def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfig]:
@@ -129,17 +146,16 @@ def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfi
 
 
 def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the settings of the network that a state dict of a detector is of.
+    """Return the settings of the network that a state dict is of; of a classifier, its backbone.
 
     Raises:
-        ValueError: When it is of no detector.
+        ValueError: When it is of neither a detector nor a classifier that is known here.
     """
+    if name := classifier_of(state):
+        return {"CONVENTIONS": TORCHVISION.name, "BACKBONE": name}
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is None:
-        raise ValueError(
-            f"the file holds {kind(state)}, which has no classes to detect: pass it to "
-            "load_weights of a network for training"
-        )
+        raise ValueError(f"the file holds {kind(state)}")
     found = presets_of(state)().to_dict()
     found["NUM_CLASSES"] = len(scores)
     if len(scores) == len(COCO_NAMES):
@@ -148,6 +164,14 @@ def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     elif len(scores) == 2 and found["NUM_KEYPOINTS"]:
         found["CLASS_NAMES"], found["CATEGORY_IDS"] = ["BG", "person"], [0, 1]
     return found
+
+
+def _blocks(state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """Return the number of blocks of a classifier's four stages."""
+    return tuple(
+        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
+        for stage in range(1, 5)
+    )
 
 
 def _arranged(layer: str, array: np.ndarray, layout: Layout) -> np.ndarray:

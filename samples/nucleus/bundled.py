@@ -18,11 +18,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mrcnn.cli import common
 from mrcnn.config import Config
+
+if TYPE_CHECKING:
+    from mrcnn.data.annotated import AnnotatedDataset
 
 
 class BundledConfig(Config):
@@ -92,8 +96,8 @@ def train(options: argparse.Namespace) -> None:
     if options.weights != "none":
         model.load_weights(options.weights)
     model.train(
-        _load(options.dataset, "train"),
-        _load(options.dataset, "val"),
+        load(options.dataset, "train"),
+        load(options.dataset, "val"),
         config.LEARNING_RATE,
         options.epochs,
         "all",
@@ -106,7 +110,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from mrcnn.model import MaskRCNN
 
     model = MaskRCNN.from_checkpoint(options.weights, model_dir=options.logs)
-    model.evaluate(_load(options.dataset, "val"))
+    model.evaluate(load(options.dataset, "val"))
 
 
 def export(options: argparse.Namespace) -> None:
@@ -122,7 +126,7 @@ def curve(options: argparse.Namespace) -> None:
     """Score every N-th checkpoint of a run; write loss and AP over time as table and picture."""
     from mrcnn.model import MaskRCNN
 
-    dataset = _load(options.dataset, "val")
+    dataset = load(options.dataset, "val")
     checkpoints = sorted(Path(options.run_folder).glob("mask_rcnn_*_[0-9][0-9][0-9][0-9].h5"))
     if len(checkpoints) < options.every:
         raise ValueError(f"{options.run_folder}: fewer than {options.every} checkpoints")
@@ -179,7 +183,8 @@ def _command(commands: argparse._SubParsersAction, run: object) -> argparse.Argu
     return command
 
 
-def _load(folder: str, subset: str):
+def load(folder: str, subset: str) -> "AnnotatedDataset":
+    """Return the images of "train" or "val"."""
     from mrcnn.data.formats.coco import load_coco
 
     root = Path(folder)

@@ -1,0 +1,36 @@
+"""`mrcnn convert`: weights of other programs as a checkpoint of this one."""
+
+import argparse
+from pathlib import Path
+
+from mrcnn.cli import common
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument(
+        "weights",
+        metavar="SRC",
+        help="a .pth, .npz or .safetensors file of torchvision, an .h5 file of Matterport, or the "
+        "name of published weights, such as torchvision-v2",
+    )
+    command.add_argument("output", metavar="OUT.h5", help="the checkpoint to write")
+    common.add_settings(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write weights of other programs as a checkpoint that carries its settings."""
+    output = Path(options.output)
+    if output.suffix != ".h5":
+        raise ValueError(f"{output}: a checkpoint is an .h5 file")
+    model = common.load_network(options)
+    report = model.load_weights(options.weights, verbose=0)
+    if report.missing:
+        raise ValueError(f"the network would not be whole, so nothing was written: {report}")
+    model.save_weights(output)
+    config = model.config
+    print(f"Wrote {output}: {len(report.loaded)} weights of the family {config.CONVENTIONS}")
+    print(f"{config.BACKBONE}, {config.NUM_CLASSES} classes, the background included")
+    for name in report.skipped:
+        print(f"not of this network, so left out: {name}")
+    return 0

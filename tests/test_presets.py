@@ -1,0 +1,48 @@
+import pytest
+
+from mrcnn import presets
+from mrcnn.config import Config
+from mrcnn.network import network as networks
+
+PRESETS = [
+    preset
+    for preset in vars(presets).values()
+    if isinstance(preset, type) and issubclass(preset, Config) and preset is not Config
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
+def test_every_preset_can_be_built_from(preset):
+    preset().replace(NAME="any", NUM_CLASSES=2).check()
+
+
+def test_the_rate_follows_the_batch():
+    config = presets.PaperConfig()
+    assert config.learning_rate == pytest.approx(0.02 * 2 / 16)
+    assert config.replace(IMAGES_PER_GPU=8, GPU_COUNT=2).learning_rate == pytest.approx(0.02)
+    assert config.replace(LEARNING_RATE_IMAGES=0).learning_rate == pytest.approx(0.02)
+    # Matterport's programs pass LEARNING_RATE as it is.
+    assert Config().replace(IMAGES_PER_GPU=8).learning_rate == Config.LEARNING_RATE
+
+
+def test_a_shorter_training_has_the_schedule_in_proportion():
+    assert presets.scheduled(90, 1000) == {
+        "LEARNING_RATE_DROPS": [60, 80],
+        "WARMUP_STEPS": 1000,
+    }
+    assert presets.scheduled(20, 100) == {"LEARNING_RATE_DROPS": [13, 18], "WARMUP_STEPS": 200}
+    assert presets.scheduled(1, 5)["WARMUP_STEPS"] == 0
+
+
+def test_recipes_are_of_their_family():
+    for family, recipe in presets.OF_FAMILY.items():
+        assert family == recipe.CONVENTIONS
+
+
+def test_the_paper_and_its_c4_variant():
+    paper, c4 = presets.PaperConfig(), presets.C4Config()
+    assert (paper.TRAIN_ROIS_PER_IMAGE, paper.ROI_POSITIVE_RATIO) == (512, 0.25)
+    assert (c4.TRAIN_ROIS_PER_IMAGE, c4.POST_NMS_ROIS_INFERENCE) == (64, 300)
+    assert c4.IMAGE_SHAPE[0] % 16 == 0
+    # Five scales of three ratios a cell, as in figure 3 of Faster R-CNN but for more scales.
+    assert len(networks.pixel_anchors(c4, (160, 320))) == 10 * 20 * 15
