@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from small import SmallConfig
-from test_cli import run_steps_eagerly
 
 from mrcnn import presets
 from mrcnn.config import Config
@@ -53,10 +52,7 @@ def persons(shared_data) -> AnnotatedDataset:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_ten_steps_then_the_same_detections_from_the_checkpoint(
-    kind, persons, tmp_path, monkeypatch
-):
-    run_steps_eagerly(monkeypatch)
+def test_ten_steps_then_the_same_detections_from_the_checkpoint(kind, persons, tmp_path):
     preset, settings = KINDS[kind]
     names = tuple(persons.keypoint_names)
     pairs = augment.mirror_pairs(names)

@@ -290,6 +290,6 @@ def test_keypoints(shared_data, tmp_path, capsys):
     assert keypoints.main(["evaluate", *common]) == 0
     assert re.search(r"keypoints +\d\.\d{3}", capsys.readouterr().out)
     output = tmp_path / "skeletons.png"
-    arguments = ["draw", "--count=2", "--min-score=0", f"--output={output}", *common]
+    arguments = ["draw", "--images", "0", "3", "--min-score=0", f"--output={output}", *common]
     assert keypoints.main(arguments) == 0
     assert images.read_image(output).std() > 1

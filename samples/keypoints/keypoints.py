@@ -10,12 +10,16 @@ It also shows how to train by an optimizer of one's own.
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from PIL import Image
 
 from mrcnn import presets, visualize
 from mrcnn.cli import common
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN
 
 EPOCHS = 80
+COLUMNS, HEIGHT = 3, 400  # of the picture
 
 
 class KeypointsConfig(presets.TorchvisionKeypointConfig):
@@ -112,13 +117,20 @@ def evaluate(options: argparse.Namespace) -> None:
 def draw(options: argparse.Namespace) -> None:
     """Write a picture of some images with the skeletons that were found."""
     model, dataset = _network(options), load(options)
-    rows = []
-    for image_id in dataset.image_ids[: options.count]:
+    drawn = []
+    for image_id in options.images or dataset.image_ids[:COLUMNS]:
         image = dataset.load_image(image_id)
-        (found,) = model.detect([image])
-        kept = found["scores"] >= options.min_score
-        found = {name: array[kept] for name, array in found.items()}
-        rows.append(visualize.draw_keypoints(image, found["keypoints"], dataset.keypoint_names))
+        found = common.at_least(model.detect([image])[0], options.min_score)
+        image = visualize.draw_keypoints(
+            image,
+            found["keypoints"],
+            dataset.keypoint_names,
+            min_score=options.min_keypoint_score,
+        )
+        width = round(HEIGHT * image.shape[1] / image.shape[0])
+        drawn.append(np.asarray(Image.fromarray(image).resize((width, HEIGHT))))
+    rows = [drawn[first : first + COLUMNS] for first in range(0, len(drawn), COLUMNS)]
+    rows = [functools.reduce(visualize.side_by_side, row) for row in rows]
     visualize.save_image(options.output, visualize.stack(rows))
     print(f"Saved to {options.output}")
 
@@ -141,8 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--weights", default="last", help="(default: %(default)s)")
         if run is draw:
             command.add_argument("--output", required=True, metavar="FILE")
-            command.add_argument("--count", type=common.positive, default=4)
+            command.add_argument(
+                "--images", type=int, nargs="+", metavar="N", help="places in the set"
+            )
             command.add_argument("--min-score", type=common.fraction, default=0.7)
+            command.add_argument(
+                "--min-keypoint-score",
+                type=float,
+                default=15.0,
+                help="logit of the best cell; of keypoints that are out of sight it is low",
+            )
     return common.run_command(parser.parse_args(arguments), "keypoints")
 
 

@@ -1,0 +1,100 @@
+"""The commands with networks that have no masks, or keypoints."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+from small import SmallConfig, make_find_objects
+from test_cli import run, write_set
+
+from mrcnn.model import MaskRCNN
+
+NAMES = ("nose", "left_eye", "right_eye")
+KINDS = {
+    "boxes": {"HAS_MASKS": False},
+    "keypoints": {
+        "HAS_MASKS": False,
+        "NUM_KEYPOINTS": 3,
+        "KEYPOINT_NAMES": NAMES,
+        "KEYPOINT_CONV_SIZE": 8,
+    },
+    "masks without class": {"CLASS_AGNOSTIC_MASKS": True},
+}
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory):
+    """The objects of `write_set`, each with three keypoints."""
+    path = write_set(tmp_path_factory.mktemp("set"))
+    content = json.loads(path.read_text())
+    for category in content["categories"]:
+        category |= {"keypoints": list(NAMES), "skeleton": [[1, 2], [1, 3]]}
+    for annotation in content["annotations"]:
+        crowd = annotation["iscrowd"]
+        annotation["keypoints"] = [0] * 9 if crowd else [20, 20, 2, 12, 15, 1, 0, 0, 0]
+        annotation["num_keypoints"] = 0 if crowd else 2
+        if not crowd:
+            annotation["area"] = 900.0
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Write an untrained network of a kind, that finds objects everywhere."""
+
+    def write(kind: str) -> str:
+        model = MaskRCNN("inference", SmallConfig().replace(**KINDS[kind]), tmp_path)
+        make_find_objects(model.network)
+        model.save_weights(tmp_path / "weights.h5")
+        return str(tmp_path / "weights.h5")
+
+    return write
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_detect_draws_and_writes_what_there_is(kind, weights, annotations, tmp_path):
+    images = annotations.parent / "images"
+    output = tmp_path / "out"
+    options = ["--weights", weights(kind), "--output", output, "--min-score", 0]
+    assert run("detect", images, *options) == 0
+    rows = json.loads((output / "detections.json").read_text())
+    assert rows
+    for row in rows:
+        assert ("segmentation" in row) == (kind == "masks without class")
+        assert ("keypoints" in row) == (kind == "keypoints")
+        assert len(row.get("keypoints", [0] * 9)) == 9
+    for path in images.iterdir():
+        with PIL.Image.open(path) as before, PIL.Image.open(output / f"{path.stem}.png") as after:
+            assert not np.array_equal(np.asarray(before), np.asarray(after))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("boxes", ["bbox"]),
+        ("keypoints", ["bbox", "keypoints"]),
+        ("masks without class", ["segm", "bbox"]),
+    ],
+)
+def test_evaluate_scores_what_there_is(kind, expected, weights, annotations, tmp_path, capsys):
+    output = tmp_path / "scores.json"
+    options = ["--annotations", annotations, "--images", annotations.parent / "images"]
+    assert run("evaluate", *options, "--weights", weights(kind), "--json", output) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown[1 : len(expected) + 1]] == expected
+    assert list(json.loads(output.read_text())) == expected
+
+
+def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskRCNN, "train", lambda self, *_: seen.append(self.config))
+    seen: list = []
+    arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs"]
+    settings = ["BACKBONE=resnet18", "NUM_KEYPOINTS=3", "IMAGE_MAX_DIM=64", "IMAGE_MIN_DIM=64"]
+    settings += ["BACKBONE_WIDTH=8", "KEYPOINT_CONV_SIZE=8"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert run(*arguments, *options) == 0
+    (config,) = seen
+    assert tuple(config.KEYPOINT_NAMES) == NAMES
+    assert [tuple(pair) for pair in config.KEYPOINT_PAIRS] == [(1, 2)]
