@@ -59,6 +59,23 @@ def test_roi_align(units, half_pixel, samples, assert_as_golden):
     assert_as_golden(f"roi_align aligned={half_pixel} {samples}", found, expected, 1e-5)
 
 
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("half_pixel", [False, True])
+def test_roi_align_by_crops(units, half_pixel, samples, assert_as_golden):
+    rows = units["ra_boxes"]
+    found = roi_align.crop(
+        ops.convert_to_tensor(channels_last(units["ra_features"])),
+        ops.convert_to_tensor(by_y(rows[:, 1:]) * np.float32(0.25)),
+        ops.convert_to_tensor(rows[:, 0].astype(np.int32)),
+        (7, 7),
+        samples,
+        half_pixel=half_pixel,
+    )
+    expected = channels_last(units[f"ra_aligned{int(half_pixel)}_sr{samples}"])
+    # Places are rounded once more on their way through fractions of the map.
+    assert_as_golden(f"crops aligned={half_pixel} {samples}", found, expected, 1e-4)
+
+
 def test_roi_pool(units, assert_as_golden):
     rows = units["ra_boxes"]
     found = roi_align.pool(
@@ -70,29 +87,34 @@ def test_roi_pool(units, assert_as_golden):
     assert_as_golden("roi_pool", found, channels_last(units["roi_pool"]), 1e-5)
 
 
+@pytest.mark.parametrize(("exact", "atol"), [(True, 1e-5), (False, 1e-4)])
 @pytest.mark.parametrize("size", [7, 14])
-def test_features_over_the_pyramid(units, size, assert_as_golden):
+def test_features_over_the_pyramid(units, size, exact, atol, assert_as_golden):
     maps = [channels_last(units[f"msra_fm{level}"]) for level in range(4)]
     record = np.zeros((1, 15), np.float32)
     record[:, 4:6] = 512
-    layer = roi_align.PyramidROIAlign((size, size), form="unaligned", floors_level=True)
+    layer = roi_align.PyramidROIAlign(
+        (size, size), form="unaligned", floors_level=True, exact=exact
+    )
     found = layer([by_y(units["msra_boxes"])[None] / np.float32(512), record, *maps])[0]
     expected = channels_last(units[f"msra_{size}"])
-    assert_as_golden(f"MultiScaleRoIAlign {size}", found, expected, 1e-5)
+    kind = "" if exact else " by crops"
+    assert_as_golden(f"MultiScaleRoIAlign {size}{kind}", found, expected, atol)
 
 
 def test_roi_align_worked_by_hand_in_detectron2():
     features = np.arange(25, dtype=np.float32).reshape(1, 5, 5, 1)
     for half_pixel, first in ((True, [4.5, 5, 5.5, 6]), (False, [7.5, 8, 8.5, 9])):
-        found = roi_align.sampled(
-            ops.convert_to_tensor(features),
-            ops.convert_to_tensor([[1.0, 1.0, 3.0, 3.0]]),
-            ops.zeros(1, "int32"),
-            (4, 4),
-            2,
-            half_pixel=half_pixel,
-        )
-        np.testing.assert_allclose(np.asarray(found)[0, 0, :, 0], first)
+        for take in (roi_align.sampled, roi_align.crop):
+            found = take(
+                ops.convert_to_tensor(features),
+                ops.convert_to_tensor([[1.0, 1.0, 3.0, 3.0]]),
+                ops.zeros(1, "int32"),
+                (4, 4),
+                2,
+                half_pixel=half_pixel,
+            )
+            np.testing.assert_allclose(np.asarray(found)[0, 0, :, 0], first, rtol=1e-6)
 
 
 def test_anchors(units, assert_as_golden):

@@ -291,3 +291,25 @@ def test_per_roi_survives_serialization(reserialized):
     )
     assert (rebuilt.name, rebuilt.layer.name, rebuilt.layer.units) == ("dense", "dense", 7)
     assert rebuilt(np.ones((2, 3, 4), "f")).shape == (2, 3, 7)
+
+
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_crops_and_their_gradient_are_those_of_single_samples(half_pixel, samples):
+    rng = np.random.default_rng(21)
+    features = ops.convert_to_tensor(rng.normal(size=(2, 20, 30, 3)).astype("f"))
+    low = rng.uniform(-4, 25, (60, 2))  # some boxes leave the map on each side
+    boxes = np.concatenate([low, low + rng.uniform(0, 20, (60, 2))], axis=1).astype("f")
+    indices = ops.convert_to_tensor(rng.integers(0, 2, 60).astype("int32"))
+    upstream = rng.normal(size=(60, 7, 5, 3)).astype("f")
+    results = []
+    for take in (roi_align.crop, roi_align.sampled):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            found = take(features, boxes, indices, (7, 5), samples, half_pixel=half_pixel)
+            total = tf.reduce_sum(found * upstream)
+        results.append((np.asarray(found), np.asarray(tape.gradient(total, features))))
+    (crops, of_crops), (singles, of_singles) = results
+    np.testing.assert_allclose(crops, singles, atol=1e-4)
+    np.testing.assert_allclose(of_crops, of_singles, atol=1e-3)
+    assert np.abs(of_singles).max() > 1
