@@ -216,7 +216,11 @@ class Config:
             near = difflib.get_close_matches(name, Config.names(), 1, cutoff=0.85)
             if near:
                 logger.warning("%s is not a setting; is %s meant?", name, near[0])
-        for is_wrong, message in [*self._faults_of_input(), *self._faults_of_network()]:
+        for is_wrong, message in [
+            *self._faults_of_input(),
+            *self._faults_of_network(),
+            *self._faults_of_heads(),
+        ]:
             if is_wrong:
                 raise ValueError(message)
 
@@ -243,6 +247,18 @@ class Config:
                 self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM,
                 f"IMAGE_MIN_DIM ({self.IMAGE_MIN_DIM}) must not exceed "
                 f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
+            ),
+            (
+                self.IMAGE_RESIZE_MODE == "short_side"
+                and not 0 < self.IMAGE_MIN_DIM <= self.IMAGE_MAX_DIM,
+                "IMAGE_RESIZE_MODE = 'short_side' needs an IMAGE_MIN_DIM from 1 to IMAGE_MAX_DIM, "
+                f"got {self.IMAGE_MIN_DIM} and {self.IMAGE_MAX_DIM}",
+            ),
+            (
+                len(self.IMAGE_SCALE_JITTER) != 2
+                or not 0 < self.IMAGE_SCALE_JITTER[0] <= self.IMAGE_SCALE_JITTER[1],
+                "IMAGE_SCALE_JITTER needs the least and the most of a factor, such as (0.8, 1.2), "
+                f"got {self.IMAGE_SCALE_JITTER}",
             ),
             (
                 len(np.atleast_1d(self.PIXEL_STD)) not in (1, self.IMAGE_CHANNEL_COUNT),
@@ -290,6 +306,25 @@ class Config:
                 f"{self.BACKBONE_STRIDES} and {self.RPN_ANCHOR_SCALES}",
             ),
             (
+                self.FEATURE_MAPS != "c4" and np.ndim(self.RPN_ANCHOR_SCALES) > 1,
+                "RPN_ANCHOR_SCALES may have several scales a level for FEATURE_MAPS = 'c4' only, "
+                f"got {self.RPN_ANCHOR_SCALES}",
+            ),
+            (
+                self.FEATURE_MAPS == "c4" and bool(self.BOX_CONV_SIZES or self.HEAD_NORM),
+                "FEATURE_MAPS = 'c4' has the backbone's last stage as its heads: BOX_CONV_SIZES "
+                f"({self.BOX_CONV_SIZES}) and HEAD_NORM ({self.HEAD_NORM!r}) are for 'fpn'",
+            ),
+            (
+                self.RPN_CONV_COUNT < 1,
+                f"RPN_CONV_COUNT must be at least 1, got {self.RPN_CONV_COUNT}",
+            ),
+            (
+                self.LEARNING_RATE_IMAGES < 0,
+                "LEARNING_RATE_IMAGES must be a number of images, or 0 for any, got "
+                f"{self.LEARNING_RATE_IMAGES}",
+            ),
+            (
                 self.ROI_FEATURES not in (None, *conventions.ROI_FEATURES),
                 f"ROI_FEATURES must be None or one of {conventions.ROI_FEATURES}, got "
                 f"{self.ROI_FEATURES!r}",
@@ -326,6 +361,24 @@ class Config:
             (
                 not self.USE_RPN_ROIS,
                 "USE_RPN_ROIS = False is not supported: the network makes its own proposals",
+            ),
+        ]
+
+    def _faults_of_heads(self) -> list[tuple[bool, str]]:
+        count, names, pairs = self.NUM_KEYPOINTS, self.KEYPOINT_NAMES, self.KEYPOINT_PAIRS
+        return [
+            (
+                not isinstance(count, int) or count < 0,
+                f"NUM_KEYPOINTS must be a whole number from 0 on, got {count!r}",
+            ),
+            (
+                bool(names) and len(names) != count,
+                f"NUM_KEYPOINTS is {count}, but KEYPOINT_NAMES has {len(names)}",
+            ),
+            (
+                any(len(pair) != 2 or not 0 <= min(pair) <= max(pair) < count for pair in pairs),
+                f"KEYPOINT_PAIRS must be pairs of places below NUM_KEYPOINTS ({count}), "
+                f"got {pairs}",
             ),
         ]
 
@@ -374,9 +427,18 @@ def _like(name: str, default: Any, value: Any) -> Any:
         return type(default)(value)
     if isinstance(default, dict) and isinstance(value, Mapping):
         return {**default, **value}
-    if isinstance(default, bool | float | int) and default is not False:
+    if default is False:
+        return _truth_like(name, value)
+    if isinstance(default, bool | float | int):
         return _number_like(name, default, value)
     return value
+
+
+def _truth_like(name: str, value: Any) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if isinstance(value, str) and value.lower() not in words:
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return words[value.lower()] if isinstance(value, str) else value
 
 
 def _number_like(name: str, default: float, value: Any) -> Any:

@@ -110,6 +110,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
             self.training_model = TrainingModel(self.network, config)
             graph = self.network.inference
             self.inference_model = InferenceModel(graph.inputs, graph.outputs, name="mask_rcnn")
+        self.inference_model.config = config
         self._trace = None
         self.predictor = Predictor(self.inference_model, config)
         return self.training_model if mode == "training" else self.inference_model
@@ -237,6 +238,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
             )
             return keras.callbacks.History()
         classes.adopt_classes(self.config, train_dataset, val_dataset)
+        classes.adopt_keypoints(self.config, train_dataset)
         self.set_trainable(layers)
         self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
         stream = training_run.training_stream(

@@ -111,15 +111,24 @@ class Predictor:
         metas = np.stack(metas)
         return np.stack(molded), metas, image_math.parse_meta(metas)["window"]
 
-    def molded(self, images: np.ndarray) -> np.ndarray:
+    def molded(self, images: np.ndarray, image_metas: np.ndarray) -> np.ndarray:
         """Return resized images (B, H, W, C) molded: whole numbers are raw pixels, floats are not.
 
         Matterport's `detect_molded` was documented for the images of `load_image_gt`, which are
         raw, but did not subtract the mean.
+
+        Args:
+            image_metas: (B, M).
         """
         if np.issubdtype(images.dtype, np.floating):
             return images.astype(np.float32)
-        return image_math.mold(images, list(self.config.MEAN_PIXEL), list(self.config.PIXEL_STD))
+        config = self.config
+        molded = image_math.mold(images, list(config.MEAN_PIXEL), list(config.PIXEL_STD))
+        if not config.conventions.pads_at_end:
+            return molded
+        windows = image_math.parse_meta(np.asarray(image_metas))["window"]
+        pairs = zip(molded, windows, strict=True)
+        return np.stack([image_math.only_window(image, window) for image, window in pairs])
 
     def detect_molded(self, images: np.ndarray, image_metas: np.ndarray) -> list[Detections]:
         """Return the detections in images that are resized already, in their pixels.
@@ -128,7 +137,7 @@ class Predictor:
             images: (B, H, W, C), see `molded`.
             image_metas: (B, M).
         """
-        molded = self.molded(np.asarray(images))
+        molded = self.molded(np.asarray(images), image_metas)
         height, width = molded.shape[1:3]
         anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
         metas = np.asarray(image_metas, np.float32)

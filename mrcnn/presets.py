@@ -11,6 +11,16 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 IMAGENET_STD = np.array([0.229, 0.224, 0.225]) * 255
 
 
+COCO_KEYPOINTS = (
+    "nose",
+    *(
+        f"{side}_{part}"
+        for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    ),
+)
+
+
 class TorchvisionConfig(Config):
     """Settings of torchvision's maskrcnn_resnet50_fpn, as its functions' defaults are."""
 
@@ -48,6 +58,8 @@ class TorchvisionKeypointConfig(TorchvisionConfig):
     NUM_CLASSES = 1 + 1
     HAS_MASKS = False
     NUM_KEYPOINTS = 17
+    KEYPOINT_NAMES = COCO_KEYPOINTS
+    KEYPOINT_PAIRS = tuple((place, place + 1) for place in range(1, 17, 2))
 
 
 class TorchvisionBoxConfig(TorchvisionConfig):

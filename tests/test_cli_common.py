@@ -103,3 +103,13 @@ def test_settings_of_the_command_come_over_those_of_the_program():
     assert config.MEAN_PIXEL.tolist() == [114.8]
     with pytest.raises(ValueError, match="did you mean STEPS_PER_EPOCH"):
         common.changed(Small, options(settings=["STEPS_PER_EPOC=3"]))
+
+
+def test_pixel_settings_follow_the_number_of_channels():
+    before = {"MEAN_PIXEL": [3, 6, 9], "PIXEL_STD": [1, 2, 3]}
+    one = common.chosen_settings(options(settings=["IMAGE_CHANNEL_COUNT=1"]), before)
+    assert (one["MEAN_PIXEL"], one["PIXEL_STD"]) == ([6.0], [2.0])
+    four = common.chosen_settings(options(settings=["IMAGE_CHANNEL_COUNT=4"]), before)
+    assert (four["MEAN_PIXEL"], four["PIXEL_STD"]) == ([3, 6, 9, 6], [1, 2, 3, 2])
+    matterports = common.chosen_settings(options(settings=["IMAGE_CHANNEL_COUNT=4"]), {})
+    assert "PIXEL_STD" not in matterports

@@ -7,8 +7,12 @@ import PIL.Image
 import pytest
 from small import SmallConfig, make_find_objects
 from test_cli import run, write_set
+from test_loading import SmallTorchvision
+from torch_state import classifier
 
+from mrcnn import presets
 from mrcnn.model import MaskRCNN
+from mrcnn.weights import torchvision
 
 NAMES = ("nose", "left_eye", "right_eye")
 KINDS = {
@@ -98,3 +102,81 @@ def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_pa
     (config,) = seen
     assert tuple(config.KEYPOINT_NAMES) == NAMES
     assert [tuple(pair) for pair in config.KEYPOINT_PAIRS] == [(1, 2)]
+
+
+def trained_with(monkeypatch, annotations, tmp_path, *options):
+    """Return the model that `mrcnn train` would train, and what it is asked for."""
+    seen: list = []
+    monkeypatch.setattr(MaskRCNN, "train", lambda self, *given: seen.append((self, given)))
+    arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs", *options]
+    assert run(*arguments) == 0
+    return seen[0]
+
+
+def test_a_rate_that_is_chosen_is_not_scaled_when_a_run_goes_on(
+    annotations, tmp_path, monkeypatch, caplog
+):
+    small = MaskRCNN("training", Small().replace(LEARNING_RATE_DROPS=(2, 3)), tmp_path / "logs")
+    small.epoch = 5
+    folder = tmp_path / "logs" / "small20261101T0000"
+    folder.mkdir(parents=True)
+    small.save_weights(folder / "mask_rcnn_small_0005.h5")
+    options = ["--weights", "last", "--set", "LEARNING_RATE=0.004"]
+    model, (_, _, rate, epochs, _) = trained_with(monkeypatch, annotations, tmp_path, *options)
+    assert (model.epoch, rate, epochs) == (5, 0.004, 25)
+    assert "has fallen at the epochs [2, 3]" in caplog.text
+
+
+class Small(presets.ModernConfig):
+    """A network of the modern recipe for small images."""
+
+
+for name, value in vars(SmallConfig).items():
+    if name.isupper() and not name.startswith(("IMAGES_PER", "WORKERS")):
+        setattr(Small, name, value)
+
+
+def test_weights_of_c4_start_a_training_for_other_classes(annotations, tmp_path, monkeypatch):
+    config = presets.C4Config.from_dict(
+        {name: getattr(SmallConfig, name) for name in ("BACKBONE", "BACKBONE_WIDTH", "NAME")}
+        | {"NUM_CLASSES": 5, "RPN_CONV_SIZE": 16, "RPN_ANCHOR_SCALES": ((8, 16, 32),)}
+    )
+    MaskRCNN("inference", config, tmp_path).save_weights(tmp_path / "c4.h5")
+    options = ["--weights", tmp_path / "c4.h5", "--set", "IMAGE_MIN_DIM=64"]
+    options += ["--set", "IMAGE_MAX_DIM=64"]
+    model, _ = trained_with(monkeypatch, annotations, tmp_path, *options)
+    assert model.config.FEATURE_MAPS == "c4"
+    assert model.config.CONVENTIONS == "detectron2"
+    assert model.config.NUM_CLASSES == 3
+
+
+def test_another_number_of_keypoints_starts_their_layer_anew(
+    weights, annotations, tmp_path, monkeypatch, capsys
+):
+    path = weights("keypoints")
+    options = ["--weights", path, "--set", "NUM_KEYPOINTS=2", "--set", "KEYPOINT_CONV_SIZE=8"]
+    content = json.loads(annotations.read_text())
+    for category in content["categories"]:
+        category["keypoints"] = ["left_end", "right_end"]
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][:6]
+    other = annotations.with_name("two.json")
+    other.write_text(json.dumps(content))
+    options += ["--images", annotations.parent / "images"]
+    model, _ = trained_with(monkeypatch, other, tmp_path, *options)
+    assert "mrcnn_keypoint_deconv start anew" in capsys.readouterr().out
+    assert [tuple(pair) for pair in model.config.KEYPOINT_PAIRS] == [(0, 1)]
+
+
+def test_a_classifier_starts_a_network_of_its_family(annotations, tmp_path, monkeypatch):
+    source = MaskRCNN("inference", SmallTorchvision(), tmp_path)
+    np.savez(tmp_path / "theirs.npz", **classifier(source))
+    names = ("BACKBONE", "BACKBONE_WIDTH", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM")
+    settings = [f"{name}={getattr(SmallConfig, name)}" for name in names]
+    options = [word for setting in settings for word in ("--set", setting)]
+    monkeypatch.setattr(torchvision, "classifier_of", lambda _: "resnet18")
+    options += ["--weights", tmp_path / "theirs.npz"]
+    model, _ = trained_with(monkeypatch, annotations, tmp_path, *options)
+    assert model.config.CONVENTIONS == "torchvision"
+    assert model.config.TRAIN_BN is False
+    assert model.config.NAME == "mrcnn"

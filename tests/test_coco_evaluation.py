@@ -364,3 +364,21 @@ def test_perfect_finds_in_a_real_set_score_1(shared_data, name):
     scores = coco.score(coco_gt, perfect_results(coco_gt), max_detections=400)
     assert scores["segm"]["AP"] == pytest.approx(1)
     assert scores["bbox"]["AP"] == pytest.approx(1)
+
+
+def test_numbers_that_no_class_has_are_left_out():
+    names = ["BG", "N/A", "cat"]
+    truth = {
+        "images": [{"id": 1, "height": 8, "width": 8}],
+        "categories": [{"id": 17, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": 17, "segmentation": [[0, 0, 4, 0, 4, 4]]}],
+    }
+    ids = coco.match_categories(names, coco.ground_truth(truth))
+    assert ids == [None, None, 17]
+    found = {
+        "rois": np.array([[0, 0, 4, 4], [0, 0, 4, 4]]),
+        "class_ids": np.array([1, 2]),
+        "scores": np.array([0.9, 0.8]),
+    }
+    (result,) = coco.to_results(found, 1, ids)
+    assert result["category_id"] == 17

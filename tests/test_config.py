@@ -46,6 +46,20 @@ def test_defaults_work_once_a_name_is_set():
         ({"MEAN_PIXEL": [1.0, 2.0]}, ["MEAN_PIXEL", "IMAGE_CHANNEL_COUNT"]),
         ({"CLASS_NAMES": ("BG", "cell")}, ["NUM_CLASSES is 3", "CLASS_NAMES has 2"]),
         ({"USE_RPN_ROIS": False}, ["USE_RPN_ROIS"]),
+        ({"NUM_KEYPOINTS": -1}, ["NUM_KEYPOINTS", "-1"]),
+        ({"NUM_KEYPOINTS": 3, "KEYPOINT_NAMES": ("nose",)}, ["NUM_KEYPOINTS is 3", "has 1"]),
+        ({"NUM_KEYPOINTS": 3, "KEYPOINT_PAIRS": ((1, 5),)}, ["KEYPOINT_PAIRS", "(1, 5)"]),
+        ({"IMAGE_SCALE_JITTER": (1.2, 0.8)}, ["IMAGE_SCALE_JITTER", "(1.2, 0.8)"]),
+        ({"IMAGE_SCALE_JITTER": (1.2,)}, ["IMAGE_SCALE_JITTER", "(1.2,)"]),
+        ({"IMAGE_RESIZE_MODE": "short_side", "IMAGE_MIN_DIM": 0}, ["short_side", "got 0 and 256"]),
+        ({"RPN_CONV_COUNT": 0}, ["RPN_CONV_COUNT", "got 0"]),
+        ({"LEARNING_RATE_IMAGES": -5}, ["LEARNING_RATE_IMAGES", "-5"]),
+        ({"ROI_FEATURES": "alined"}, ["ROI_FEATURES", "'alined'", "aligned"]),
+        ({"HEAD_NORM": "some"}, ["HEAD_NORM", "'some'"]),
+        ({"MASK_LOSS": "dice"}, ["MASK_LOSS", "'dice'", "softmax"]),
+        ({"MASK_LOSS": "softmax", "CLASS_AGNOSTIC_MASKS": True}, ["MASK_LOSS", "CLASS_AGNOSTIC"]),
+        ({"FEATURE_MAPS": "c5"}, ["FEATURE_MAPS", "'c5'", "c4"]),
+        ({"FEATURE_MAPS": "c4"}, ["FEATURE_MAPS = 'c4'", "[16]", "C4Config"]),
     ],
 )
 def test_check_names_the_value_and_the_remedy(settings, words):
@@ -116,6 +130,13 @@ def test_words_are_no_numbers():
 def test_whole_numbers_become_floats_where_the_default_is_one():
     rate = CellConfig.from_dict({"LEARNING_RATE": 1}).LEARNING_RATE
     assert isinstance(rate, float)
+
+
+def test_words_of_the_command_line_are_no_truth():
+    assert CellConfig.from_dict({"CLASS_AGNOSTIC_MASKS": "false"}).CLASS_AGNOSTIC_MASKS is False
+    assert CellConfig.from_dict({"CLASS_AGNOSTIC_MASKS": "True"}).CLASS_AGNOSTIC_MASKS is True
+    with pytest.raises(ValueError, match="must be True or False, got 'no'"):
+        CellConfig.from_dict({"CLASS_AGNOSTIC_MASKS": "no"})
 
 
 @pytest.mark.parametrize("train_bn", [None, False, True])

@@ -6,10 +6,12 @@ import pytest
 from keras import ops
 
 from mrcnn.data import augment
+from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.evaluation import coco
 from mrcnn.geometry import image_files, images, keypoints
 from mrcnn.network import keypoint_head, matching
+from mrcnn.network.fixed_size import KeypointTargetLayer
 
 NAMES = ("nose", "left_hand", "right_hand")
 
@@ -174,3 +176,55 @@ def test_the_truth_finds_itself(dataset):
     scores = coco.score(truth, results, iou_types=("segm", "bbox", "keypoints"))
     assert scores["keypoints"]["AP"] == pytest.approx(1)
     assert scores["keypoints"]["APs"] is None
+
+
+def test_negative_rois_learn_no_keypoints():
+    # All three are near the object, which has its keypoints in each of them.
+    rois = np.array([[[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]], "f")
+    record = np.zeros((1, 15), "f")
+    record[:, 4:6] = 100
+    points = np.array([[[[20, 20, 2], [30, 30, 1], [20, 30, 0]]]], "f")
+    layer = KeypointTargetLayer(56, inclusive=False)
+    class_ids, matched = np.array([[1, 0, 0]], "int32"), np.zeros((1, 3), "int32")
+    _, weights = layer([rois, class_ids, record, matched, points])
+    np.testing.assert_array_equal(weights[0], [[1, 1, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_objects_without_the_entry_and_renamed_classes(tmp_path, dataset):
+    content = json.loads((tmp_path / "a.json").read_text())
+    del content["annotations"][1]["keypoints"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    again = load_coco(tmp_path / "a.json", tmp_path, class_names=["person"])
+    np.testing.assert_array_equal(again.load_keypoints(0), dataset.load_keypoints(0))
+    for truth in (coco.ground_truth(content), coco.ground_truth_of(again)):
+        assert [item["num_keypoints"] for item in truth.dataset["annotations"]] == [2, 0]
+        assert len(truth.dataset["annotations"][1]["keypoints"]) == 9
+
+
+def test_keypoints_that_are_no_triples_drop_the_object(tmp_path, dataset):
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][0]["keypoints"] = [1, 2, 2, 3]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    again = load_coco(tmp_path / "a.json", tmp_path)
+    assert again.num_objects == dataset.num_objects - 1
+    assert any("1" in str(finding) for finding in again.problems)
+
+
+def test_keypoints_of_another_number_are_named(tmp_path, dataset):
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][0]["keypoints"] = [1, 2, 2]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    again = load_coco(tmp_path / "a.json", tmp_path)
+    with pytest.raises(BadSample, match="has 1 keypoints, its categories name 3"):
+        again.load_keypoints(0)
+    assert dataset.load_keypoints(0).shape == (2, 3, 3)
+
+
+def test_keypoints_travel_into_a_combined_set(dataset):
+    both = Dataset()
+    both.add_dataset("persons", dataset)
+    both.prepare()
+    assert tuple(both.keypoint_names) == NAMES
+    np.testing.assert_array_equal(both.load_keypoints(0), dataset.load_keypoints(0))
+    truth = coco.ground_truth_of(both)
+    assert [item["num_keypoints"] for item in truth.dataset["annotations"]] == [2, 0]

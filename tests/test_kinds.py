@@ -2,17 +2,22 @@
 
 import numpy as np
 import pytest
-from small import SmallConfig
+from small import Rectangles, SmallConfig
 
+from mrcnn import model as modellib
 from mrcnn import presets
 from mrcnn.config import Config
 from mrcnn.data import augment
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.formats.coco import load_coco
+from mrcnn.geometry import boxes
 from mrcnn.model import MaskRCNN
+from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.training.callbacks import MeanAveragePrecisionCallback
 from mrcnn.weights import hdf5
 
 STEPS = 10
+STRIDES = (4, 8, 16, 32)
 SMALL = {name: value for name, value in vars(SmallConfig).items() if name.isupper()} | {
     "NUM_CLASSES": 2,
     "CLASS_NAMES": ("BG", "person"),
@@ -111,3 +116,61 @@ def test_weights_of_c4_travel_by_the_names_of_a_backbone(tmp_path):
     trained = {weight.path for weight in model.training_model.trainable_weights}
     assert any("res5a_branch2a" in path for path in trained)
     assert not any("res4" in path for path in trained)
+
+
+@pytest.fixture
+def boxes_only(tmp_path) -> MaskRCNN:
+    classes = {"NUM_CLASSES": 3, "CLASS_NAMES": SmallConfig.CLASS_NAMES}
+    settings = SMALL | classes | {"HAS_MASKS": False}
+    return MaskRCNN("training", presets.ModernConfig.from_dict(settings), tmp_path)
+
+
+def test_scores_while_training_without_masks(boxes_only):
+    callback = MeanAveragePrecisionCallback(boxes_only, None, Rectangles(2), 1, verbose=0)
+    logs: dict = {}
+    callback.on_epoch_end(0, logs)
+    assert np.isnan(logs["val_mask_AP"])
+    assert logs["val_box_AP"] >= 0
+
+
+def test_steps_of_ones_own_need_masks(boxes_only):
+    with pytest.raises(ValueError, match="HAS_MASKS = True"):
+        next(boxes_only.detect_in_steps([np.zeros((20, 20, 3), np.uint8)]))
+
+
+def test_images_that_are_resized_already_are_detected_alike(tmp_path):
+    settings = SMALL | {"IMAGE_RESIZE_MODE": "short_side", "PIXEL_STD": np.array([50.0, 60, 70])}
+    model = MaskRCNN("inference", presets.ModernConfig.from_dict(settings), tmp_path)
+    image = np.random.default_rng(0).integers(0, 255, (128, 100, 3), np.uint8)
+    molded, metas, _ = model.mold_inputs([image])
+    window = metas[0, 7:11].astype(int)
+    raw = np.zeros(molded.shape, np.uint8)
+    raw[0, window[0] : window[2], window[1] : window[3]] = np.rint(
+        molded[0, window[0] : window[2], window[1] : window[3]] * model.config.PIXEL_STD
+        + model.config.MEAN_PIXEL
+    )
+    (expected,) = model.detect_molded(molded, metas)
+    (found,) = model.detect_molded(raw, metas)
+    assert len(expected["scores"]) > 0
+    # What was resized is rounded to whole grey levels.
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=0.01)
+    shown = modellib.unmold_image(modellib.mold_image(raw, model.config), model.config)
+    np.testing.assert_array_equal(shown, raw)
+
+
+def test_features_under_a_frame_that_is_not_the_forms_own():
+    # The same box, of pixels 100 to 110 in an input of 1024, in both frames.
+    rng = np.random.default_rng(0)
+    sides = [1024 // stride for stride in STRIDES]
+    maps = [rng.normal(size=(1, side, side, 2)).astype("f") for side in sides]
+    record = np.zeros((1, 15), "f")
+    record[:, 4:6] = 1024
+    box = np.array([[[100.0, 100.0, 110.0, 110.0]]], "f")
+    for form in ("aligned", "corners"):
+        found = [
+            PyramidROIAlign((7, 7), form=form, inclusive=inclusive)(
+                [boxes.normalize(box, (1024, 1024), inclusive), record, *maps]
+            )
+            for inclusive in (True, False)
+        ]
+        np.testing.assert_allclose(found[0], found[1], atol=1e-3)

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 from small import SmallConfig
-from torch_state import classifier
+from torch_state import classifier, detector
 
 from mrcnn import presets
 from mrcnn.model import MaskRCNN
@@ -179,11 +179,55 @@ def test_a_keras_classifier_is_refused_where_strides_lie_elsewhere(model, tmp_pa
         model.load_weights(tmp_path / "imagenet.h5")
 
 
-def test_detectors_of_2019_have_no_epsilon(tmp_path, monkeypatch):
-    path = tmp_path / "a-00000000.npz"
-    np.savez(path, **{"bn1.running_var": np.ones(3, "f")})
-    assert loading.read_state(path)["bn1.running_var"].tolist() == [1, 1, 1]
-    digest = loading._sha256(path)[:8]
-    path = path.rename(tmp_path / f"a-{digest}.npz")
-    monkeypatch.setattr(loading, "WITHOUT_EPSILON", (digest,))
-    np.testing.assert_allclose(loading.read_state(path)["bn1.running_var"], 1 - 1e-5, rtol=1e-7)
+@pytest.mark.parametrize("variance", [1.0, 1e-3, 1e-12])
+def test_detectors_of_2019_have_no_epsilon(tmp_path, monkeypatch, variance):
+    path = tmp_path / "renamed.npz"
+    state = {"bn1.running_var": np.full(3, variance, "f"), "bn1.weight": np.full(3, 2, "f")}
+    np.savez(path, **state, **{"roi_heads.box_head.fc6.weight": np.zeros((1, 49))})
+    assert loading.read_state(path)["bn1.weight"].tolist() == [2, 2, 2]
+    monkeypatch.setattr(loading, "WITHOUT_EPSILON", (loading._sha256(path)[:8],))
+    found = loading.read_state(path)
+    slope = found["bn1.weight"] / np.sqrt(found["bn1.running_var"] + 1e-5)
+    np.testing.assert_allclose(slope, 2 / np.sqrt(variance), rtol=1e-5)
+
+
+def test_names_of_a_parallel_model_and_of_deeper_networks(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"module.layer3.35.conv1.weight": np.zeros((1, 1, 1, 1))})
+    state = loading.read_state(tmp_path / "a.npz")
+    assert list(state) == ["layer3.35.conv1.weight"]
+    assert torchvision.by_layer(state)[1] == ["layer3.35.conv1.weight"]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"head.classification_head.cls_logits.weight": np.zeros(1)}, "retinanet"),
+        ({"backbone.layer1.0.conv1.weight": np.zeros(1)}, "neither classifies nor detects"),
+        ({"features.0.weight": np.zeros(1)}, "no model of torchvision"),
+    ],
+)
+def test_other_networks_are_named(state, words):
+    assert words in torchvision.kind(state)
+
+
+def test_what_the_arrays_of_a_detector_tell(model):
+    state = detector(model)
+    found = torchvision.settings(state)
+    widths = ("BACKBONE_WIDTH", "TOP_DOWN_PYRAMID_SIZE", "RPN_CONV_SIZE", "MASK_CONV_SIZE")
+    assert [found[name] for name in widths] == [8, 16, 16, 8]
+    assert (found["FPN_CLASSIF_FC_LAYERS_SIZE"], found["HAS_MASKS"]) == (16, True)
+    assert "NAME" not in found
+    assert "LEARNING_RATE" not in found
+    state["roi_heads.keypoint_predictor.kps_score_lowres.weight"] = np.zeros((8, 2, 4, 4))
+    state["roi_heads.keypoint_head.0.weight"] = np.zeros((8, 8, 3, 3))
+    found = torchvision.settings(state)
+    assert (found["NUM_KEYPOINTS"], found["KEYPOINT_NAMES"], found["HAS_MASKS"]) == (2, [], True)
+
+
+def test_keras_own_calls_keep_the_family(model, tmp_path):
+    graph = model.inference_model
+    graph.save_weights(tmp_path / "a.h5")
+    graph.load_weights(tmp_path / "a.h5")
+    other = MaskRCNN("inference", SmallDetectron(), tmp_path)
+    with pytest.raises(ValueError, match="family torchvision"):
+        other.keras_model.load_weights(tmp_path / "a.h5")

@@ -1,8 +1,12 @@
 """Files that PyTorch 1.13 wrote: convolution, batch norm, a half, a transposed view, a scalar."""
 
+import io
 import os
 import pickle
+import sys
+import types
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +80,68 @@ def test_damage_anywhere_is_an_error_or_other_numbers(tmp_path):
         except ValueError:
             continue
         assert all(isinstance(array, np.ndarray) for array in found.values())
+
+
+def write_tensor(path, monkeypatch, offset, shape, strides, *, compression=zipfile.ZIP_STORED):
+    """Write a file of one array, "weight", over the numbers 0 to 99, as PyTorch would."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+
+    def _rebuild_tensor_v2():
+        """Stand for PyTorch's, which a pickle names."""
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+    class Storage:
+        pass
+
+    class Tensor:
+        def __reduce__(self):
+            return _rebuild_tensor_v2, (Storage(), offset, shape, strides, False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            is_storage = isinstance(obj, Storage)
+            return ("storage", torch.FloatStorage, "0", "cpu", 100) if is_storage else None
+
+    program = io.BytesIO()
+    Pickler(program, 2).dump({"weight": Tensor()})
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", program.getvalue())
+        archive.writestr("archive/data/0", np.arange(100, dtype="<f4").tobytes())
+
+
+def test_a_view_of_a_storage(tmp_path, monkeypatch):
+    write_tensor(tmp_path / "a.pth", monkeypatch, 10, (2, 3), (1, 20))
+    found = read_state_dict(tmp_path / "a.pth")["weight"]
+    np.testing.assert_array_equal(found, [[10, 30, 50], [11, 31, 51]])
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [
+        (-97, (100,), (1,)),
+        (0, (101,), (1,)),
+        (99, (2,), (1,)),
+        (0, (2, 2), (1000, -1000)),
+        (0, (2, 2), (10**9, -(10**9))),
+        (0, (10**12,), (0,)),
+        (0, (-1, -1), (1, 1)),
+        (1000, (0,), (1,)),
+    ],
+)
+def test_what_reaches_beyond_its_storage_is_not_read(tmp_path, monkeypatch, offset, shape, strides):
+    write_tensor(tmp_path / "a.pth", monkeypatch, offset, shape, strides)
+    with pytest.raises(ValueError, match=r"a\.pth.*reaches beyond its storage"):
+        read_state_dict(tmp_path / "a.pth")
+
+
+def test_a_compressed_archive_is_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "a.pth"
+    write_tensor(path, monkeypatch, 0, (100,), (1,), compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="is compressed"):
+        read_state_dict(path)

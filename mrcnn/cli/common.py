@@ -76,10 +76,10 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of --set, with a MEAN_PIXEL of as many values as there are channels.
+    """Return the settings of --set, with pixel settings of as many values as there are channels.
 
-    Where --set changes the number of channels and gives no mean pixel, further channels have the
-    mean of the known ones, and one or two alone have it too.
+    Where --set changes the number of channels and gives no MEAN_PIXEL (no PIXEL_STD), further
+    channels have the mean of the known ones, and one or two alone have it too.
 
     Args:
         before: settings that --set changes, such as those of a checkpoint.
@@ -88,11 +88,13 @@ def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict
         ValueError: a setting is not written NAME=VALUE.
     """
     chosen = dict(map(parse_setting, options.settings))
-    channels, mean = chosen.get("IMAGE_CHANNEL_COUNT"), before.get("MEAN_PIXEL", Config.MEAN_PIXEL)
-    if isinstance(channels, int) and "MEAN_PIXEL" not in chosen and channels != len(mean):
-        known = [float(value) for value in mean] if channels > len(mean) else []
-        average = round(float(sum(mean)) / len(mean), 1)
-        chosen["MEAN_PIXEL"] = known + [average] * (channels - len(known))
+    channels = chosen.get("IMAGE_CHANNEL_COUNT")
+    for name in ("MEAN_PIXEL", "PIXEL_STD"):
+        values = before.get(name, getattr(Config, name))
+        if isinstance(channels, int) and name not in chosen and len(values) not in (1, channels):
+            known = [float(value) for value in values] if channels > len(values) else []
+            average = round(float(sum(values)) / len(values), 1)
+            chosen[name] = known + [average] * (channels - len(known))
     return chosen
 
 
@@ -102,7 +104,8 @@ def changed(config: type[Config], options: argparse.Namespace, **settings: Any) 
     Raises:
         ValueError: there is no setting of a name.
     """
-    chosen = chosen_settings(options, {"MEAN_PIXEL": config.MEAN_PIXEL})
+    before = {"MEAN_PIXEL": config.MEAN_PIXEL, "PIXEL_STD": config.PIXEL_STD}
+    chosen = chosen_settings(options, before)
     return config.from_dict({**settings, **chosen})
 
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mrcnn.data.annotated import AnnotatedDataset
 if TYPE_CHECKING:
     from mrcnn.config import Config
 
+OF_C4 = ("RPN_ANCHOR_SCALES",)  # one number of anchors a cell
 NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
@@ -83,23 +85,31 @@ def run(options: argparse.Namespace) -> int:
         print("The network starts from random weights; --weights names others")
     elif _is_new(stored, dataset):
         # Other data want settings of their own; what the weights need is the shape of the network.
-        stored = {name: value for name, value in stored.items() if name in OF_NETWORK}
+        kept = OF_NETWORK if stored.get("FEATURE_MAPS") != "c4" else (*OF_NETWORK, *OF_C4)
+        stored = {name: value for name, value in stored.items() if name in kept}
         print(f"Of {path}, the settings of the network are used; others are the command's own")
     config = _config(options, dataset, stored, chosen, path)
     _warn(dataset, validation, config)
     with common.quiet_start():
         from mrcnn.model import MaskRCNN
-        from mrcnn.weights.hdf5 import CLASS_LAYERS, leaf_layers
+        from mrcnn.weights.hdf5 import leaf_layers
     model = MaskRCNN("training", config, options.logs)
     if path is not None:
         layers = {layer.name for layer in leaf_layers(model.inference_model)}
-        exclude = [name for name in CLASS_LAYERS if name in layers and _is_new(stored, dataset)]
+        exclude = [name for name in _of_classes(stored, config, dataset) if name in layers]
         if exclude:
-            print(f"The classes are new: the layers {', '.join(exclude)} start anew")
+            print(f"For other classes or keypoints the layers {', '.join(exclude)} start anew")
         model.load_weights(path, exclude=exclude)
     if options.weights != "last":
         model.set_log_dir()
     epochs = options.epochs or model.epoch + NEW_EPOCHS
+    drops = config.LEARNING_RATE_DROPS
+    if options.weights == "last" and drops and max(drops) <= model.epoch < epochs:
+        logger.warning(
+            "the learning rate has fallen at the epochs %s for good; to train on at a higher one, "
+            "pass --set LEARNING_RATE_DROPS=[...]",
+            list(drops),
+        )
     model.train(dataset, validation, config.learning_rate, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0
@@ -108,6 +118,21 @@ def run(options: argparse.Namespace) -> int:
 def _is_new(stored: dict[str, Any], dataset: AnnotatedDataset) -> bool:
     """Tell whether a dataset's classes are others than those of weights."""
     return list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
+
+
+def _of_classes(
+    stored: dict[str, Any], config: "Config", dataset: AnnotatedDataset
+) -> Sequence[str]:
+    """Return the layers of weights that are of no use for the classes and keypoints of a set."""
+    from mrcnn.weights.hdf5 import CLASS_LAYERS
+
+    layers: list[str] = []
+    if _is_new(stored, dataset):
+        kept = {"mrcnn_mask"} if config.CLASS_AGNOSTIC_MASKS else set()
+        layers += [name for name in CLASS_LAYERS if name not in kept]
+    if stored.get("NUM_KEYPOINTS", 0) != config.NUM_KEYPOINTS:
+        layers.append("mrcnn_keypoint_deconv")
+    return layers
 
 
 def _weights(options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
@@ -157,7 +182,7 @@ def _config(
         classes["KEYPOINT_NAMES"] = list(names)
         classes["KEYPOINT_PAIRS"] = [list(pair) for pair in augment.mirror_pairs(names)]
     if "LEARNING_RATE" in chosen:  # is meant as it is, whatever the size of the batch
-        defaults["LEARNING_RATE_IMAGES"] = 0
+        chosen = {"LEARNING_RATE_IMAGES": 0, **chosen}
     config = recipe.from_dict({**defaults, **stored, **classes, **chosen})
     steps = options.steps or chosen.get("STEPS_PER_EPOCH")
     if steps is None and options.weights == "last":

@@ -1,6 +1,7 @@
 """The dataset that every reader of annotations makes: objects as outlines, masks when asked."""
 
 import base64
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class AnnotatedDataset(Dataset):
         for image in annotations.images:
             self.add_image(self.format, image.id, image.path, annotated=image)
         self._turns: dict[int, int] = {}
+        self._kept: dict[int, np.ndarray] = {}  # places of the objects that have a pixel
         self.prepare()
 
     @property
@@ -159,6 +161,7 @@ class AnnotatedDataset(Dataset):
             objects = self.objects(image_id)
             masks, kept = outlines.rasterise(objects, self.object_size(image_id))
             class_ids = [self.class_id_of(objects[place]) for place in kept]
+            self._kept[image_id] = kept
         except ValueError as error:
             raise BadSample(str(error)) from error
         upright = image_files.turned(masks, self.turn(image_id))
@@ -172,13 +175,21 @@ class AnnotatedDataset(Dataset):
         """
         try:
             objects, size = self.objects(image_id), self.object_size(image_id)
-            _, kept = outlines.rasterise(objects, size)
+            if image_id not in self._kept:
+                self._kept[image_id] = outlines.rasterise(objects, size)[1]
         except ValueError as error:
             raise BadSample(str(error)) from error
+        kept = self._kept[image_id]
         points = np.zeros((len(kept), len(self.keypoint_names), 3), np.float32)
         for target, place in zip(points, kept, strict=True):
-            if (found := objects[place].keypoints) is not None:
-                target[:] = found
+            if (found := objects[place].keypoints) is None:
+                continue
+            if found.shape != target.shape:
+                raise BadSample(
+                    f"object {objects[place].id} has {len(found)} keypoints, its categories name "
+                    f"{len(target)}"
+                )
+            target[:] = found
         points[..., :2] = image_files.turned_points(points[..., :2], size, self.turn(image_id))
         return points
 
@@ -231,7 +242,7 @@ def _renamed(
     """Return annotations with these classes, in this order, and ids from the annotations."""
     if annotations.is_unnamed and len(class_names) == 1:
         classes = dict.fromkeys(annotations.classes, class_names[0])
-        return Annotations(annotations.format, classes, annotations.images, is_unnamed=True)
+        return dataclasses.replace(annotations, classes=classes)
     ids = {name: class_id for class_id, name in annotations.classes.items()}
     used = {item.class_id for image in annotations.images for item in image.objects}
     unknown = [name for name in ids if name not in class_names and ids[name] in used]
@@ -244,4 +255,4 @@ def _renamed(
     names = [*class_names, *unknown]
     free = (f"absent {number}" for number in range(len(names)))
     classes = {ids[name] if name in ids else next(free): name for name in names}
-    return Annotations(annotations.format, classes, annotations.images)
+    return dataclasses.replace(annotations, classes=classes, is_unnamed=False)

@@ -71,6 +71,7 @@ class Dataset:
         ]
         for number in wanted:
             self.add_class(source, other.class_info[number]["id"], other.class_info[number]["name"])
+        self.keypoint_names = self.keypoint_names or other.keypoint_names
         for image_id in other.image_ids:
             if class_ids is None or other.classes_in(image_id) & set(wanted):
                 info = {**other.image_info[image_id], "origin": (other, int(image_id))}
@@ -173,8 +174,11 @@ class Dataset:
 
     def _keypoints_of_origin(self, image_id: int) -> np.ndarray:
         other, number = self.image_info[image_id]["origin"]
+        points = other.load_keypoints(number)
+        if not points.shape[1]:  # its objects have none, where those of other sources may
+            points = np.zeros((len(points), len(self.keypoint_names), 3), np.float32)
         kept, _ = self._kept_of_origin(image_id, other.load_mask(number)[1])
-        return other.load_keypoints(number)[kept]
+        return points[kept]
 
     def _kept_of_origin(
         self, image_id: int, class_ids: Sequence[int]

@@ -26,6 +26,7 @@ from mrcnn.geometry import masks as mask_ops
 __all__ = ["FIGURES", "format_table"]
 logger = logging.getLogger("mrcnn")
 
+NO_CLASS = "N/A"  # a number of classes that no class has, in torchvision's names
 IOU_TYPES = ("segm", "bbox")  # and keypoints
 MOST_PERSONS = 20  # detections an image that COCO's scores of keypoints look at
 
@@ -53,7 +54,8 @@ def to_results(
         detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N) and
             keypoints (N, P, 3) where there are any, in image pixels.
         image_id: the id of the image in the ground truth.
-        category_ids: category of each model class, from `match_categories`.
+        category_ids: category of each model class, from `match_categories`; what is found of a
+            class without one is left out.
     """
     boxes = detections.get("boxes", detections["rois"])  # whole pixels cost some precision
     y1, x1, y2, x2 = np.asarray(boxes, np.float64).T
@@ -79,7 +81,7 @@ def to_results(
         points = np.asarray(detections["keypoints"], np.float64) - [0.5, 0.5, 0]
         for result, rows in zip(results, points[..., [1, 0, 2]], strict=True):
             result["keypoints"] = rows.ravel().tolist()
-    return results
+    return [result for result in results if result["category_id"] is not None]
 
 
 def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
@@ -96,8 +98,9 @@ def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
     if missing:
         raise ValueError(f"COCO annotations must be a dict with the lists {missing} as well")
     sizes = {image["id"]: _image_size(image) for image in content["images"]}
+    points = max((len(item.get("keypoints") or ()) for item in content["annotations"]), default=0)
     objects = [
-        _complete(annotation, number, sizes)
+        _complete(annotation, number, sizes, points)
         for number, annotation in enumerate(content["annotations"], start=1)
     ]
     return _indexed({**content, "annotations": objects})
@@ -113,10 +116,14 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
         image_ids: Only these images; None for all.
     """
     images, objects = [], []
+    own = getattr(type(dataset), "load_keypoints", Dataset.load_keypoints)
+    has_keypoints = own is not Dataset.load_keypoints or bool(
+        getattr(dataset, "keypoint_names", ())
+    )
     for image_id in dataset.image_ids if image_ids is None else image_ids:
         masks, class_ids = dataset.load_mask(image_id)
         keypoints = np.zeros((len(class_ids), 0, 3))
-        if getattr(dataset, "keypoint_names", ()):
+        if has_keypoints:
             keypoints = dataset.load_keypoints(image_id)
         # A dataset may answer (0, 0, 0) for an image without objects.
         sized = masks if masks.shape[2] else dataset.load_image(image_id)
@@ -143,6 +150,8 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
 def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | None]:
     """Return the category id of each model class by name: (K,), None for the background.
 
+    Classes named "N/A" have none either: torchvision's numbers that COCO does not use.
+
     Where two categories share a name, the one with objects is meant (Roboflow writes an unused
     category named like the project).
 
@@ -157,14 +166,15 @@ def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | No
             raise ValueError(f"two categories with objects are named {name!r}; rename one")
         by_name[name] = category_id
     needed = {name for name, category_id in by_name.items() if category_id in used}
-    absent, unknown = set(class_names[1:]) - set(by_name), needed - set(class_names[1:])
+    absent = set(class_names[1:]) - set(by_name) - {NO_CLASS}
+    unknown = needed - set(class_names[1:])
     if absent or unknown:
         raise ValueError(
             "the classes of the model and of the annotations must have the same names; "
             f"not in the annotations: {sorted(absent)}, not in the model: {sorted(unknown)}. "
             f"Model: {list(class_names[1:])}. Annotations: {list(by_name)}."
         )
-    return [None, *(by_name[name] for name in class_names[1:])]
+    return [None, *(by_name.get(name) for name in class_names[1:])]
 
 
 def score(
@@ -262,9 +272,16 @@ def _image_size(image: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _complete(
-    annotation: Mapping[str, Any], number: int, sizes: Mapping[int, tuple[int, int]]
+    annotation: Mapping[str, Any],
+    number: int,
+    sizes: Mapping[int, tuple[int, int]],
+    points: int = 0,
 ) -> dict[str, Any]:
-    """Return an object with all that COCOeval reads: id, compressed outline, area, box, crowd."""
+    """Return an object with all that COCOeval reads: id, compressed outline, area, box, crowd.
+
+    Args:
+        points: Length of the list of keypoints that every object then has.
+    """
     if annotation["image_id"] not in sizes:
         raise ValueError(f"annotation {annotation.get('id')} is of an image that is not listed")
     segmentation = _encode(annotation, sizes[annotation["image_id"]])
@@ -273,10 +290,11 @@ def _complete(
         "area": float(coco_mask.area(segmentation)),
         "bbox": coco_mask.toBbox(segmentation).tolist(),
     }
-    # COCO's scores of keypoints leave out persons without any.
-    points = annotation.get("keypoints")
-    if points is not None:
-        computed["num_keypoints"] = sum(bool(seen) for seen in points[2::3])
+    if points:
+        listed = annotation.get("keypoints") or [0] * points
+        # COCO's scores of keypoints leave out persons without any.
+        seen = sum(bool(visibility) for visibility in listed[2::3])
+        annotation = {**annotation, "keypoints": listed, "num_keypoints": seen}
     return {**computed, **annotation, "id": number, "segmentation": segmentation}
 
 

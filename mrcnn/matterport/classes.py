@@ -3,6 +3,7 @@
 import logging
 
 from mrcnn.config import Config
+from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 
 logger = logging.getLogger("mrcnn")
@@ -26,6 +27,19 @@ def adopt_classes(config: Config, train: Dataset, validation: Dataset | None) ->
     for dataset in (train, validation):
         if dataset is not None:
             warn_of_other_classes(config, dataset)
+
+
+def adopt_keypoints(config: Config, train: Dataset) -> None:
+    """Take names and pairs of keypoints from the training set where the settings have none."""
+    if config.NUM_KEYPOINTS and len(train.keypoint_names) == config.NUM_KEYPOINTS:
+        config.KEYPOINT_NAMES = config.KEYPOINT_NAMES or tuple(train.keypoint_names)
+    if config.NUM_KEYPOINTS and not config.KEYPOINT_PAIRS:
+        config.KEYPOINT_PAIRS = augment.mirror_pairs(config.KEYPOINT_NAMES)
+        if not config.KEYPOINT_NAMES and "flip_left_right" in config.AUGMENTATIONS:
+            logger.warning(
+                "images are mirrored, and KEYPOINT_PAIRS does not say which keypoints are left and "
+                "right of each other: they keep their names"
+            )
 
 
 def warn_of_other_classes(config: Config, dataset: Dataset) -> None:

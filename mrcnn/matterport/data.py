@@ -186,13 +186,18 @@ def parse_image_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mold_image(images: np.ndarray, config: Config) -> np.ndarray:
-    """Return RGB images minus the mean pixel, as the network takes them: float32."""
-    return image_math.mold(images, list(config.MEAN_PIXEL))
+    """Return RGB images minus the mean pixel, over PIXEL_STD, as the network takes them: float32.
+
+    Under conventions that pad with zeros (not Matterport's), padding is not known here, and stays
+    that of black pixels.
+    """
+    return image_math.mold(images, list(config.MEAN_PIXEL), list(config.PIXEL_STD))
 
 
 def unmold_image(normalized_images: np.ndarray, config: Config) -> np.ndarray:
     """Return molded images as they were: uint8."""
-    return image_math.unmold(normalized_images, list(config.MEAN_PIXEL))
+    std = np.asarray(config.PIXEL_STD, np.float32)
+    return image_math.unmold(np.asarray(normalized_images) * std, list(config.MEAN_PIXEL))
 
 
 def to_training_batch(inputs: Sequence[np.ndarray], config: Config) -> dict[str, np.ndarray]:
@@ -204,8 +209,9 @@ def to_training_batch(inputs: Sequence[np.ndarray], config: Config) -> dict[str,
         inputs: The first list of a batch, at least seven arrays.
     """
     images, image_meta, _, _, class_ids, boxes, masks = inputs[:7]
+    mean, std = (np.asarray(each, np.float32) for each in (config.MEAN_PIXEL, config.PIXEL_STD))
     return {
-        "input_image": np.asarray(images, np.float32) + np.asarray(config.MEAN_PIXEL, np.float32),
+        "input_image": np.asarray(images, np.float32) * std + mean,
         "input_image_meta": np.asarray(image_meta, np.float32),
         "input_gt_class_ids": np.asarray(class_ids, np.int32),
         "input_gt_boxes": np.asarray(boxes, np.float32),

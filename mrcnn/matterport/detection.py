@@ -68,6 +68,11 @@ class DetectionInSteps:
 
     def detect_in_steps(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Yield what `detect` returns, by `mold_inputs`, `keras_model` and `unmold_detections`."""
+        if not self.config.HAS_MASKS:
+            raise ValueError(
+                "steps of detection of one's own, or a keras_model of one's own, need a network "
+                "with masks (HAS_MASKS = True): unmold_detections takes them"
+            )
         model = self.keras_model if self.mode == "inference" else self.inference_model
         for image in images:
             molded, metas, windows = self.mold_inputs([image])

@@ -77,7 +77,7 @@ class Inspection:
         if image_metas is None:
             molded, image_metas, _ = self.predictor.mold_inputs(images)
         else:
-            molded = self.predictor.molded(np.asarray(images))
+            molded = self.predictor.molded(np.asarray(images), image_metas)
         anchors = np.tile(self.predictor.anchors(molded.shape[1:3]), (len(molded), 1, 1))
         graph = keras.Model(self.inference_model.inputs, dict(wanted))
         # Not by predict, which would trace every new set of outputs and in the end warn of it.

@@ -69,8 +69,9 @@ class RpnTargetLayer(GeometryLayer):
 class KeypointTargetLayer(GeometryLayer):
     """Heatmap cells (B, M, P) and weights (B, M, P); see `keypoint_head.targets`.
 
-    Called on [rois (B, M, 4) normalized, image_meta (B, M'), matched objects (B, M), gt_keypoints
-    (B, G, P, 3) pixels of the input].
+    Called on [rois (B, M, 4) normalized, their class ids (B, M), image_meta (B, M'), matched
+    objects (B, M), gt_keypoints (B, G, P, 3) pixels of the input]. Only positive rois have weights,
+    though negative ones are near an object, too.
     """
 
     def __init__(self, side, inclusive, **kwargs):
@@ -79,16 +80,17 @@ class KeypointTargetLayer(GeometryLayer):
         self.inclusive = inclusive
 
     def call(self, inputs):
-        rois, image_meta, matched, keypoints = inputs
+        rois, class_ids, image_meta, matched, keypoints = inputs
         rois = box_math.denormalize_in_graph(rois, image_meta[:, 4:6], ops, self.inclusive)
         points, numbers = keypoints.shape[2:]
         rows = ops.reshape(keypoints, (*ops.shape(keypoints)[:2], points * numbers))
         rows = matching.gather_rows(rows, matched)
         rows = ops.reshape(rows, (*ops.shape(matched), points, numbers))
-        return keypoint_head.targets(rois, rows, self.side)
+        cells, weights = keypoint_head.targets(rois, rows, self.side)
+        return cells, weights * ops.cast(class_ids > 0, "float32")[:, :, None]
 
     def compute_output_spec(self, inputs):
-        shape = (*inputs[0].shape[:2], inputs[3].shape[2])
+        shape = (*inputs[0].shape[:2], inputs[4].shape[2])
         return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
 
     def get_config(self):

@@ -254,7 +254,13 @@ def _trunks(config: Config, channels: int) -> tuple[list[layers.Layer], list[lay
 def _roi_align(config: Config, size: int, name: str) -> PyramidROIAlign:
     family = config.conventions
     form = config.ROI_FEATURES or family.roi_features
-    return PyramidROIAlign((size, size), form=form, floors_level=family.floors_level, name=name)
+    return PyramidROIAlign(
+        (size, size),
+        form=form,
+        floors_level=family.floors_level,
+        inclusive=family.inclusive_frame,
+        name=name,
+    )
 
 
 def _proposals(
@@ -365,7 +371,7 @@ def _training(
     if heads.keypoints:
         outputs["mrcnn_keypoint"] = heads.keypoints(positives, image_meta, maps[:4])
         cells = KeypointTargetLayer(outputs["mrcnn_keypoint"].shape[2], inclusive)(
-            [positives, image_meta, matched, *gt_keypoints]
+            [positives, roi_class_ids[:, : masks.shape[1]], image_meta, matched, *gt_keypoints]
         )
         outputs["target_keypoint_cells"], outputs["target_keypoint_weights"] = cells
     return {"input_image": image, "input_image_meta": image_meta, **truth}, outputs

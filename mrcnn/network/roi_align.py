@@ -4,12 +4,13 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from mrcnn.geometry import boxes as box_math
 from mrcnn.network import tensorflow_ops
 from mrcnn.network.geometry_layer import GeometryLayer
 
@@ -46,7 +47,7 @@ def features(
     size: tuple[int, int],
     *,
     form: str = "corners",
-    exact: bool = False,
+    aligned: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Return the features of boxes, each from its own map: (M, 4) -> (M, h, w, C) float32.
 
@@ -56,7 +57,8 @@ def features(
         indices: (M,) int32, the image of each box. chosen: (M,) int32, its place in maps.
         size: (h, w).
         form: One of `conventions.ROI_FEATURES`.
-        exact: The aligned forms round as torchvision does, in several times the time; see `crop`.
+        aligned: What takes the aligned forms: `crop` (None), or `sampled`, which rounds places as
+            torchvision does, in several times the time.
     """
 
     def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ def features(
         cells = boxes * ops.concatenate([extent, extent])
         if form == "pool":
             return pool(features, cells, indices, size)
-        take = sampled if exact else crop
+        take = aligned or crop
         return take(features, cells, indices, size, SAMPLES, half_pixel=form == "aligned")
 
     return tensorflow_ops.by_level(of_map, maps, boxes, indices, chosen)
@@ -210,20 +212,25 @@ class PyramidROIAlign(GeometryLayer):
         pool_shape: (h, w), at least 2 each.
         form: One of `conventions.ROI_FEATURES`.
         floors_level: See `levels`.
-        exact: See `features`.
+        inclusive: The form of the normalized frame of the boxes; the form of features "corners"
+            lives in the inclusive one, the others in the other, and boxes are converted.
     """
 
-    def __init__(self, pool_shape, *, form="corners", floors_level=False, exact=False, **kwargs):
+    def __init__(self, pool_shape, *, form="corners", floors_level=False, inclusive=True, **kwargs):
         super().__init__(**kwargs)
         self.pool_shape = tuple(pool_shape)
         self.form = form
         self.floors_level = floors_level
-        self.exact = exact
+        self.inclusive = inclusive
 
     def call(self, inputs):
         boxes, image_meta, *maps = inputs
         boxes = ops.stop_gradient(boxes)
         batch, count = ops.shape(boxes)[0], ops.shape(boxes)[1]
+        if self.inclusive != (self.form == "corners"):
+            size = image_meta[:, 4:6]
+            pixels = box_math.denormalize_in_graph(boxes, size, ops, self.inclusive)
+            boxes = box_math.normalize_in_graph(pixels, size, ops, not self.inclusive)
         crops = features(
             maps,
             ops.reshape(boxes, (-1, 4)),
@@ -231,7 +238,6 @@ class PyramidROIAlign(GeometryLayer):
             ops.reshape(self._chosen(boxes, image_meta, len(maps)), (-1,)),
             self.pool_shape,
             form=self.form,
-            exact=self.exact,
         )
         return ops.reshape(crops, (batch, count, *self.pool_shape, maps[0].shape[-1]))
 
@@ -251,7 +257,7 @@ class PyramidROIAlign(GeometryLayer):
             "pool_shape": self.pool_shape,
             "form": self.form,
             "floors_level": self.floors_level,
-            "exact": self.exact,
+            "inclusive": self.inclusive,
         }
 
 

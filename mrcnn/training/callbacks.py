@@ -87,7 +87,8 @@ class MeanAveragePrecisionCallback(keras.callbacks.Callback):
 
     Adds val_mask_AP, val_mask_AP50, val_box_AP and val_box_AP50 (COCO's, see `MaskRCNN.evaluate`)
     to the epoch's logs, so that TensorBoard and callbacks which come after it see them. In the
-    epochs between they are the last ones; not a number before the first.
+    epochs between they are the last ones; not a number before the first, and for what the network
+    does not have.
 
     Args:
         train_model: The `MaskRCNN` that is being trained; it can detect as well.
@@ -129,7 +130,7 @@ class MeanAveragePrecisionCallback(keras.callbacks.Callback):
             scores = self._detector().evaluate(self.dataset, self.verbose, limit=self.limit)
             for name, kind in (("mask", "segm"), ("box", "bbox")):
                 for figure in ("AP", "AP50"):
-                    value = scores[kind][figure]
+                    value = scores.get(kind, {}).get(figure)
                     self.figures[f"val_{name}_{figure}"] = math.nan if value is None else value
         if logs is not None:
             logs.update(self.figures)

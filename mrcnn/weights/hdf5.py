@@ -25,6 +25,7 @@ OPTIMIZER = "optimizer_weights"
 logger = logging.getLogger("mrcnn")
 
 SETTINGS = "mrcnn_settings"
+MOST_NAMES = 8  # that a report lists of layers which the network does not have
 FIRST_KERNEL = "conv1/kernel"
 # Heads whose shape depends on NUM_CLASSES.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
@@ -66,6 +67,11 @@ class LoadReport:
             text += f"\n  changed to the network's number of image channels: {self.adapted}"
         if self.excluded:
             text += f"\n  excluded, so still at their initial values: {self.excluded}"
+        unknown = [name for name in _layers(self.skipped) if name not in self.excluded]
+        if unknown:
+            listed = ", ".join(unknown[:MOST_NAMES])
+            more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
+            text += f"\n  in the file, but not in the network: {listed}{more}"
         if self.missing:
             text += (
                 f"\n  not in the file, so still at their initial values: {_layers(self.missing)}"

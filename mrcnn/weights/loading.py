@@ -67,16 +67,19 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
     """Return a state dict whose batch norms have the epsilon of torchvision's functions.
 
     The detectors that torchvision published in 2019 have none, and its loader sets it to 0. Here
-    the variance is lowered instead, so that the sum is what they were trained with.
+    gamma is raised instead: gamma / sqrt(variance) is what they were trained with.
 
     Raises:
         ValueError: When the file cannot be read.
     """
-    state = READERS[path.suffix](path)
-    digest = path.stem.rpartition("-")[2]
-    if digest in WITHOUT_EPSILON and _sha256(path).startswith(digest):
-        for key in [key for key in state if key.endswith("running_var")]:
-            state[key] = state[key] - np.float32(TORCHVISION.norm_epsilon)
+    read = READERS[path.suffix](path)
+    state = {name.removeprefix("module."): array for name, array in read.items()}
+    if "roi_heads.box_head.fc6.weight" in state and _sha256(path).startswith(WITHOUT_EPSILON):
+        for name in [key.removesuffix("running_var") for key in state if "running_var" in key]:
+            variance = state[f"{name}running_var"].astype(np.float64)
+            ratio = (variance + TORCHVISION.norm_epsilon) / np.where(variance > 0, variance, np.inf)
+            factor = np.where(variance > 0, np.sqrt(ratio), 1.0)
+            state[f"{name}weight"] = (state[f"{name}weight"] * factor).astype(np.float32)
     return state
 
 
@@ -87,7 +90,7 @@ def settings(path: Path) -> dict[str, Any]:
         ValueError: When the file cannot be read.
     """
     if path.suffix in READERS:
-        return torchvision.settings(READERS[path.suffix](path))
+        return torchvision.settings(read_state(path))
     return hdf5.read_settings(path).get("config", {})
 
 
@@ -102,7 +105,7 @@ def recipe(path: Path) -> type[Config]:
     if _is_keras_classifier(path):
         return presets.OF_FAMILY[DETECTRON2.name]
     found = hdf5.read_settings(path).get("config", {})
-    return presets.OF_FAMILY[found.get("CONVENTIONS", MATTERPORT.name)]
+    return presets.OF_FAMILY.get(found.get("CONVENTIONS", MATTERPORT.name), Config)
 
 
 def _is_keras_classifier(path: Path) -> bool:
@@ -159,7 +162,7 @@ def _refuse_other(path: Path, found: str, family: str) -> None:
         raise ValueError(
             f"{path}: its weights are of the family {found}, the network's CONVENTIONS are "
             f"{family}, under which they would mean something else: build the network from "
-            f"{PRESETS[found]} (CONVENTIONS = {found!r})"
+            f"{PRESETS.get(found, 'a newer version of this package')} (CONVENTIONS = {found!r})"
         )
 
 

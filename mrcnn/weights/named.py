@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from mrcnn.weights import hdf5
+from mrcnn.config import Config
+from mrcnn.weights import hdf5, loading
 
 
 class NamedWeights:
@@ -14,7 +15,13 @@ class NamedWeights:
     Keras 3 refuses to write weights under names that do not end in `.weights.h5`, and reads old
     files by place. Files of that name are written by layer name, too (Keras' own ModelCheckpoint
     insists on it), so that a training's are read by the network that detects.
+
+    Attributes:
+        config: The settings of the network, which travel in its files. A model that Keras itself
+            has read from a file has none.
     """
+
+    config: Config
 
     def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Write the weights; `.h5` and `.hdf5` in Matterport's form.
@@ -28,7 +35,8 @@ class NamedWeights:
             return
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} is there; pass overwrite=True to replace it")
-        hdf5.save(path, self, {})
+        config = getattr(self, "config", None)
+        hdf5.save(path, self, {"config": config.to_dict()} if config else {})
 
     def load_weights(
         self, filepath: Any, by_name: bool = True, **options: Any
@@ -38,7 +46,9 @@ class NamedWeights:
             super().load_weights(filepath, **options)  # type: ignore[misc]
             return None
         del by_name
-        return hdf5.load(Path(filepath), self)
+        if not hasattr(self, "config"):
+            return hdf5.load(Path(filepath), self)
+        return loading.load(filepath, self, family=self.config.CONVENTIONS)
 
 
 @keras.saving.register_keras_serializable("mrcnn")

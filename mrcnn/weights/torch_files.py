@@ -6,6 +6,8 @@ that would call or import something else is refused. Both forms are read: the zi
 PyTorch 1.6 and later, and the stream of pickles and storages before it (`torch/serialization.py`).
 """
 
+import itertools
+import math
 import pickletools
 import zipfile
 from collections.abc import Callable
@@ -91,10 +93,13 @@ def _state_of(content: Any) -> dict[str, Tensor]:
 
 def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray]) -> np.ndarray:
     numbers = fetch(tensor.storage)
-    reach = tensor.offset + sum(
-        (length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)
-    )
-    if min(tensor.shape, default=1) > 0 and not 0 <= reach < len(numbers):
+    extent = list(zip(tensor.shape, tensor.strides, strict=True))
+    least = min(tensor.offset, *itertools.chain.from_iterable(extent), 0)
+    reach = tensor.offset + sum((length - 1) * stride for length, stride in extent)
+    is_empty = 0 in tensor.shape
+    # What is read is in the storage, and never more than it holds.
+    is_inside = is_empty or (reach < len(numbers) and math.prod(tensor.shape) <= len(numbers))
+    if least < 0 or tensor.offset > len(numbers) or not is_inside:
         raise ValueError(f"an array of shape {tensor.shape} reaches beyond its storage")
     size = numbers.dtype.itemsize
     view = np.lib.stride_tricks.as_strided(
@@ -109,9 +114,15 @@ def _of_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     folder = program.removesuffix("data.pkl")
 
     def fetch(storage: Storage) -> np.ndarray:
-        return np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+        return np.frombuffer(read(f"{folder}data/{storage.key}"), storage.dtype)
 
-    return _follow(archive.read(program)), fetch
+    def read(name: str) -> bytes:
+        # PyTorch compresses nothing; a few bytes that become gigabytes are no state dict.
+        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"its part {name} is compressed, which PyTorch never does")
+        return archive.read(name)
+
+    return _follow(read(program)), fetch
 
 
 def _of_stream(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn import presets
+from mrcnn.config import Config
 from mrcnn.conventions import TORCHVISION
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
@@ -41,6 +42,23 @@ CLASSIFIERS: dict[tuple[tuple[int, ...], bool, int], str] = {
     ((3, 4, 6, 3), True, 4): "resnext50_32x4d",
     ((3, 4, 23, 3), True, 8): "resnext101_32x8d",
     ((3, 4, 23, 3), True, 4): "resnext101_64x4d",
+}
+# Functions of torchvision, without the backbone in their names.
+DETECTORS = {
+    presets.TorchvisionConfig: "maskrcnn",
+    presets.TorchvisionV2Config: "maskrcnn, version 2,",
+    presets.TorchvisionKeypointConfig: "keypointrcnn",
+    presets.TorchvisionBoxConfig: "fasterrcnn",
+    presets.TorchvisionBoxV2Config: "fasterrcnn, version 2,",
+}
+# Settings that are the first length of an array.
+WIDTHS = {
+    "BACKBONE_WIDTH": "backbone.body.conv1.weight",
+    "TOP_DOWN_PYRAMID_SIZE": "backbone.fpn.layer_blocks.0.0.weight",
+    "RPN_CONV_SIZE": "rpn.head.conv.0.0.weight",
+    "FPN_CLASSIF_FC_LAYERS_SIZE": "roi_heads.box_head.fc6.weight",
+    "MASK_CONV_SIZE": "roi_heads.mask_head.mask_fcn1.weight",
+    "KEYPOINT_CONV_SIZE": "roi_heads.keypoint_head.0.weight",
 }
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -119,10 +137,14 @@ def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], li
 def kind(state: Mapping[str, np.ndarray]) -> str:
     """Return what a state dict looks like, in words."""
     if any(key.startswith("roi_heads.") for key in state):
-        return f"{presets_of(state).__doc__}".partition("'s ")[2].partition(":")[0].rstrip(".")
+        return f"{DETECTORS[presets_of(state)]} on {classifier_of(_body(state)) or 'a backbone'}"
+    if any(key.startswith("head.") for key in state):
+        return "a detector of one stage, such as retinanet_resnet50_fpn"
     if name := classifier_of(state):
         return f"a {name} that classifies"
-    blocks = list(_blocks(state))
+    blocks, of_body = list(_blocks(state)), list(_blocks(_body(state)))
+    if any(of_body):
+        return "a network that neither classifies nor detects"
     return f"a classifier with {blocks} blocks" if any(blocks) else "no model of torchvision"
 
 
@@ -148,6 +170,8 @@ def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfi
 def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the settings of the network that a state dict is of; of a classifier, its backbone.
 
+    They are those in which a family differs from `Config`, and what the arrays tell.
+
     Raises:
         ValueError: When it is of neither a detector nor a classifier that is known here.
     """
@@ -156,14 +180,29 @@ def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is None:
         raise ValueError(f"the file holds {kind(state)}")
-    found = presets_of(state)().to_dict()
+    preset = presets_of(state)
+    own = {name for kind in preset.__mro__ if kind is not Config for name in vars(kind)}
+    found = {name: value for name, value in preset().to_dict().items() if name in own}
     found["NUM_CLASSES"] = len(scores)
+    found["HAS_MASKS"] = any(key.startswith("roi_heads.mask_predictor") for key in state)
+    found |= {name: len(state[key]) for name, key in WIDTHS.items() if key in state}
+    if name := classifier_of(_body(state)):
+        found["BACKBONE"] = name
+    points = state.get("roi_heads.keypoint_predictor.kps_score_lowres.weight")
+    if points is not None and points.shape[1] != preset.NUM_KEYPOINTS:
+        found |= {"NUM_KEYPOINTS": points.shape[1], "KEYPOINT_NAMES": [], "KEYPOINT_PAIRS": []}
     if len(scores) == len(COCO_NAMES):
         found["CLASS_NAMES"] = COCO_NAMES
         found["CATEGORY_IDS"] = list(range(len(COCO_NAMES)))
-    elif len(scores) == 2 and found["NUM_KEYPOINTS"]:
+    elif len(scores) == 2 and found.get("NUM_KEYPOINTS"):
         found["CLASS_NAMES"], found["CATEGORY_IDS"] = ["BG", "person"], [0, 1]
     return found
+
+
+def _body(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the backbone of a detector, or of another network, under a classifier's names."""
+    names = (re.match(r"backbone\.(?:body\.)?(.*)", key) for key in state)
+    return {match[1]: state[match[0]] for match in names if match}
 
 
 def _blocks(state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -201,6 +240,8 @@ def _of_body(name: str) -> str | None:
         return {"conv1": "conv1", "bn1": "bn_conv1"}[name]
     match = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)", name)
     if match is None:
+        return None
+    if int(match[2]) >= len(LETTERS):  # a deeper network than any here
         return None
     block = f"{int(match[1]) + 1}{LETTERS[int(match[2])]}"
     if match[3] == "downsample.":

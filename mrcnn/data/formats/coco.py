@@ -226,6 +226,7 @@ def _usable(
     for annotation in annotations:
         try:
             parts = _shapes(annotation, size, has_outlines)
+            points = _keypoints(annotation)
         except (TypeError, ValueError, KeyError) as error:
             problems.dropped(error, image=image, object=annotation.get("id"))
             continue
@@ -236,7 +237,7 @@ def _usable(
                 parts,
                 is_crowd,
                 annotation.get("id"),
-                _keypoints(annotation),
+                points,
             )
         )
     return objects
