@@ -46,8 +46,8 @@ class Conventions:
         floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
         every_class: a RoI may become a detection of every class; else of its best one.
         paste: how masks are stretched over their boxes, one of `masks.PASTES`.
-        pads_at_end: images lie at the top left of the input, which is padded after the mean
-            pixel is subtracted; else in its middle, padded with black.
+        pads_at_end: the input around an image is padded after the mean pixel is subtracted; else
+            with black. (Where the image lies is a matter of the resize mode.)
     """
 
     name: str

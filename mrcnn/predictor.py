@@ -32,13 +32,6 @@ class Frame(NamedTuple):
     input_size: tuple[int, int]
     window: Sequence[float]
 
-    def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Return points (..., 3) of the input, y, x and something else, in pixels of the image."""
-        low, high = np.asarray(self.window[:2]), np.asarray(self.window[2:])
-        moved = points.copy()
-        moved[..., :2] = (points[..., :2] - low) * (self.image_size / (high - low))
-        return moved
-
 
 class Predictor:
     """Runs the inference graph of a network on images of any sizes.
@@ -210,7 +203,8 @@ def unmold(
             detections[kept, :4], frame.input_size, family.inclusive_frame
         )
         points = keypoint_math.decode(found["keypoints"][kept], inside)
-        results["keypoints"] = frame.to_image(points)
+        points[..., :2] = box_math.points_to_image(points[..., :2], frame.window, frame.image_size)
+        results["keypoints"] = points
     return results
 
 

@@ -11,6 +11,7 @@ A box is (y1, x1, y2, x2), y2 and x2 exclusive. Frames:
 Every function takes NumPy arrays, or tensors when `xp` is `keras.ops`.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -134,6 +135,19 @@ def window_in_graph(image_meta: Array, xp: ModuleType, inclusive: bool = True) -
     """
     window = xp.cast(image_meta[:, None, 7:11], "float32")
     return normalize_in_graph(window, image_meta[:, 4:6], xp, inclusive)[:, 0]
+
+
+def points_to_image(
+    points: np.ndarray, window: Sequence[float], image_shape: tuple[int, int]
+) -> np.ndarray:
+    """Return points (..., 2) of y and x, in pixels of the input, in pixels of the original image.
+
+    Args:
+        window: Where the image lies in the input, pixels.
+        image_shape: (H, W) of the original image.
+    """
+    low, high = np.asarray(window[:2]), np.asarray(window[2:])
+    return (points - low) * (np.asarray(image_shape) / (high - low))
 
 
 def to_image(

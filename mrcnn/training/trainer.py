@@ -27,7 +27,7 @@ LAYER_GROUPS = {
 
 
 class TrainingModel(keras.Model):
-    """The training graph with its five losses.
+    """The training graph with its losses.
 
     Takes batches as dicts of `input_image` (B, H, W, C) raw pixels of any dtype, and the other
     training inputs of `mrcnn.network.network.Network`. Every loss appears in the progress bar and
