@@ -372,11 +372,14 @@ class Config:
                 f"NUM_KEYPOINTS must be a whole number from 0 on, got {count!r}",
             ),
             (
-                bool(names) and len(names) != count,
+                count > 0 and len(names) not in (0, count),
                 f"NUM_KEYPOINTS is {count}, but KEYPOINT_NAMES has {len(names)}",
             ),
             (
-                any(len(pair) != 2 or not 0 <= min(pair) <= max(pair) < count for pair in pairs),
+                count > 0
+                and any(
+                    len(pair) != 2 or not 0 <= min(pair) <= max(pair) < count for pair in pairs
+                ),
                 f"KEYPOINT_PAIRS must be pairs of places below NUM_KEYPOINTS ({count}), "
                 f"got {pairs}",
             ),

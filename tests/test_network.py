@@ -1,6 +1,8 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import ops
 
 from mrcnn.config import LOSSES, Config
 from mrcnn.network import backbone, network
@@ -229,6 +231,27 @@ def test_stages_have_strides_2_to_32(name):
     assert [tuple(stage.shape[1:3]) for stage in stages] == [
         (128 // stride, 192 // stride) for stride in (4, 4, 8, 16, 32)
     ]
+
+
+@pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "valid")])
+def test_a_convolution_by_groups_is_one_over_all_channels(strides, padding):
+    rng = np.random.default_rng(0)
+    features = ops.convert_to_tensor(rng.normal(size=(2, 9, 8, 12)).astype("f"))
+    arguments = (24, 3, strides, padding)
+    theirs = keras.layers.Conv2D(*arguments, groups=4)
+    ours = backbone.GroupedConv2D(*arguments, groups=4)
+    results = []
+    for layer in (theirs, ours):
+        layer.build(features.shape)
+        layer.set_weights(theirs.get_weights())
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            found = layer(features)
+            total = tf.reduce_sum(found * found)
+        results.append((found, *tape.gradient(total, (features, layer.kernel))))
+    assert ours.kernel.shape == (3, 3, 3, 24)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "expansion"), [("resnet34", 1), ("resnet50", 4)])

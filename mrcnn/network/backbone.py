@@ -10,7 +10,8 @@ from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 Tensor = Any
 
@@ -58,6 +59,29 @@ class BatchNorm(layers.BatchNormalization):
         return {**super().get_config(), "is_training": self.is_training}
 
 
+@keras.saving.register_keras_serializable("mrcnn")
+class GroupedConv2D(layers.Conv2D):
+    """A convolution by groups *(ResNeXt, Xie et al. 2017)*; on CPUs one over all channels.
+
+    There TensorFlow's own is some fifty times slower than a convolution of all channels, which is
+    the same with zeros between the groups.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if self.groups > 1 and not keras.distribution.list_devices("gpu"):
+            kernel = ops.tile(kernel, (1, 1, self.groups, 1)) * self._same_group(kernel)
+        return super().convolution_op(inputs, kernel)
+
+    def _same_group(self, kernel: Tensor) -> Tensor:
+        """Return 1 where input and output channel are of one group: (inputs, outputs)."""
+        inputs, outputs = kernel.shape[2] * self.groups, kernel.shape[3]
+        groups = (
+            np.arange(inputs) // kernel.shape[2],
+            np.arange(outputs) // (outputs // self.groups),
+        )
+        return ops.convert_to_tensor(groups[0][:, None] == groups[1], dtype=kernel.dtype)
+
+
 def conv_norm(
     features: Tensor,
     filters: int,
@@ -72,7 +96,8 @@ def conv_norm(
     padding, groups = "same", style.groups if size > 1 else 1
     if strides > 1 and size > 1 and style.pads_evenly:
         features, padding = layers.ZeroPadding2D(size // 2)(features), "valid"
-    convolution = layers.Conv2D(
+    kind = layers.Conv2D if groups == 1 else GroupedConv2D
+    convolution = kind(
         filters, size, strides, padding, groups=groups, use_bias=style.use_bias, name=names[0]
     )
     return _norm(names[1], train_bn, style)(convolution(features))
