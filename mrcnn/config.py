@@ -4,7 +4,6 @@ Names and defaults are Matterport's where it had the setting; the numerics behin
 its trained weights. Everything is checked once, by `Config.check`, before a network is built.
 """
 
-import ast
 import difflib
 import logging
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mrcnn import conventions
+from mrcnn import conventions, setting_values
 
 logger = logging.getLogger("mrcnn")
 
@@ -153,7 +152,7 @@ class Config:
                 near = difflib.get_close_matches(name, cls.names(), 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(f"{name} is not a setting of Config{hint}")
-        changed = {k: _like(k, getattr(cls, k), v) for k, v in settings.items()}
+        changed = {k: setting_values.like(k, getattr(cls, k), v) for k, v in settings.items()}
         return type(cls.__name__, (cls,), changed)()
 
     @classmethod
@@ -164,7 +163,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON can hold. Callables are left out."""
         values = {name: getattr(self, name) for name in self.names()}
-        return {k: _plain(v) for k, v in values.items() if not callable(v)}
+        return {k: setting_values.plain(v) for k, v in values.items() if not callable(v)}
 
     def replace(self, **settings: Any) -> "Config":
         """Return a copy with these settings changed."""
@@ -386,21 +385,6 @@ class Config:
         ]
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Return name and value of a "NAME=VALUE" text; the value is a Python literal or a word.
-
-    Raises:
-        ValueError: When the text has no "=".
-    """
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise ValueError(f"a setting is written NAME=VALUE, got {text!r}")
-    try:
-        return name.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return name.strip(), value.strip()
-
-
 def _with_background(names: Any, num_classes: int) -> tuple:
     """Return names of classes with that of the background, which programs often leave out.
 
@@ -412,43 +396,3 @@ def _with_background(names: Any, num_classes: int) -> tuple:
     if names and len(names) == num_classes - 1 and str(names[0]).lower() not in BACKGROUND:
         return ("BG", *names)
     return tuple(names)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _like(name: str, default: Any, value: Any) -> Any:
-    """Return a value in the container of the default: JSON knows neither tuples nor arrays."""
-    if isinstance(default, np.ndarray):
-        return np.atleast_1d(np.asarray(value, np.float64))
-    if isinstance(default, list | tuple):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} must be a list such as {list(default)}, got {value!r}")
-        return type(default)(value)
-    if isinstance(default, dict) and isinstance(value, Mapping):
-        return {**default, **value}
-    if default is False:
-        return _truth_like(name, value)
-    if isinstance(default, bool | float | int):
-        return _number_like(name, default, value)
-    return value
-
-
-def _truth_like(name: str, value: Any) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if isinstance(value, str) and value.lower() not in words:
-        raise ValueError(f"{name} must be True or False, got {value!r}")
-    return words[value.lower()] if isinstance(value, str) else value
-
-
-def _number_like(name: str, default: float, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        if isinstance(default, bool) and isinstance(value, bool):
-            return value
-        raise ValueError(f"{name} must be a number such as {default}, got {value!r}")
-    return float(value) if isinstance(default, float) else value

@@ -11,6 +11,7 @@ FLOORS = {
     "files": 0,
     "geometry": 0,
     "conventions": 0,
+    "setting_values": 0,
     "presets": 2,
     "config": 1,
     "network": 2,

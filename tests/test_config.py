@@ -4,7 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from mrcnn.config import LOSSES, Config, parse_setting
+from mrcnn.config import LOSSES, Config
+from mrcnn.setting_values import parse_setting
 
 
 class CellConfig(Config):

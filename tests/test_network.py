@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from mrcnn.config import LOSSES, Config
-from mrcnn.network import backbone, network
+from mrcnn.network import backbone, losses, network
 from mrcnn.network import mask_head as mask_stage
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 from mrcnn.weights import hdf5
@@ -72,7 +72,7 @@ def inference_inputs(config: Config, count: int = 2) -> list[np.ndarray]:
 
 def run_losses(built: network.Network, batch: dict) -> dict:
     outputs = keras.Model(built.training_inputs, built.training_outputs)(batch)
-    return {name: float(loss) for name, loss in network.losses(batch, outputs).items()}
+    return {name: float(loss) for name, loss in losses.of_batch(batch, outputs).items()}
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from small import Rectangles, SmallConfig
 
 from mrcnn.model import MaskRCNN
+from mrcnn.network import losses
 from mrcnn.network import network as networks
 from mrcnn.training import run, trainer
 from mrcnn.training.callbacks import TrainingDiverged
@@ -178,8 +179,8 @@ def test_keras_still_calls_the_hook_that_is_overridden(traced):
 
 def test_a_replicas_losses_are_its_share_of_the_global_batch(network, batch):
     outputs = keras.Model(network.training_inputs, network.training_outputs)(batch)
-    alone = networks.losses(batch, outputs)
-    halves = networks.losses(batch, outputs, lambda count: 2 * count)
+    alone = losses.of_batch(batch, outputs)
+    halves = losses.of_batch(batch, outputs, lambda count: 2 * count)
     for name in SmallConfig().losses:
         assert float(alone[name]) > 0
         assert float(halves[name]) == pytest.approx(float(alone[name]) / 2, rel=1e-6)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import common, datasets
-from mrcnn.config import Config, parse_setting
+from mrcnn.config import Config
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import SEVERITIES, Finding
+from mrcnn.setting_values import parse_setting
 
 SHOWN = 3  # cases of one kind; --json has them all
 WIDTH = 100

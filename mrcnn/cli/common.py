@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn import files
-from mrcnn.config import Config, parse_setting
+from mrcnn.config import Config
+from mrcnn.setting_values import parse_setting
 
 if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN

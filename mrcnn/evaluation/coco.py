@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.evaluation import keypoints as of_points
 from mrcnn.evaluation.tables import FIGURES, format_table
 from mrcnn.geometry import masks as mask_ops
 
@@ -135,7 +136,7 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
                 "category_id": abs(int(class_id)),
                 "iscrowd": int(class_id < 0),
                 "segmentation": segmentation,
-                **_keypoints_of(points),
+                **of_points.to_coco(points),
             }
             for class_id, segmentation, points in zip(
                 class_ids, mask_ops.to_rle(masks), keypoints, strict=True
@@ -209,7 +210,9 @@ def score(
         most = MOST_PERSONS if iou_type == "keypoints" else max_detections
         evaluation.params.maxDets = [min(most, max_detections)]
         if iou_type == "keypoints":
-            evaluation.params.kpt_oks_sigmas = _sigmas(coco_gt, evaluation.params.kpt_oks_sigmas)
+            evaluation.params.kpt_oks_sigmas = of_points.sigmas(
+                coco_gt, evaluation.params.kpt_oks_sigmas
+            )
         if image_ids is not None:
             evaluation.params.imgIds = list(image_ids)
         with _silence():
@@ -296,25 +299,6 @@ def _complete(
         seen = sum(bool(visibility) for visibility in listed[2::3])
         annotation = {**annotation, "keypoints": listed, "num_keypoints": seen}
     return {**computed, **annotation, "id": number, "segmentation": segmentation}
-
-
-def _sigmas(coco_gt: COCO, of_coco: np.ndarray) -> np.ndarray:
-    """Return how exactly each keypoint can be annotated, as a part of an object's size.
-
-    COCO measured it for its 17; for other sets the mean of those is taken.
-    """
-    annotated = (item.get("keypoints", ()) for item in coco_gt.anns.values())
-    count = max((len(points) // 3 for points in annotated), default=len(of_coco))
-    return of_coco if count == len(of_coco) else np.full(count, of_coco.mean())
-
-
-def _keypoints_of(points: np.ndarray) -> dict[str, Any]:
-    """Return keypoints (P, 3) of y, x and visibility as COCO has them; nothing for P = 0."""
-    if not len(points):
-        return {}
-    rows = np.asarray(points, np.float64)[:, [1, 0, 2]]
-    rows[:, :2] -= 0.5 * (rows[:, 2:] > 0)
-    return {"keypoints": rows.ravel().tolist(), "num_keypoints": int((rows[:, 2] > 0).sum())}
 
 
 def _encode(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:

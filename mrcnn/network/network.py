@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from mrcnn.config import Config
 from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import backbone, matching, pyramid, rpn
+from mrcnn.network import backbone, pyramid, rpn
 from mrcnn.network import box_head as boxes_stage
 from mrcnn.network import keypoint_head as keypoints_stage
 from mrcnn.network import mask_head as masks_stage
@@ -81,58 +81,6 @@ def level_grids(config: Config, input_shape: Sequence[int]) -> list[tuple[int, i
     return anchor_grid.level_grids(
         (int(input_shape[0]), int(input_shape[1])), config.BACKBONE_STRIDES
     )
-
-
-def losses(
-    batch: dict[str, Tensor],
-    outputs: dict[str, Tensor],
-    across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
-    mask_loss: str = "sigmoid",
-) -> dict[str, Tensor]:
-    """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
-
-    Args:
-        batch: The inputs of the training graph; `outputs` what it made of them.
-        across_replicas: Sums over the replicas of a distributed step; each replica then returns
-            its share of the loss of the global batch.
-        mask_loss: One of `conventions.MASK_LOSSES`.
-    """
-    match = outputs["target_rpn_match"]
-    class_ids = outputs["target_class_ids"]
-    active = batch["input_image_meta"][:, 12:]
-    found = {
-        "rpn_class_loss": rpn.class_loss(match, outputs["rpn_class_logits"], across_replicas),
-        "rpn_bbox_loss": rpn.box_loss(
-            outputs["target_rpn_deltas"], match, outputs["rpn_bbox"], across_replicas
-        ),
-        "mrcnn_class_loss": boxes_stage.class_loss(
-            class_ids,
-            outputs["mrcnn_class_logits"],
-            active,
-            outputs["target_weights"],
-            across_replicas,
-        ),
-        "mrcnn_bbox_loss": boxes_stage.box_loss(
-            outputs["target_deltas"], class_ids, outputs["mrcnn_bbox"], across_replicas
-        ),
-    }
-    if "mrcnn_mask" in outputs:
-        masks = outputs["target_masks"]
-        found["mrcnn_mask_loss"] = masks_stage.mask_loss(
-            masks,
-            class_ids[:, : ops.shape(masks)[1]],
-            outputs["mrcnn_mask"],
-            across_replicas,
-            mask_loss,
-        )
-    if "mrcnn_keypoint" in outputs:
-        found["mrcnn_keypoint_loss"] = keypoints_stage.keypoint_loss(
-            outputs["target_keypoint_cells"],
-            outputs["target_keypoint_weights"],
-            outputs["mrcnn_keypoint"],
-            across_replicas,
-        )
-    return found
 
 
 class RpnOutputs(NamedTuple):

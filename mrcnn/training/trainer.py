@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from mrcnn.config import Config
+from mrcnn.network import losses
 from mrcnn.network import network as networks
 from mrcnn.training import distribution
 from mrcnn.training.schedule import WarmupAndDrops
@@ -52,13 +53,13 @@ class TrainingModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
         del y, sample_weight, training
-        losses = networks.losses(x, y_pred, distribution.sum_over_replicas, self.config.MASK_LOSS)
+        found = losses.of_batch(x, y_pred, distribution.sum_over_replicas, self.config.MASK_LOSS)
         replicas = self.distribute_strategy.num_replicas_in_sync
         batch_size = ops.shape(x["input_image"])[0]
-        for name, loss in losses.items():
+        for name, loss in found.items():
             # Trackers average over replicas, whose shares sum to the loss.
             self.trackers[name].update_state(loss * replicas, sample_weight=batch_size)
-        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items())
+        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * loss for name, loss in found.items())
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras reduces the first batch over replicas just to learn shapes, which fails for bool

@@ -1,0 +1,25 @@
+"""Keypoints as COCO's scores take them."""
+
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+
+
+def sigmas(coco_gt: COCO, of_coco: np.ndarray) -> np.ndarray:
+    """Return how exactly each keypoint can be annotated, as a part of an object's size.
+
+    COCO measured it for its 17; for other sets the mean of those is taken.
+    """
+    annotated = (item.get("keypoints", ()) for item in coco_gt.anns.values())
+    count = max((len(points) // 3 for points in annotated), default=len(of_coco))
+    return of_coco if count == len(of_coco) else np.full(count, of_coco.mean())
+
+
+def to_coco(points: np.ndarray) -> dict[str, Any]:
+    """Return keypoints (P, 3) of y, x and visibility as COCO has them; nothing for P = 0."""
+    if not len(points):
+        return {}
+    rows = np.asarray(points, np.float64)[:, [1, 0, 2]]
+    rows[:, :2] -= 0.5 * (rows[:, 2:] > 0)
+    return {"keypoints": rows.ravel().tolist(), "num_keypoints": int((rows[:, 2] > 0).sum())}

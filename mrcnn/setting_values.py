@@ -1,0 +1,70 @@
+"""Values of settings: from a command line, from JSON, to JSON."""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return name and value of a "NAME=VALUE" text; the value is a Python literal or a word.
+
+    Raises:
+        ValueError: When the text has no "=".
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"a setting is written NAME=VALUE, got {text!r}")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def like(name: str, default: Any, value: Any) -> Any:
+    """Return a value in the container of the default: JSON knows neither tuples nor arrays.
+
+    Args:
+        name: of the setting, for messages.
+
+    Raises:
+        ValueError: When it is of another kind than the default.
+    """
+    if isinstance(default, np.ndarray):
+        return np.atleast_1d(np.asarray(value, np.float64))
+    if isinstance(default, list | tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list such as {list(default)}, got {value!r}")
+        return type(default)(value)
+    if isinstance(default, dict) and isinstance(value, Mapping):
+        return {**default, **value}
+    if default is False:
+        return _truth_like(name, value)
+    if isinstance(default, bool | float | int):
+        return _number_like(name, default, value)
+    return value
+
+
+def _truth_like(name: str, value: Any) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if isinstance(value, str) and value.lower() not in words:
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return words[value.lower()] if isinstance(value, str) else value
+
+
+def _number_like(name: str, default: float, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(default, bool) and isinstance(value, bool):
+            return value
+        raise ValueError(f"{name} must be a number such as {default}, got {value!r}")
+    return float(value) if isinstance(default, float) else value
