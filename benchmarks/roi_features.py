@@ -17,6 +17,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
+
 from mrcnn import conventions, files
 from mrcnn.config import Config
 
@@ -37,7 +39,7 @@ EPOCHS, STEPS = 10, 100
 
 
 def settings(form: str) -> Config:
-    """Return the settings of the bundled network, but for the form."""
+    """Return the settings of the bundled network under detectron2's conventions, but for a form."""
     from bundled import BundledConfig
 
     family = FORMS[form]
@@ -45,6 +47,9 @@ def settings(form: str) -> Config:
     return BundledConfig().replace(
         CONVENTIONS=family.name,
         NAME=form,
+        HEAD_NORM="all",  # a network from random weights, on two cores, needs it
+        RPN_BBOX_STD_DEV=np.ones(4),
+        PRE_NMS_LIMIT=1000,
         STEPS_PER_EPOCH=STEPS,
         VALIDATION_STEPS=0,
         LEARNING_RATE_DROPS=(8,),

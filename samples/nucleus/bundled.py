@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mrcnn.cli import common
-from mrcnn.presets import ModernConfig
+from mrcnn.config import Config
 
 if TYPE_CHECKING:
     from mrcnn.data.annotated import AnnotatedDataset
 
 
-class BundledConfig(ModernConfig):
+class BundledConfig(Config):
     """A network of few weights, for nuclei of 5 to 100 pixels, enlarged twice."""
 
     NAME = "nucleus"
@@ -47,7 +47,6 @@ class BundledConfig(ModernConfig):
     RPN_CONV_SIZE = 96
     MASK_CONV_SIZE = 96
     FPN_CLASSIF_FC_LAYERS_SIZE = 256
-    HEAD_NORM = "all"  # a network from random weights wants it
     TRAIN_BN = None
 
     # Random crops of the enlarged image; detection sees the whole image at the same scale.
@@ -66,15 +65,16 @@ class BundledConfig(ModernConfig):
     MINI_MASK_SHAPE = (28, 28)
 
     RPN_ANCHOR_SCALES = (12, 24, 48, 96, 192)
+    PRE_NMS_LIMIT = 2000
     POST_NMS_ROIS_TRAINING = 600
     POST_NMS_ROIS_INFERENCE = 800
     TRAIN_ROIS_PER_IMAGE = 96
-    ROI_POSITIVE_RATIO = 0.33
 
     DETECTION_MAX_INSTANCES = 400
+    DETECTION_MIN_CONFIDENCE = 0.05
+    DETECTION_EVERY_CLASS = True
 
     LEARNING_RATE = 0.02
-    LEARNING_RATE_IMAGES = 0  # meant as it is
     WARMUP_STEPS = 100
     LEARNING_RATE_DROPS = (30, 38)
 
