@@ -43,11 +43,9 @@ def units():
         return dict(arrays)
 
 
-@pytest.mark.parametrize("samples", [1, 2, 4, None])
-@pytest.mark.parametrize("half_pixel", [False, True])
-def test_roi_align(units, half_pixel, samples, assert_as_golden):
+def assert_roi_align(units, take, half_pixel, samples, compare, name, atol):
     rows = units["ra_boxes"]
-    found = roi_align.sampled(
+    found = take(
         ops.convert_to_tensor(channels_last(units["ra_features"])),
         ops.convert_to_tensor(by_y(rows[:, 1:]) * np.float32(0.25)),
         ops.convert_to_tensor(rows[:, 0].astype(np.int32)),
@@ -56,24 +54,21 @@ def test_roi_align(units, half_pixel, samples, assert_as_golden):
         half_pixel=half_pixel,
     )
     expected = channels_last(units[f"ra_aligned{int(half_pixel)}_sr{samples or -1}"])
-    assert_as_golden(f"roi_align aligned={half_pixel} {samples}", found, expected, 1e-5)
+    compare(f"{name} aligned={half_pixel} {samples}", found, expected, atol)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4, None])
+@pytest.mark.parametrize("half_pixel", [False, True])
+def test_roi_align(units, half_pixel, samples, assert_as_golden):
+    take = roi_align.sampled
+    assert_roi_align(units, take, half_pixel, samples, assert_as_golden, "roi_align", 1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_roi_align_by_crops(units, half_pixel, samples, assert_as_golden):
-    rows = units["ra_boxes"]
-    found = roi_align.crop(
-        ops.convert_to_tensor(channels_last(units["ra_features"])),
-        ops.convert_to_tensor(by_y(rows[:, 1:]) * np.float32(0.25)),
-        ops.convert_to_tensor(rows[:, 0].astype(np.int32)),
-        (7, 7),
-        samples,
-        half_pixel=half_pixel,
-    )
-    expected = channels_last(units[f"ra_aligned{int(half_pixel)}_sr{samples}"])
     # Places are rounded once more on their way through fractions of the map.
-    assert_as_golden(f"crops aligned={half_pixel} {samples}", found, expected, 1e-4)
+    assert_roi_align(units, roi_align.crop, half_pixel, samples, assert_as_golden, "crops", 1e-4)
 
 
 def test_roi_pool(units, assert_as_golden):

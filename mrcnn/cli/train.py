@@ -15,41 +15,41 @@ from mrcnn.data.annotated import AnnotatedDataset
 if TYPE_CHECKING:
     from mrcnn.config import Config
 
-OF_C4 = ("RPN_ANCHOR_SCALES",)  # one number of anchors a cell
 NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
 # Settings that say which weights a network has, what they mean, and what its input is.
 OF_NETWORK = (
-    "BOX_CONV_SIZES",
-    "CLASS_AGNOSTIC_MASKS",
-    "CONVENTIONS",
-    "FEATURE_MAPS",
-    "HAS_MASKS",
-    "HEAD_NORM",
-    "KEYPOINT_CONV_SIZE",
-    "MASK_LOSS",
-    "NUM_KEYPOINTS",
-    "PIXEL_STD",
-    "ROI_FEATURES",
-    "RPN_CONV_COUNT",
     "BACKBONE",
     "BACKBONE_STRIDES",
     "BACKBONE_WIDTH",
     "BBOX_STD_DEV",
+    "BOX_CONV_SIZES",
+    "CLASS_AGNOSTIC_MASKS",
+    "CONVENTIONS",
+    "FEATURE_MAPS",
     "FPN_CLASSIF_FC_LAYERS_SIZE",
+    "HAS_MASKS",
+    "HEAD_NORM",
     "IMAGE_CHANNEL_COUNT",
+    "KEYPOINT_CONV_SIZE",
     "MASK_CONV_SIZE",
+    "MASK_LOSS",
     "MASK_POOL_SIZE",
     "MASK_SHAPE",
     "MEAN_PIXEL",
+    "NUM_KEYPOINTS",
+    "PIXEL_STD",
     "POOL_SIZE",
+    "ROI_FEATURES",
     "RPN_ANCHOR_RATIOS",
     "RPN_ANCHOR_STRIDE",
     "RPN_BBOX_STD_DEV",
+    "RPN_CONV_COUNT",
     "RPN_CONV_SIZE",
     "TOP_DOWN_PYRAMID_SIZE",
 )
+OF_C4 = ("RPN_ANCHOR_SCALES",)  # there they say how many anchors a cell has
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

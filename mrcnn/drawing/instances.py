@@ -67,11 +67,10 @@ def draw_instances(
     kept = _kept(detections, min_score)
     if not show_labels or len(kept) > MAX_LABELS:
         texts = [""] * len(texts)
-    masks = detections.get("masks")
-    if masks is None:
-        masks = np.broadcast_to(np.False_, (*image.shape[:2], len(texts)))
-    objects = Objects(detections["rois"], masks, colors, texts)
     has_masks = "masks" in detections
+    nothing = np.broadcast_to(np.False_, (*image.shape[:2], len(texts)))
+    masks = detections["masks"] if has_masks else nothing
+    objects = Objects(detections["rois"], masks, colors, texts)
     return draw_objects(image, select(objects, kept), show_masks=has_masks, scale=scale)
 
 

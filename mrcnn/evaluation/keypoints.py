@@ -17,9 +17,9 @@ def sigmas(coco_gt: COCO, of_coco: np.ndarray) -> np.ndarray:
 
 
 def to_coco(points: np.ndarray) -> dict[str, Any]:
-    """Return keypoints (P, 3) of y, x and visibility as COCO has them; nothing for P = 0."""
+    """Return keypoints (P, 3) of y, x and visibility as COCO lists them; nothing for P = 0."""
     if not len(points):
         return {}
     rows = np.asarray(points, np.float64)[:, [1, 0, 2]]
     rows[:, :2] -= 0.5 * (rows[:, 2:] > 0)
-    return {"keypoints": rows.ravel().tolist(), "num_keypoints": int((rows[:, 2] > 0).sum())}
+    return {"keypoints": rows.ravel().tolist()}
