@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8"]
+TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8", "psutil"]
 
 setup(
     name="mrcnn",

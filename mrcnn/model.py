@@ -21,7 +21,7 @@ from mrcnn.matterport.detection import DetectionInSteps, repeatable
 from mrcnn.matterport.inspection import Inspection
 from mrcnn.matterport.training import TrainingModel
 from mrcnn.network import network as networks
-from mrcnn.predictor import Predictor
+from mrcnn.predictor import MASKS, Predictor
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
@@ -313,34 +313,42 @@ class MaskRCNN(Inspection, DetectionInSteps):
 
     # Detection
 
-    def detect(self, images: Sequence[np.ndarray], verbose: int = 0) -> list[dict[str, np.ndarray]]:
+    def detect(
+        self, images: Sequence[np.ndarray], verbose: int = 0, *, masks: str = "full"
+    ) -> list[dict[str, Any]]:
         """Return the objects of each image, best first.
 
         Args:
             images: Any number of any sizes: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16
                 bits; or one array (B, H, W, C).
             verbose: 1 shows a progress bar.
+            masks: "full" for arrays of the size of the image, "rle" for COCO's run lengths, which
+                need neither their memory nor their time.
 
         Returns:
             A dict an image: rois (N, 4) int32 (y1, x1, y2, x2) in pixels of the image, class_ids
-            (N,) int32, scores (N,) float32, masks (H, W, N) bool.
+            (N,) int32, scores (N,) float32, masks (H, W, N) bool, or N of {"size", "counts"}.
         """
         if isinstance(images, np.ndarray) and images.ndim < 4:
             raise ValueError(
                 f"detect takes a list of images, got one array of shape {images.shape}; write "
                 "detect([image])"
             )
-        found = self.detect_each(images)
+        found = self.detect_each(images, masks)
         if verbose:
             bar = keras.utils.Progbar(len(images))
             return [(bar.add(1), result)[1] for result in found]
         return list(found)
 
-    def detect_each(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def detect_each(
+        self, images: Iterable[np.ndarray], masks: str = "full"
+    ) -> Iterator[dict[str, Any]]:
         """Yield what `detect` returns, image by image, so that a folder need not fit in memory."""
+        if masks not in MASKS:
+            raise ValueError(f"masks must be one of {sorted(MASKS)}, got {masks!r}")
         if self.has_own_steps(MaskRCNN):
-            return self.detect_in_steps(images)
-        return self.predictor.detect_each(images)
+            return self.detect_in_steps(images, masks)
+        return self.predictor.detect_each(images, masks)
 
     def evaluate(
         self, dataset: Dataset, verbose: int = 1, *, limit: int | None = None

@@ -1,7 +1,8 @@
 """From images to detections: into the network's frame, through it, and back."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,9 +13,11 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import keypoints as keypoint_math
 from mrcnn.geometry import masks as mask_math
+from mrcnn.network import folding
 from mrcnn.network import network as networks
+from mrcnn.network.compiled import Compiled
 
-Detections = dict[str, np.ndarray]
+Detections = dict[str, Any]
 
 
 # What is read from the inference graph, and the layers that make it.
@@ -23,6 +26,10 @@ OUTPUTS = {
     "masks": "pad_masks",
     "keypoints": "pad_keypoints",
 }
+
+
+# What masks can come as: arrays of the size of the image, or COCO's run lengths.
+MASKS = {"full": mask_math.paste, "rle": mask_math.paste_rle}
 
 
 class Frame(NamedTuple):
@@ -39,6 +46,9 @@ class Predictor:
     Args:
         inference: See `networks.Network`.
         config: The settings the network was built with.
+
+    Attributes:
+        run: [images, metas, anchors] -> the outputs that OUTPUTS names.
     """
 
     def __init__(self, inference: keras.Model, config: Config) -> None:
@@ -47,22 +57,25 @@ class Predictor:
         outputs = {
             key: inference.get_layer(name).output for key, name in OUTPUTS.items() if name in names
         }
-        self.detector = keras.Model(inference.inputs, outputs)
-        self._anchors: dict[tuple[int, int], np.ndarray] = {}
+        self.run = Compiled(folding.folded(keras.Model(inference.inputs, outputs)))
+        # Of few sizes only: those of a large input are megabytes.
+        self._anchors = functools.lru_cache(maxsize=8)(self._make_anchors)
 
-    def detect_each(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+    def detect_each(
+        self, images: Iterable[np.ndarray], masks: str = "full"
+    ) -> Iterator[Detections]:
         """Yield the detections of each image; neighbours of one input size run together.
 
         Args:
-            images: See `MaskRCNN.detect`.
+            images, masks: See `MaskRCNN.detect`.
         """
         for group in _groups(map(self.mold, images), self.config.BATCH_SIZE):
             molded = np.stack([inputs for inputs, _ in group])
             metas = np.stack([meta for _, meta in group])
             anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
-            found = self.detector.predict_on_batch([molded, metas, anchors])
+            found = self.run([molded, metas, anchors])
             for index, meta in enumerate(metas):
-                yield self.unmold({key: rows[index] for key, rows in found.items()}, meta)
+                yield self.unmold({key: rows[index] for key, rows in found.items()}, meta, masks)
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
@@ -134,32 +147,37 @@ class Predictor:
         height, width = molded.shape[1:3]
         anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
         metas = np.asarray(image_metas, np.float32)
-        found = self.detector.predict_on_batch([molded, metas, anchors])
+        found = self.run([molded, metas, anchors])
         frame = Frame((height, width), (height, width), (0, 0, height, width))
         return [
             unmold({key: rows[i] for key, rows in found.items()}, frame, self.config.conventions)
             for i in range(len(molded))
         ]
 
-    def unmold(self, found: Mapping[str, np.ndarray], image_meta: np.ndarray) -> Detections:
+    def unmold(
+        self, found: Mapping[str, np.ndarray], image_meta: np.ndarray, masks: str = "full"
+    ) -> Detections:
         """Return the detections of one image in its own pixels; see `unmold`."""
         fields = {k: value[0] for k, value in image_math.parse_meta(image_meta[None]).items()}
         height, width = (int(side) for side in fields["original_image_shape"][:2])
         frame = Frame((height, width), tuple(fields["image_shape"][:2]), tuple(fields["window"]))
-        return unmold(found, frame, self.config.conventions)
+        return unmold(found, frame, self.config.conventions, masks)
 
     def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
-        shape = (int(input_shape[0]), int(input_shape[1]))
-        if shape not in self._anchors:
-            pixels = networks.pixel_anchors(self.config, shape)
-            inclusive = self.config.conventions.inclusive_frame
-            self._anchors[shape] = box_math.normalize(pixels, shape, inclusive)
-        return self._anchors[shape]
+        return self._anchors(int(input_shape[0]), int(input_shape[1]))
+
+    def _make_anchors(self, height: int, width: int) -> np.ndarray:
+        pixels = networks.pixel_anchors(self.config, (height, width))
+        inclusive = self.config.conventions.inclusive_frame
+        return box_math.normalize(pixels, (height, width), inclusive)
 
 
 def unmold(
-    found: Mapping[str, np.ndarray], frame: Frame, family: Conventions = MATTERPORT
+    found: Mapping[str, np.ndarray],
+    frame: Frame,
+    family: Conventions = MATTERPORT,
+    masks: str = "full",
 ) -> Detections:
     """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
 
@@ -168,6 +186,7 @@ def unmold(
             id 0 on are padding; masks (D, h, w, K) probabilities inside the boxes, K = 1 for masks
             without class, and keypoints (D, h, w, P) logits, where the network has them.
         family: The numerics of the network.
+        masks: One of MASKS.
     """
     detections = found["detections"]
     count = int(np.argmin(np.append(detections[:, 4] > 0, False)))
@@ -192,7 +211,7 @@ def unmold(
         # Matterport's masks are stretched over the whole pixels that it returns.
         stretched = rois if family.paste == "whole" else boxes
         of_all = found["masks"].shape[-1] == 1
-        results["masks"] = mask_math.paste(
+        results["masks"] = MASKS[masks](
             found["masks"][kept, :, :, 0 if of_all else class_ids],
             stretched[kept],
             frame.image_size,

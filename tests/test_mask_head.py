@@ -174,3 +174,13 @@ def test_head_returns_one_mask_a_class():
     found = np.asarray(head(np.tile(np.array([0.1, 0.1, 0.5, 0.5], "f"), (2, 5, 1)), record, maps))
     assert found.shape == (2, 5, 14, 14, 3)
     assert 0 < found.min() < found.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows"), [((0, 0), 8), ((1, 3), 8), ((8, 2), 8), ((9, 2), 16), ((18, 20), 20)]
+)
+def test_rows_up_to_the_last_positive_roi_are_kept(counts, rows):
+    class_ids = np.array([[2] * count + [0] * (40 - count) for count in counts], np.int32)
+    tensor = np.arange(2 * 20 * 3, dtype=np.float32).reshape(2, 20, 3)
+    (kept,) = mask_head.TrimPositives()([class_ids, tensor])
+    np.testing.assert_array_equal(kept, tensor[:, :rows])

@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -181,3 +182,33 @@ def test_run_lengths_of_another_size_are_rejected():
 def test_damaged_run_lengths_are_rejected(counts):
     with pytest.raises(ValueError, match="mask"):
         masks.from_rle([{"size": [4, 5], "counts": counts}], (4, 5))
+
+
+@pytest.mark.parametrize("form", masks.PASTES)
+@pytest.mark.parametrize("shape", [(40, 30), (33, 64), (7, 5)])
+def test_pasted_run_lengths_are_those_of_pasted_masks(form, shape):
+    rng = np.random.default_rng(shape[0])
+    for power in (0.2, 1, 5):
+        probabilities = rng.random((12, 14, 14), np.float32) ** power
+        low = rng.uniform(-10, 1, (12, 2)) + rng.uniform(0, 1, (12, 2)) * shape
+        boxes = np.concatenate([low, low + rng.uniform(0, 40, (12, 2))], axis=1).round(1)
+        boxes[0] = [0, 0, *shape]  # runs go on from column to column
+        boxes[1] = [0, 0, 0, 0]
+        expected = masks.to_rle(masks.paste(probabilities, boxes, shape, form=form))
+        assert masks.paste_rle(probabilities, boxes, shape, form=form) == expected
+
+
+def test_run_lengths_of_a_large_image_need_no_memory_of_its_size():
+    boxes = np.tile([[100, 200, 700, 900]], (100, 1))
+    tracemalloc.start()
+    masks.paste_rle(np.ones((100, 28, 28), np.float32), boxes, (3000, 4000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_weights_of_a_place_are_one_minus_its_distance():
+    places = np.array([-3.2, -1.0, -0.75, 0.0, 1.25, 3.0, 3.5, 4.0, 9.1])
+    expected = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(4)))
+    found = masks._linear_weights(places, 4, np.dtype(np.float64))
+    np.testing.assert_array_equal(found, expected)

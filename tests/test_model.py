@@ -1,15 +1,16 @@
-import inspect
 import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from small import Rectangles, SmallConfig, make_find_objects
 
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.evaluation import coco
 from mrcnn.geometry import boxes, images
+from mrcnn.geometry import masks as mask_math
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import catalog, hdf5
 
@@ -49,8 +50,8 @@ KINDS = {
 }
 
 
-def make_model(**settings) -> MaskRCNN:
-    model = MaskRCNN("inference", SmallConfig().replace(**settings), "logs")
+def make_model(kind: type[MaskRCNN] = MaskRCNN, **settings) -> MaskRCNN:
+    model = kind("inference", SmallConfig().replace(**settings), "logs")
     make_find_objects(model.network)
     return model
 
@@ -169,15 +170,6 @@ def test_what_is_no_image_is_refused_with_its_shape(model, shape):
         model.detect([np.zeros(shape, np.uint8)])
 
 
-def traces(model) -> int:
-    """Return how often the function that `predict_on_batch` runs was traced."""
-    function = model.predictor.detector.predict_function
-    while not hasattr(function, "experimental_get_tracing_count"):
-        captured = inspect.getclosurevars(function).nonlocals
-        function = next(value for value in captured.values() if callable(value))
-    return function.experimental_get_tracing_count()
-
-
 def test_images_of_other_sizes_are_not_traced_anew():
     model = make_model(IMAGE_RESIZE_MODE="pad64", IMAGE_MIN_DIM=64, IMAGE_MAX_DIM=256)
     sizes = [(60 + 30 * number, 70 + 40 * (number % 4)) for number in range(10)]
@@ -187,7 +179,41 @@ def test_images_of_other_sizes_are_not_traced_anew():
         shapes.add(model.predictor.mold(image)[0].shape)
         assert_in_frame(model.detect([image])[0], image, model.config)
     assert len(shapes) >= 7
-    assert traces(model) <= 4
+    assert model.predictor.run.traced.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.slow
+def test_two_hundred_sizes_take_one_trace_and_no_more_memory_each_round():
+    model = make_model(IMAGE_RESIZE_MODE="pad64", IMAGE_MIN_DIM=64, IMAGE_MAX_DIM=256)
+    sizes = [(64 + 5 * (number % 40), 64 + 37 * (number // 40)) for number in range(200)]
+    assert len(set(sizes)) == 200
+    used = []
+    for _ in range(3):
+        for height, width in sizes:
+            model.detect([picture(height, width)])
+        used.append(psutil.Process().memory_info().rss)
+    assert model.predictor.run.traced.experimental_get_tracing_count() == 1
+    assert used[2] - used[1] < 0.02 * used[1]
+
+
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_masks_come_as_run_lengths_where_asked_for(model, own_steps):
+    class WithOwnSteps(MaskRCNN):
+        def mold_inputs(self, images):
+            return super().mold_inputs(images)
+
+    if own_steps:
+        model = make_model(kind=WithOwnSteps)
+    image = picture(40, 50)
+    (full,), (short,) = model.detect([image]), model.detect([image], masks="rle")
+    assert len(full["scores"]) > 0
+    assert short["masks"] == mask_math.to_rle(full["masks"])
+    assert {key for key in full if key != "masks"} == {key for key in short if key != "masks"}
+
+
+def test_masks_of_an_unknown_kind_are_refused(model):
+    with pytest.raises(ValueError, match=r"masks must be one of \['full', 'rle'\], got 'polygons'"):
+        model.detect([picture(40, 50)], masks="polygons")
 
 
 def test_a_detection_returns_to_where_it_is_in_the_image(model):

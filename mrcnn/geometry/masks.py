@@ -7,7 +7,7 @@ range of the input.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -88,24 +88,49 @@ def paste(
     height, width = image_shape[:2]
     # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
     planes = np.zeros((len(boxes), height, width), np.float32 if threshold is None else bool)
-    stretch = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
-    with _one_thread():
-        for plane, probability, box in zip(
-            planes, probabilities, np.asarray(boxes).reshape(-1, 4), strict=True
-        ):
-            stretched, (top, left) = stretch(probability, box, (height, width))
-            part = plane[top : top + stretched.shape[0], left : left + stretched.shape[1]]
-            if threshold is None:
-                part[:] = stretched
-            else:
-                np.greater_equal(stretched, threshold, out=part)
+    stretched_masks = _stretched(probabilities, boxes, (height, width), form)
+    for plane, (stretched, (top, left)) in zip(planes, stretched_masks, strict=True):
+        part = plane[top : top + stretched.shape[0], left : left + stretched.shape[1]]
+        if threshold is None:
+            part[:] = stretched
+        else:
+            np.greater_equal(stretched, threshold, out=part)
     return np.moveaxis(planes, 0, -1)
+
+
+def paste_rle(
+    probabilities: np.ndarray,
+    boxes: np.ndarray,
+    image_shape: Sequence[int],
+    threshold: float = 0.5,
+    form: str = "whole",
+) -> list[dict]:
+    """Return what `to_rle` makes of what `paste` returns, with no array of the image's size."""
+    height, width = int(image_shape[0]), int(image_shape[1])
+    return [
+        _rle_of_part(stretched >= threshold, corner, (height, width))
+        for stretched, corner in _stretched(probabilities, boxes, (height, width), form)
+    ]
 
 
 def to_rle(masks: np.ndarray) -> list[dict]:
     """Return masks as compressed run lengths: (H, W, N) -> N of {"size", "counts": str}."""
     encoded = coco_mask.encode(np.asfortranarray(masks != 0, dtype=np.uint8))
     return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in encoded]
+
+
+def _rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict:
+    """Return the run lengths of a mask (h, w) whose first pixel lies in an image at a corner."""
+    columns = np.pad(mask.T, ((0, 0), (1, 1)))
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
+    places = (corner[1] + column) * size[0] + corner[0] + row
+    # Where a run ends at the last row and the next column begins with one, there is no border.
+    borders, times = np.unique(places, return_counts=True)
+    borders = borders[times == 1]
+    pixels = size[0] * size[1]
+    runs = np.diff(borders[borders < pixels], prepend=0, append=pixels).tolist()
+    rle = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
+    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
 
 def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
@@ -151,6 +176,16 @@ def _run_lengths(counts: str | bytes) -> np.ndarray:
 
 
 Stretched = tuple[np.ndarray, tuple[int, int]]
+
+
+def _stretched(
+    probabilities: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], form: str
+) -> Iterator[Stretched]:
+    """Yield what each mask shows in the image, and the row and column where that begins."""
+    stretch = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
+    with _one_thread():
+        for probability, box in zip(probabilities, np.asarray(boxes).reshape(-1, 4), strict=True):
+            yield stretch(probability, box, image_size)
 
 
 def _over_whole_pixels(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
@@ -230,6 +265,21 @@ def _enlarged(
 
 def _sampled(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Return a mask at fractional rows and columns of its own, linearly, with 0 around it."""
-    row_weights = np.maximum(0, 1 - np.abs(rows[:, None] - np.arange(mask.shape[0])))
-    col_weights = np.maximum(0, 1 - np.abs(cols[:, None] - np.arange(mask.shape[1])))
-    return row_weights.astype(mask.dtype) @ mask @ col_weights.astype(mask.dtype).T
+    row_weights, col_weights = (
+        _linear_weights(places, size, mask.dtype)
+        for places, size in zip((rows, cols), mask.shape, strict=True)
+    )
+    return row_weights @ (mask @ col_weights.T)
+
+
+def _linear_weights(places: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
+    """Return max(0, 1 - |place - cell|) of each place and cell: (n,) -> (n, size)."""
+    before = np.floor(places)
+    is_near = (before >= -1) & (before < size)
+    # Cell -1 is the last column, and `size` the one before: both are nothing's neighbours.
+    cell = np.where(is_near, before, -1).astype(np.intp)
+    weights = np.zeros((len(places), size + 2), dtype)
+    order = np.arange(len(places))
+    weights[order, cell] = (1 - (places - before)) * is_near
+    weights[order, cell + 1] = (1 - (before + 1 - places)) * is_near
+    return weights[:, :size]

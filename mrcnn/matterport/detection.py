@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mrcnn.config import Config
+from mrcnn.geometry import masks as mask_math
 from mrcnn.predictor import Frame, Predictor, unmold
 
 STEPS = ("mold_inputs", "unmold_detections")
@@ -66,7 +67,9 @@ class DetectionInSteps:
         is_own = any(getattr(type(self), name) is not getattr(base, name) for name in STEPS)
         return is_own or (self.mode == "inference" and self.keras_model is not self.inference_model)
 
-    def detect_in_steps(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def detect_in_steps(
+        self, images: Iterable[np.ndarray], masks: str = "full"
+    ) -> Iterator[dict[str, Any]]:
         """Yield what `detect` returns, by `mold_inputs`, `keras_model` and `unmold_detections`."""
         if not self.config.HAS_MASKS:
             raise ValueError(
@@ -77,11 +80,16 @@ class DetectionInSteps:
         for image in images:
             molded, metas, windows = self.mold_inputs([image])
             anchors = self.predictor.anchors(molded.shape[1:3])[None]
-            detections, _, _, masks, *_ = model.predict([molded, metas, anchors], verbose=0)
+            detections, _, _, mrcnn_mask, *_ = model.predict([molded, metas, anchors], verbose=0)
             found = self.unmold_detections(
-                detections[0], masks[0], image.shape, molded.shape[1:], windows[0]
+                detections[0], mrcnn_mask[0], image.shape, molded.shape[1:], windows[0]
             )
-            yield dict(zip(("rois", "class_ids", "scores", "masks"), found, strict=True))
+            rows: dict[str, Any] = dict(
+                zip(("rois", "class_ids", "scores", "masks"), found, strict=True)
+            )
+            if masks == "rle":
+                rows["masks"] = mask_math.to_rle(rows["masks"])
+            yield rows
 
 
 @contextmanager

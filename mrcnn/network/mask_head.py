@@ -139,6 +139,40 @@ class TrimDetections(GeometryLayer):
 
 
 @keras.saving.register_keras_serializable("mrcnn")
+class TrimPositives(GeometryLayer):
+    """The leading rows of tensors up to the last positive roi of any image of the batch.
+
+    Called on [class ids (B, R), tensors (B, M, ...)...], where positive rois come first; returns
+    the tensors as (B, M', ...) with 1 <= M' <= M, a multiple of `step` unless it is M. The heads
+    that learn from positive rois alone then run on few others.
+
+    Args:
+        step: Numbers of rows between are rounded up, so that devices which prepare for every
+            shape see few.
+    """
+
+    def __init__(self, step=8, **kwargs):
+        super().__init__(**kwargs)
+        self.step = step
+
+    def call(self, inputs):
+        class_ids, *tensors = inputs
+        positives = ops.max(ops.sum(ops.cast(class_ids > 0, "int32"), axis=1))
+        # An empty batch would be an edge case for every layer that follows.
+        rows = ops.maximum((positives + self.step - 1) // self.step, 1) * self.step
+        return [tensor[:, :rows] for tensor in tensors]
+
+    def compute_output_spec(self, inputs):
+        return [
+            keras.KerasTensor((tensor.shape[0], None, *tensor.shape[2:]), tensor.dtype)
+            for tensor in inputs[1:]
+        ]
+
+    def get_config(self):
+        return {**super().get_config(), "step": self.step}
+
+
+@keras.saving.register_keras_serializable("mrcnn")
 class PadMasks(GeometryLayer):
     """Masks padded with zeros to one row a detection: (B, D', h, w, K) -> (B, D, h, w, K)."""
 

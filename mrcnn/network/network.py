@@ -279,13 +279,13 @@ def _training(
     config: Config,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     truth = _ground_truth_inputs(config)
-    class_ids, gt_boxes, gt_masks, seeds, *gt_keypoints = truth.values()
+    gt_class_ids, gt_boxes, gt_masks, seeds, *gt_keypoints = truth.values()
     inclusive = config.conventions.inclusive_frame
     shape = (int(config.IMAGE_SHAPE[0]), int(config.IMAGE_SHAPE[1]))
     pixels = pixel_anchors(config, shape)
     match, rpn_deltas = RpnTargetLayer(
         pixels, config.RPN_TRAIN_ANCHORS_PER_IMAGE, config.RPN_BBOX_STD_DEV, name="rpn_targets"
-    )([class_ids, gt_boxes, seeds])
+    )([gt_class_ids, gt_boxes, seeds])
 
     anchors = Anchors(box_math.normalize(pixels, shape, inclusive), name="anchors")(image)
     proposals = _proposals(rpn_outputs, anchors, image_meta, config, training=True)
@@ -297,10 +297,13 @@ def _training(
         list(config.BBOX_STD_DEV),
         inclusive=inclusive,
         name="proposal_targets",
-    )([proposals, image_meta, class_ids, gt_boxes, gt_masks, seeds])
+    )([proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds])
     class_logits, _, bbox = heads.boxes(rois, image_meta, maps[:4])
-    # Positive rois come first, so the dearest heads run on no others.
-    positives = rois[:, : masks.shape[1]]
+    # The dearest heads run on positive rois alone, which come first.
+    most = masks.shape[1]
+    positives, class_ids, masks, matched = masks_stage.TrimPositives(name="positive_rois")(
+        [roi_class_ids, rois[:, :most], roi_class_ids[:, :most], masks, matched]
+    )
 
     outputs = {
         "rpn_class_logits": rpn_outputs.logits,
@@ -319,7 +322,7 @@ def _training(
     if heads.keypoints:
         outputs["mrcnn_keypoint"] = heads.keypoints(positives, image_meta, maps[:4])
         cells = KeypointTargetLayer(outputs["mrcnn_keypoint"].shape[2], inclusive)(
-            [positives, roi_class_ids[:, : masks.shape[1]], image_meta, matched, *gt_keypoints]
+            [positives, class_ids, image_meta, matched, *gt_keypoints]
         )
         outputs["target_keypoint_cells"], outputs["target_keypoint_weights"] = cells
     return {"input_image": image, "input_image_meta": image_meta, **truth}, outputs

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from mrcnn.config import Config
-from mrcnn.network import losses
+from mrcnn.network import folding, losses
 from mrcnn.network import network as networks
 from mrcnn.training import distribution
 from mrcnn.training.schedule import WarmupAndDrops
@@ -38,17 +38,20 @@ class TrainingModel(keras.Model):
     def __init__(self, network: networks.Network, config: Config) -> None:
         super().__init__(network.training_inputs, network.training_outputs, name="mask_rcnn")
         self.config = config
+        # A bound method, since Keras would count a model among this one's layers.
+        self._run = folding.folded(keras.Model(self.inputs, self.output), training=True).call
         self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
         self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
     def call(self, inputs, training=None, mask=None):
         """Subtract the mean pixel on the device, since images travel as small integers."""
+        del mask
         image = ops.cast(inputs["input_image"], "float32") - self.mean_pixel
         image = image / self.pixel_std
         if self.config.conventions.pads_at_end:
             image *= _inside_window(inputs["input_image_meta"], ops.shape(image))
-        return super().call({**inputs, "input_image": image}, training=training, mask=mask)
+        return self._run({**inputs, "input_image": image}, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
