@@ -37,6 +37,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.19"],
         "notebooks": ["jupyterlab>=4"],
         "video": ["opencv-python-headless>=4.8"],
+        "bench": ["torch", "torchvision"],
         "test": TEST,
         "dev": [*TEST, "ruff", "mypy"],
     },

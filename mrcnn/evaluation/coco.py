@@ -44,13 +44,13 @@ class Truth(NamedTuple):
 
 
 def to_results(
-    detections: Mapping[str, np.ndarray], image_id: int, category_ids: Sequence[int | None]
+    detections: Mapping[str, Any], image_id: int, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """Return the detections of one image in COCO's results form, ready for `json.dump`.
 
     Args:
-        detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N) and
-            keypoints (N, P, 3) where there are any, in image pixels.
+        detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N), or
+            their run lengths, and keypoints (N, P, 3) where there are any, in image pixels.
         image_id: the id of the image in the ground truth.
         category_ids: category of each model class, from `match_categories`; what is found of a
             class without one is left out.
@@ -72,7 +72,9 @@ def to_results(
         )
     ]
     if "masks" in detections:
-        for result, segmentation in zip(results, mask_ops.to_rle(detections["masks"]), strict=True):
+        masks = detections["masks"]
+        rles = masks if isinstance(masks, list) else mask_ops.to_rle(masks)
+        for result, segmentation in zip(results, rles, strict=True):
             result["segmentation"] = segmentation
     if "keypoints" in detections:
         # COCO numbers pixels, here (0, 0) is the corner of the first one.
