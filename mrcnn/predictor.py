@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mrcnn import memory
 from mrcnn.config import Config
 from mrcnn.conventions import MATTERPORT, Conventions
 from mrcnn.geometry import boxes as box_math
@@ -73,7 +74,8 @@ class Predictor:
             molded = np.stack([inputs for inputs, _ in group])
             metas = np.stack([meta for _, meta in group])
             anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
-            found = self.run([molded, metas, anchors])
+            with memory.told(self.config, training=False):
+                found = self.run([molded, metas, anchors])
             for index, meta in enumerate(metas):
                 yield self.unmold({key: rows[index] for key, rows in found.items()}, meta, masks)
 

@@ -14,6 +14,7 @@ FLOORS = {
     "setting_values": 0,
     "presets": 2,
     "config": 1,
+    "memory": 2,
     "network": 2,
     "data": 2,
     "weights": 3,
@@ -30,7 +31,13 @@ FLOORS = {
     "cli": 8,
     "__main__": 9,
 }
-MAY_IMPORT_TENSORFLOW = ("network/tensorflow_ops.py", "training/", "matterport/", "model.py")
+MAY_IMPORT_TENSORFLOW = (
+    "network/tensorflow_ops.py",
+    "network/compiled.py",
+    "training/",
+    "matterport/",
+    "model.py",
+)
 MAY_READ_CONFIG_BELOW = ("network/network.py",)
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
