@@ -17,6 +17,7 @@ Tensor = Any
 POWERS = 6
 # Boxes of which all pairs are compared at once in a suppression.
 TILE = 1024
+FARTHEST = 1e30
 
 
 def crop_and_resize(
@@ -49,13 +50,19 @@ def crop_and_resize(
 def corners(low: Tensor, high: Tensor, count: int, extent: Any) -> list[tuple[Tensor, Tensor]]:
     """Return (cell, weight) of the two cells around each sample of an axis: (..., count) each.
 
+    Rounds as TensorFlow does, which decides whether the last sample of a box that ends at the
+    border lies beyond it.
+
     Args:
         low, high: (...), the ends of the boxes, normalized.
         extent: Number of cells, one for all or of (..., 1).
     """
     last = ops.cast(extent, "float32") - 1.0
-    step = (high - low)[..., None] * last / (count - 1.0)
-    position = low[..., None] * last + ops.arange(count, dtype="float32") * step
+    low, high = low[..., None], high[..., None]
+    # A divisor that is no constant, by whose reciprocal compilers would multiply.
+    step = (high - low) * last / (count - 1.0 + 0.0 * low)
+    begin = _rounded(low * last)
+    position = begin + _rounded(ops.arange(count, dtype="float32") * step)
     is_inside = ops.cast((position >= 0) & (position <= last), "float32")
     floor = ops.floor(position)
     cell = ops.cast(ops.clip(floor, 0.0, last), "int32")
@@ -64,6 +71,16 @@ def corners(low: Tensor, high: Tensor, count: int, extent: Any) -> list[tuple[Te
     # Far outside a fraction need not be a number between 0 and 1.
     fraction = ops.where(is_inside > 0, fraction, 0.0)
     return [(cell, (1.0 - fraction) * is_inside), (following, fraction * is_inside)]
+
+
+def weighted_rows(cells: Tensor, index: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C)."""
+    total = 0.0
+    for rows, weight in zip(index, weights, strict=True):
+        flat = ops.reshape(rows, (rows.shape[0], -1))
+        values = ops.reshape(matching.gather_rows(cells, flat), (*rows.shape, cells.shape[-1]))
+        total += values * weight[..., None]
+    return total
 
 
 def by_level(
@@ -242,6 +259,11 @@ def _iou(boxes: Tensor, others: Tensor) -> Tensor:
     other_area = ops.prod(other_high - other_low, axis=-1)
     union = area + other_area - shared
     return ops.where((area > 0) & (other_area > 0), shared / ops.where(union > 0, union, 1.0), 0.0)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    # Compilers round a product only with the sum it enters, unless something lies between.
+    return ops.clip(values, -FARTHEST, FARTHEST)
 
 
 def _sorted(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mrcnn.network import portable_ops
+from mrcnn.network import backend_ops, portable_ops
 
 Tensor = Any
 # (cell, weight) of the cells that make the value of a bin of an axis: (B, N, count) each.
@@ -34,25 +34,20 @@ def features(
     extents = np.array([features.shape[1:3] for features in maps], np.int32)
     height, width = (_of_box(extents[:, axis], chosen) for axis in (0, 1))
     starts = np.append(0, np.cumsum(extents.prod(axis=1))[:-1]).astype(np.int32)
-    start = _of_box(starts, chosen)[..., None]
+    boxes, start = ops.stop_gradient(boxes), _of_box(starts, chosen)[..., None]
     rows = _parts(boxes[..., 0], boxes[..., 2], size[0], height, form)
     cols = _parts(boxes[..., 1], boxes[..., 3], size[1], width, form)
     channels = maps[0].shape[-1]
     cells = ops.concatenate(
         [ops.reshape(features, (features.shape[0], -1, channels)) for features in maps], axis=1
     )
-    total = 0.0
+    index, weights = [], []
     for row, row_weight in rows:
         begin = start + row[..., :, None] * width[..., None]  # (B, N, h, 1)
         for col, col_weight in cols:
-            values = take_rows(cells, begin + col[..., None, :])
-            total += values * (row_weight[..., :, None] * col_weight[..., None, :])[..., None]
-    return total
-
-
-def take_rows(cells: Tensor, index: Tensor) -> Tensor:
-    """Return chosen rows of each image: (B, S, C), (B, ...) -> (B, ..., C)."""
-    return ops.vectorized_map(lambda pair: ops.take(pair[0], pair[1], axis=0), (cells, index))
+            index.append(begin + col[..., None, :])
+            weights.append(row_weight[..., :, None] * col_weight[..., None, :])
+    return backend_ops.weighted_rows(cells, index, weights)
 
 
 def _of_box(values: np.ndarray, chosen: Tensor) -> Tensor:
