@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8"]
+JAX = ["jax>=0.6"]
+TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8", *JAX]
 
 setup(
     name="mrcnn",
@@ -34,6 +35,7 @@ setup(
     extras_require={
         "imgaug": ["imgaug==0.4.0"],
         "cuda": ["tensorflow[and-cuda]>=2.19"],
+        "jax": JAX,
         "notebooks": ["jupyterlab>=4"],
         "video": ["opencv-python-headless>=4.8"],
         "test": TEST,
