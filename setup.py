@@ -5,7 +5,15 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8", "psutil"]
+JAX = ["jax>=0.6"]
+TEST = [
+    "pytest>=8",
+    "ipykernel>=6",
+    "nbclient>=0.10",
+    "opencv-python-headless>=4.8",
+    "psutil",
+    *JAX,
+]
 
 setup(
     name="mrcnn",
@@ -35,6 +43,7 @@ setup(
     extras_require={
         "imgaug": ["imgaug==0.4.0"],
         "cuda": ["tensorflow[and-cuda]>=2.19"],
+        "jax": JAX,
         "notebooks": ["jupyterlab>=4"],
         "video": ["opencv-python-headless>=4.8"],
         "bench": ["torch", "torchvision"],

@@ -10,8 +10,13 @@ Boxes are (y1, x1, y2, x2), float32, y2 and x2 exclusive. Frames: image (origina
 
 import os
 
+from mrcnn import backends
+
 # TensorFlow tells of missing GPUs, and of costs that it could not estimate, in lines of a
 # kilobyte that read like faults. What goes wrong is raised all the same. Set it to 0 to see them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Before Keras looks for a backend that this network does not run on.
+backends.check_environment()
 
 __version__ = "0.1.0"

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from mrcnn import matterport, utils
 from mrcnn.config import Config
@@ -31,7 +30,11 @@ from mrcnn.weights.named import InferenceModel
 # Also reached through this module by programs written for Matterport's.
 K, KL, KM, KE = keras.backend, keras.layers, keras.models, keras.layers
 logger = logging.getLogger("mrcnn")
-__all__ = [*matterport.__all__, "MaskRCNN", "MeanAveragePrecisionCallback", "tf", "utils"]
+__all__ = [*matterport.__all__, "MaskRCNN", "MeanAveragePrecisionCallback", "utils"]
+if K.backend() == "tensorflow":
+    import tensorflow as tf
+
+    __all__ += ["tf"]
 
 
 class MaskRCNN(Inspection, DetectionInSteps):
@@ -100,10 +103,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
 
     def build(self, mode: str, config: Config) -> keras.Model:
         """Return a new training or inference model, on as many devices as GPU_COUNT."""
-        if not tf.executing_eagerly():
-            raise RuntimeError(
-                "this network needs eager execution: remove tf.compat.v1.disable_eager_execution()"
-            )
+        distribution.check_running()
         self.strategy = distribution.strategy(config.GPU_COUNT if mode == "training" else 1)
         with repeatable(config.SEED), self.strategy.scope():
             self.network = networks.build(config)

@@ -12,6 +12,8 @@ FLOORS = {
     "geometry": 0,
     "conventions": 0,
     "setting_values": 0,
+    "backends": 0,
+    "__init__": 1,
     "presets": 2,
     "config": 1,
     "memory": 2,

@@ -63,8 +63,10 @@ def seeded(layer: str, leaf: str, shape: tuple[int, ...]) -> np.ndarray:
     return (2500 if layer == "bn_conv1" else 1) * rng.uniform(0.5, 1.5, shape)
 
 
-def run(name: str, which: int, folder: Path) -> tuple[dict[str, np.ndarray], ...]:
-    """Return our outputs and Matterport's by name, and what our `detect` returns."""
+def outputs(
+    name: str, which: int, folder: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], MaskRCNN]:
+    """Return our outputs and Matterport's by name, and the network."""
     config = Config.from_dict(
         {
             "NAME": "golden",
@@ -86,7 +88,7 @@ def run(name: str, which: int, folder: Path) -> tuple[dict[str, np.ndarray], ...
     levels = [model.get_layer(level).output for level in PYRAMID]
     whole = keras.Model(model.inputs, [*model.outputs, *levels])
     inputs = [expected["molded"].astype("f"), expected["image_meta"].astype("f")]
-    outputs = whole.predict_on_batch([*inputs, expected["anchors"][None]])
+    arrays = whole.predict_on_batch([*inputs, expected["anchors"][None]])
     names = (
         "detections",
         "mrcnn_class",
@@ -97,9 +99,15 @@ def run(name: str, which: int, folder: Path) -> tuple[dict[str, np.ndarray], ...
         "rpn_bbox",
         *PYRAMID,
     )
-    found = dict(zip(names, outputs, strict=True))
+    found = dict(zip(names, arrays, strict=True))
     for level in PYRAMID[:3]:
         found[level] = found[level][:, ::8, ::8]
+    return found, expected, facade
+
+
+def run(name: str, which: int, folder: Path) -> tuple[dict[str, np.ndarray], ...]:
+    """Return our outputs and Matterport's by name, and what our `detect` returns."""
+    found, expected, facade = outputs(name, which, folder)
     return found, expected, facade.detect([expected["image"]])[0]
 
 

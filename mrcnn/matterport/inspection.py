@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from mrcnn.network.trace import ProposalTrace
 from mrcnn.predictor import Predictor
@@ -109,6 +108,7 @@ def _identity_of_symbolic_tensors() -> None:
     Keras 3 refuses every TensorFlow function on them.
     """
     try:
+        import tensorflow as tf
         from tensorflow.python.util import dispatch
     except ImportError:  # a private place: without it, that one line of a notebook fails
         return
@@ -121,4 +121,5 @@ def _identity_of_symbolic_tensors() -> None:
     SymbolicIdentity().register(tf.identity)
 
 
-_identity_of_symbolic_tensors()
+if keras.backend.backend() == "tensorflow":
+    _identity_of_symbolic_tensors()

@@ -57,4 +57,5 @@ def _endless(batches: keras.utils.PyDataset) -> Iterable[Any]:
 
 
 def _is_matterports(batches: Any) -> bool:
-    return isinstance(batches, Iterator | keras.utils.PyDataset)
+    is_feed = isinstance(batches, distribution.BATCHES)
+    return isinstance(batches, Iterator | keras.utils.PyDataset) and not is_feed

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from mrcnn.network import backend_ops
+
 Tensor = Any
 
 
@@ -49,6 +51,8 @@ class BatchNorm(layers.BatchNormalization):
 
     def __init__(self, is_training: bool = True, **kwargs):
         kwargs.setdefault("epsilon", 1e-3)
+        if not backend_ops.HAS_REPLICAS:  # statistics are of the global batch as it is
+            kwargs["synchronized"] = False
         super().__init__(**kwargs)
         self.is_training = is_training
 
@@ -68,7 +72,7 @@ class GroupedConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        if self.groups > 1 and not keras.distribution.list_devices("gpu"):
+        if self.groups > 1 and not backend_ops.has_gpu():
             kernel = ops.tile(kernel, (1, 1, self.groups, 1)) * self._same_group(kernel)
         return super().convolution_op(inputs, kernel)
 

@@ -7,7 +7,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import matching, tensorflow_ops
+from mrcnn.network import backend_ops, matching
 from mrcnn.network.geometry_layer import GeometryLayer
 from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
@@ -178,7 +178,7 @@ class DetectionLayer(GeometryLayer):
         scores = scores[:, :, 1:]
         if self.every_class:  # a box without area, padding too, is none
             scores = ops.where(box_math.area(refined, ops) > 0, scores, 0.0)
-        boxes, scores, classes = tensorflow_ops.suppress(
+        boxes, scores, classes = backend_ops.suppress(
             refined,
             scores,
             self.max_detections,

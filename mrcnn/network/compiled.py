@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from mrcnn.network import backend_ops
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -19,8 +21,7 @@ class Compiled:
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.inputs = [tensor.dtype for tensor in model.inputs]
-        is_tensorflow = keras.backend.backend() == "tensorflow"
-        self.traced = _traced_once(model) if is_tensorflow else None
+        self.traced = None if backend_ops.IS_STATIC else _traced_once(model)
 
     def __call__(self, inputs: Sequence[np.ndarray]) -> Arrays:
         """Return the outputs for a batch."""

@@ -2,6 +2,8 @@
 
 from keras import layers
 
+from mrcnn.network import backend_ops
+
 
 class GeometryLayer(layers.Layer):
     """A layer without weights that computes in float32 whatever the precision of the network.
@@ -12,5 +14,6 @@ class GeometryLayer(layers.Layer):
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        # Crops and suppression have no XLA kernels; Keras would compile for XLA on a single GPU.
-        self.supports_jit = False
+        # TensorFlow's crops and suppression have no XLA kernels; Keras would compile for XLA on a
+        # single GPU. JAX compiles all or nothing.
+        self.supports_jit = backend_ops.IS_STATIC

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mrcnn.network import matching, roi_align, tensorflow_ops
+from mrcnn.network import backend_ops, matching, roi_align
 from mrcnn.network.geometry_layer import GeometryLayer
 from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
@@ -82,7 +82,7 @@ def targets(
     rois_, index = ops.reshape(rois, (-1, 4)), ops.cast(matched, "int32")
     index = ops.reshape(image + index, (-1,))
     if corners:
-        crops = tensorflow_ops.crop_and_resize(planes, rois_, index, mask_shape)
+        crops = backend_ops.crop_and_resize(planes, rois_, index, mask_shape)
     else:
         extent = ops.cast(ops.shape(planes)[1:3], "float32")
         cells = rois_ * ops.concatenate([extent, extent])
@@ -126,10 +126,13 @@ def mask_loss(
 class TrimDetections(GeometryLayer):
     """The boxes of detections, without the padding that all images of the batch share.
 
-    (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only.
+    (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only. D' = D where
+    shapes must be known.
     """
 
     def call(self, detections):
+        if backend_ops.IS_STATIC:
+            return detections[:, :, :4]
         found = ops.sum(ops.cast(detections[:, :, 4] > 0, "int32"), axis=1)
         # An empty batch would be an edge case for every layer that follows.
         return detections[:, : ops.maximum(ops.max(found), 1), :4]
@@ -144,7 +147,7 @@ class TrimPositives(GeometryLayer):
 
     Called on [class ids (B, R), tensors (B, M, ...)...], where positive rois come first; returns
     the tensors as (B, M', ...) with 1 <= M' <= M, a multiple of `step` unless it is M. The heads
-    that learn from positive rois alone then run on few others.
+    that learn from positive rois alone then run on few others. M' = M where shapes must be known.
 
     Args:
         step: Numbers of rows between are rounded up, so that devices which prepare for every
@@ -157,6 +160,8 @@ class TrimPositives(GeometryLayer):
 
     def call(self, inputs):
         class_ids, *tensors = inputs
+        if backend_ops.IS_STATIC:
+            return tensors
         positives = ops.max(ops.sum(ops.cast(class_ids > 0, "int32"), axis=1))
         # An empty batch would be an edge case for every layer that follows.
         rows = ops.maximum((positives + self.step - 1) // self.step, 1) * self.step

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import keras
@@ -14,7 +14,7 @@ from keras import layers
 from mrcnn.config import Config
 from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import backbone, pyramid, rpn
+from mrcnn.network import backbone, backend_ops, host_weights, pyramid, rpn
 from mrcnn.network import box_head as boxes_stage
 from mrcnn.network import keypoint_head as keypoints_stage
 from mrcnn.network import mask_head as masks_stage
@@ -47,7 +47,8 @@ def build(config: Config) -> Network:
         ValueError: For settings that cannot work; see `Config.check`.
     """
     config.check()
-    with _precision(config.PRECISION):
+    initial = host_weights.drawn_on_host() if backend_ops.IS_STATIC else nullcontext()
+    with initial, _precision(config.PRECISION):
         image = keras.Input((None, None, config.IMAGE_CHANNEL_COUNT), name="input_image")
         image_meta = keras.Input((config.IMAGE_META_SIZE,), name="input_image_meta")
         maps, rpn_outputs = _first_stage(image, config)

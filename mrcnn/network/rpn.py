@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import matching, tensorflow_ops
+from mrcnn.network import backend_ops, matching
 from mrcnn.network.geometry_layer import GeometryLayer
 
 Tensor = Any
@@ -153,16 +153,19 @@ def best_anchors(
 
 def suppress(groups: Sequence[Candidates], count: int, threshold: float) -> Tensor:
     """Return the best boxes after suppression within each group: (B, count, 4), zero padded."""
-    most = ops.max([ops.shape(group.scores)[1] for group in groups]) if len(groups) > 1 else None
+    most = _largest([ops.shape(group.scores)[1] for group in groups])
     boxes = ops.stack([_rows(group.clipped, most) for group in groups], axis=2)
     scores = ops.stack([_rows(group.scores, most) for group in groups], axis=2)
-    return tensorflow_ops.suppress(boxes, scores, count, threshold)[0]
+    return backend_ops.suppress(boxes, scores, count, threshold)[0]
 
 
-def _rows(values: Tensor, count: Tensor | None) -> Tensor:
-    """Return values (B, n, ...) with zero rows up to a count; as they are for None."""
-    if count is None:
-        return values
+def _largest(counts: Sequence[Any]) -> Any:
+    is_known = all(isinstance(count, int) for count in counts)
+    return max(counts) if is_known else ops.max(counts)
+
+
+def _rows(values: Tensor, count: Any) -> Tensor:
+    """Return values (B, n, ...) with zero rows up to a count."""
     missing = [[0, 0], [0, count - ops.shape(values)[1]], *[[0, 0]] * (len(values.shape) - 2)]
     return ops.pad(values, missing)
 

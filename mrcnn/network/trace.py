@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mrcnn.network import rpn, tensorflow_ops
+from mrcnn.network import backend_ops, rpn
 from mrcnn.network.geometry_layer import GeometryLayer
 
 
@@ -25,7 +25,7 @@ class ProposalTrace(GeometryLayer):
         groups = layer.candidates(inputs)
         kept, start = [], 0
         for group in groups:
-            rows = tensorflow_ops.kept_rows(
+            rows = backend_ops.kept_rows(
                 group.clipped[0], group.scores[0], layer.proposal_count, layer.nms_threshold
             )
             kept.append(rows + start)

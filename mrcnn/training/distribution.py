@@ -1,69 +1,25 @@
-"""Devices and the way of batches to them: tf.distribute and tf.data."""
+"""Devices and the way of batches to them, each backend's own: `tensorflow_devices`, `jax_devices`.
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+Both have the same functions, which the trainer calls through this module.
+"""
 
-import numpy as np
-import tensorflow as tf
+import keras
 
+from mrcnn import backends
 
-def strategy(device_count: int) -> tf.distribute.Strategy:
-    """Return a strategy over this many devices: GPUs, or logical CPUs where there is no GPU.
+if backends.check(keras.backend.backend()) == "tensorflow":
+    from mrcnn.training import tensorflow_devices as chosen
+else:
+    from mrcnn.training import jax_devices as chosen  # type: ignore[no-redef]
 
-    Raises:
-        ValueError: When the machine has fewer.
-    """
-    if device_count == 1:
-        return tf.distribute.get_strategy()
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    devices = [device.name for device in tf.config.list_logical_devices(kind)]
-    if len(devices) < device_count:
-        raise ValueError(
-            f"GPU_COUNT is {device_count}, but TensorFlow sees {len(devices)} {kind} device(s); "
-            "set GPU_COUNT to that number"
-        )
-    # The default reduction of several CPUs is a ring that needs NCCL; a copy suffices there.
-    reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
-    return tf.distribute.MirroredStrategy(devices[:device_count], cross_device_ops=reduction)
-
-
-def sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
-    """Return the sum of a scalar over the replicas of the current step."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return count
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-
-
-class Feed:
-    """Batches of NumPy arrays as a `tf.data.Dataset`; remembers the error that ended them.
-
-    TensorFlow turns an exception of a generator into text; `error` keeps the exception itself.
-
-    Args:
-        batches: Yields dicts of arrays, all of the same shapes; gone through once a pass.
-        count: Batches in a pass; None for an endless one.
-    """
-
-    def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None = None) -> None:
-        self.batches = batches
-        self.count = count
-        self.error: BaseException | None = None
-
-    def dataset(self) -> tf.data.Dataset:
-        """Return the dataset. Loads one batch to learn the shapes, so early errors come as such."""
-        first: Any = next(iter(self.batches))
-        signature = {k: tf.TensorSpec(v.shape, v.dtype) for k, v in first.items()}
-        dataset = tf.data.Dataset.from_generator(self._guarded, output_signature=signature)
-        if self.count is not None:
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.count))
-        return dataset.prefetch(2)
-
-    def _guarded(self) -> Iterator[dict[str, np.ndarray]]:
-        try:
-            yield from self.batches
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.error = error
-            raise
+BATCHES = chosen.BATCHES
+ERRORS = chosen.ERRORS
+Feed = chosen.Feed
+HAS_REPLICAS = chosen.HAS_REPLICAS
+check_running = chosen.check_running
+clip = chosen.clip
+current = chosen.current
+is_out_of_memory = chosen.is_out_of_memory
+loggers = chosen.loggers
+strategy = chosen.strategy
+sum_over_replicas = chosen.sum_over_replicas

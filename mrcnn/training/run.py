@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from mrcnn.config import Config
 from mrcnn.data.augment import Augmentation
@@ -87,7 +86,7 @@ def fit(
     Args:
         epochs: The epochs to train, 0-based.
         checkpoint: Writes one after every epoch, and on Ctrl-C.
-        log_dir: For TensorBoard.
+        log_dir: For the curves; see `distribution`.
 
     Raises:
         TrainingDiverged: When a loss is not finite; the last checkpoint is good.
@@ -98,25 +97,26 @@ def fit(
     if validation is not None:
         feeds.append(distribution.Feed(validation, validation.count))
     try:
-        return model.fit(
-            feeds[0].dataset(),
-            shuffle=False,
-            initial_epoch=epochs.start,
-            epochs=epochs.stop,
-            steps_per_epoch=model.config.STEPS_PER_EPOCH,
-            validation_data=feeds[1].dataset() if validation is not None else None,
-            callbacks=[
-                callbacks.StopOnDivergence(),
-                *custom_callbacks,
-                checkpoint,
-                keras.callbacks.TensorBoard(str(log_dir), write_graph=False),
-            ],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        with model.strategy.scope():
+            return model.fit(
+                feeds[0].dataset(),
+                shuffle=False,
+                initial_epoch=epochs.start,
+                epochs=epochs.stop,
+                steps_per_epoch=model.config.STEPS_PER_EPOCH,
+                validation_data=feeds[1].dataset() if validation is not None else None,
+                callbacks=[
+                    callbacks.StopOnDivergence(),
+                    *custom_callbacks,
+                    checkpoint,
+                    *distribution.loggers(log_dir),
+                ],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
     except KeyboardInterrupt:
         logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
         raise
-    except tf.errors.OpError as error:
+    except distribution.ERRORS as error:
         _raise_cause(error, feeds)
         raise
 
@@ -126,12 +126,12 @@ def bad_images(*streams: BatchStream | None) -> dict[int, str]:
     return {k: v for stream in streams if stream for k, v in stream.bad_images.items()}
 
 
-def _raise_cause(error: tf.errors.OpError, feeds: Sequence[distribution.Feed]) -> None:
+def _raise_cause(error: Exception, feeds: Sequence[distribution.Feed]) -> None:
     """Raise what lies behind an error: that of a loading thread, or a lack of memory."""
     for feed in feeds:
         if feed.error is not None:
             raise feed.error from error
-    if isinstance(error, tf.errors.ResourceExhaustedError):
+    if distribution.is_out_of_memory(error):
         raise RuntimeError(
             "the device is out of memory: lower IMAGES_PER_GPU, IMAGE_MAX_DIM, "
             "TRAIN_ROIS_PER_IMAGE or MAX_GT_INSTANCES"

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from mrcnn.config import Config
@@ -40,6 +39,7 @@ class TrainingModel(keras.Model):
         self.config = config
         # A bound method, since Keras would count a model among this one's layers.
         self._run = folding.folded(keras.Model(self.inputs, self.output), training=True).call
+        self.strategy = distribution.current()
         self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
         self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
@@ -57,7 +57,7 @@ class TrainingModel(keras.Model):
         """Return this replica's share of the weighted loss of the global batch."""
         del y, sample_weight, training
         found = losses.of_batch(x, y_pred, distribution.sum_over_replicas, self.config.MASK_LOSS)
-        replicas = self.distribute_strategy.num_replicas_in_sync
+        replicas = self.strategy.num_replicas_in_sync
         batch_size = ops.shape(x["input_image"])[0]
         for name, loss in found.items():
             # Trackers average over replicas, whose shares sum to the loss.
@@ -74,7 +74,7 @@ class TrainingModel(keras.Model):
 
     def _build_optimizer(self) -> None:
         if self.optimizer is not None and not self.optimizer.built:
-            with self.distribute_strategy.scope():
+            with self.strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
 
@@ -91,7 +91,8 @@ class ClippedSGD(keras.optimizers.SGD):
     """SGD with momentum that clips the norm of the gradients of the global batch.
 
     Keras clips each replica's gradients before they are summed, which depends on how many devices
-    there are; here the sum is clipped, so that n devices do what one would.
+    there are; here the sum is clipped, so that n devices do what one would. Where there are no
+    replicas, as under JAX, the gradients are those of the global batch from the beginning.
 
     Args:
         clip_norm: Largest norm of all gradients together; None or 0 does not clip.
@@ -106,8 +107,14 @@ class ClippedSGD(keras.optimizers.SGD):
         if not self.clip_norm:
             return reduced
         gradients, variables = zip(*reduced, strict=True)
-        gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        gradients = distribution.clip(gradients, self.clip_norm)
         return list(zip(gradients, variables, strict=True))
+
+    def _clip_gradients(self, grads):
+        # Keras calls this one on every backend, on TensorFlow before the sum.
+        if distribution.HAS_REPLICAS or not self.clip_norm:
+            return super()._clip_gradients(grads)
+        return distribution.clip(grads, self.clip_norm)
 
     def get_config(self):
         """Return the arguments."""

@@ -1,0 +1,50 @@
+"""What JAX adds in place, where the gradient that it derives would add whole copies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+# One after the other, (B, ...) each, of as many parts as make a value.
+Parts = Sequence[jax.Array]
+
+
+@jax.custom_vjp
+def weighted_rows(cells: jax.Array, index: Parts, weights: Parts) -> jax.Array:
+    """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C).
+
+    No gradient flows into the weights.
+
+    Args:
+        index: K of (B, ...) int32, rows of cells. weights: K of (B, ...).
+    """
+    total: Any = 0.0
+    for rows, weight in zip(index, weights, strict=True):
+        total += _take(cells, rows) * weight[..., None]
+    return total
+
+
+@jax.vmap
+def _take(cells: jax.Array, rows: jax.Array) -> jax.Array:
+    return cells.at[rows].get(mode="promise_in_bounds")
+
+
+@jax.vmap
+def _add(cells: jax.Array, rows: jax.Array, values: jax.Array) -> jax.Array:
+    return cells.at[rows].add(values, mode="promise_in_bounds")
+
+
+def _forward(cells: jax.Array, index: Parts, weights: Parts) -> tuple:
+    # Of the cells the gradient needs the shape alone.
+    return weighted_rows(cells, index, weights), (cells[..., :0], index, weights)
+
+
+def _backward(kept: tuple, upstream: jax.Array) -> tuple:
+    empty, index, weights = kept
+    total = jax.numpy.zeros((*empty.shape[:2], upstream.shape[-1]), upstream.dtype)
+    for rows, weight in zip(index, weights, strict=True):
+        total = _add(total, rows, upstream * weight[..., None])
+    return total, None, None
+
+
+weighted_rows.defvjp(_forward, _backward)

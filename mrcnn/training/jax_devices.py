@@ -1,0 +1,146 @@
+"""Devices and the way of batches to them under JAX: one program over the global batch."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+HAS_REPLICAS = False
+AHEAD = 2
+# What a step raises that fails on the device.
+ERRORS = (jax.errors.JaxRuntimeError,)
+
+
+class Devices:
+    """The devices of a network: what a `tf.distribute.Strategy` is under TensorFlow.
+
+    Args:
+        distribution: Divides batches over several devices; None for one.
+    """
+
+    num_replicas_in_sync = 1  # losses and gradients are those of the global batch as they are
+
+    def __init__(self, distribution: keras.distribution.DataParallel | None = None) -> None:
+        self.distribution = distribution
+
+    def scope(self) -> AbstractContextManager:
+        """Return the scope in which weights are made and trained."""
+        return self.distribution.scope() if self.distribution is not None else nullcontext()
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError that says where the methods of strategies are."""
+        raise AttributeError(
+            f"strategy.{name} is tf.distribute's, and this process runs on JAX, whose devices "
+            "keras.distribution divides batches over (GPU_COUNT of them); set "
+            "KERAS_BACKEND=tensorflow for MirroredStrategy"
+        )
+
+
+def check_running() -> None:
+    """Do nothing: JAX has no mode that the network cannot run in."""
+
+
+def strategy(device_count: int) -> Devices:
+    """Return this many devices: GPUs, or the processors' where there is no GPU.
+
+    Raises:
+        ValueError: When the machine has fewer.
+    """
+    if device_count == 1:
+        return Devices()
+    devices = jax.devices()
+    if len(devices) < device_count:
+        raise ValueError(
+            f"GPU_COUNT is {device_count}, but JAX sees {len(devices)} "
+            f"{devices[0].platform.upper()} device(s); set GPU_COUNT to that number"
+        )
+    names = keras.distribution.list_devices(devices[0].platform)[:device_count]
+    return Devices(keras.distribution.DataParallel(devices=names))
+
+
+def current() -> Devices:
+    """Return the devices of the scope that the program is in."""
+    return Devices(keras.distribution.distribution())
+
+
+def sum_over_replicas(count: Tensor) -> Tensor:
+    """Return the count, which is of the global batch already."""
+    return count
+
+
+def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
+    """Return gradients scaled down to a norm of all together, where they exceed it."""
+    total = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients))
+    scale = norm / ops.maximum(total, norm)
+    return [gradient * ops.cast(scale, gradient.dtype) for gradient in gradients]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a device lacks memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that write the curves of a training; TensorBoard's needs TensorFlow."""
+    return [keras.callbacks.CSVLogger(str(log_dir / "log.csv"), append=True)]
+
+
+class InOrder(keras.utils.PyDataset):
+    """Batches that are asked for one after the other, made ahead by a thread.
+
+    Asking for the first begins a new pass.
+    """
+
+    def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None) -> None:
+        super().__init__()
+        self.batches = batches
+        self.count = count
+        self.iterator: Iterator[dict[str, np.ndarray]] = iter(())
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="mrcnn-batches")
+        self.pending: deque[Future] = deque()
+        self.asked = 0
+
+    @property
+    def num_batches(self) -> int | None:
+        """Return how many batches a pass has; None for an endless one."""
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if index == 0:
+            self.iterator = iter(self.batches)
+            self.pending.clear()
+            self.asked = 0
+        # No more than the pass has: what comes after them may be of the next one.
+        while len(self.pending) <= AHEAD and self.asked != self.count:
+            self.pending.append(self.executor.submit(next, self.iterator))
+            self.asked += 1
+        return self.pending.popleft().result()
+
+
+class Feed:
+    """Batches of NumPy arrays for `fit`, in the order in which they come.
+
+    Args:
+        batches: Yields dicts of arrays, all of the same shapes; gone through once a pass.
+        count: Batches in a pass; None for an endless one.
+    """
+
+    def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None = None) -> None:
+        self.batches = batches
+        self.count = count
+        self.error: BaseException | None = None  # errors of loading arrive as they are
+
+    def dataset(self) -> keras.utils.PyDataset:
+        """Return the batches as Keras takes them."""
+        return InOrder(self.batches, self.count)
+
+
+BATCHES = InOrder
