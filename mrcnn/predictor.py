@@ -14,7 +14,7 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import keypoints as keypoint_math
 from mrcnn.geometry import masks as mask_math
-from mrcnn.network import folding
+from mrcnn.network import backend_ops, folding
 from mrcnn.network import network as networks
 from mrcnn.network.compiled import Compiled
 
@@ -100,7 +100,12 @@ class Predictor:
         sides = config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM
         # Crops are for training; the whole image at the same scale is mode pad64.
         mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
-        return image_math.place(image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode)
+        placement = image_math.place(
+            image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode
+        )
+        if backend_ops.IS_STATIC and mode in ("pad64", "short_side"):
+            return image_math.in_few_sizes(placement)
+        return placement
 
     def mold_inputs(
         self, images: Sequence[np.ndarray]

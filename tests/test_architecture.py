@@ -40,6 +40,7 @@ MAY_IMPORT_TENSORFLOW = (
     "matterport/",
     "model.py",
 )
+MAY_IMPORT_JAX = ("network/jax_ops.py", "training/jax_devices.py")
 MAY_READ_CONFIG_BELOW = ("network/network.py",)
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
@@ -89,7 +90,8 @@ def test_imports_go_down(path):
 
 @every_module
 def test_settings_are_read_above_the_layers(path):
-    if room(path) in ("network", "data") and relative(path) not in MAY_READ_CONFIG_BELOW:
+    if room(path) in ("network", "data") and relative(path) not in MAY_IMPORT_JAX = ("network/jax_ops.py", "training/jax_devices.py")
+MAY_READ_CONFIG_BELOW:
         assert "config" not in own_imports(path)
 
 
@@ -97,6 +99,12 @@ def test_settings_are_read_above_the_layers(path):
 def test_tensorflow_stays_in_its_rooms(path):
     if not relative(path).startswith(MAY_IMPORT_TENSORFLOW):
         assert "tensorflow" not in {name.split(".")[0] for name in imports(path)}
+
+
+@every_module
+def test_jax_stays_in_its_rooms(path):
+    if not relative(path).startswith(MAY_IMPORT_JAX):
+        assert "jax" not in {name.split(".")[0] for name in imports(path)}
 
 
 @every_module

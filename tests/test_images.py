@@ -372,3 +372,29 @@ def test_floats_that_overshoot_are_cut_and_those_of_sensors_are_not():
     image[0, 0] = 65535
     np.testing.assert_array_equal(images.to_uint8(image)[0, 0], 255)
     assert images.to_uint8(image)[0, 3] < 100
+
+
+def test_photographs_of_all_sizes_come_in_few_sizes_of_inputs():
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for height, width in rng.integers(200, 4000, (200, 2)):
+        plain = images.place((height, width), 800, 1333, mode="short_side")
+        roomy = images.in_few_sizes(plain)
+        assert roomy.window == plain.window
+        assert all(
+            more >= least for more, least in zip(roomy.input_size, plain.input_size, strict=True)
+        )
+        if max(height, width) <= 2 * min(height, width):
+            sizes.add(roomy.input_size)
+    assert sizes <= {(896, side) for side in (896, 1024, 1280, 1536)} | {
+        (side, 896) for side in (1024, 1280, 1536)
+    } | {(768, 1536), (1536, 768)}
+
+
+def test_an_image_lies_where_it_did_in_a_roomier_input():
+    image = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
+    plain = images.place(image.shape, 64, 128, mode="pad64")
+    roomy = images.in_few_sizes(plain)
+    expected, found = images.fit(image, plain), images.fit(image, roomy)
+    np.testing.assert_array_equal(found[: expected.shape[0], : expected.shape[1]], expected)
+    assert not found[expected.shape[0] :].any()

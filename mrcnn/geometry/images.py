@@ -4,6 +4,7 @@ Frames: image pixels -> resize by `scale` -> pad (or crop) -> input pixels. `pla
 once; `fit` and `fit_masks` apply it, so that an image and its masks always agree.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,6 +139,24 @@ def place_by_short_side(
     rows, cols = (-(-length // LEAST_STRIDE) * LEAST_STRIDE for length in resized)
     size = (side, side) if side else (rows, cols)
     return _padded((height, width), resized, scale, size, at_end=True)
+
+
+def in_few_sizes(placement: Placement) -> Placement:
+    """Return a placement padded further at bottom and right, to one of few sizes of inputs.
+
+    For engines that compile anew for every size. Between a power of two and the next there are
+    four sides, in strides of at least STRIDE.
+    """
+    height, width = placement.input_size
+    (top, bottom), (left, right), channels = placement.padding
+    more_rows, more_cols = _roomy(height) - height, _roomy(width) - width
+    padding = ((top, bottom + more_rows), (left, right + more_cols), channels)
+    return dataclasses.replace(placement, padding=padding)
+
+
+def _roomy(side: int) -> int:
+    step = max(STRIDE, 2 ** (side.bit_length() - 1) // 4)
+    return -(-side // step) * step
 
 
 def fit(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np.ndarray:

@@ -19,7 +19,6 @@ HAS_REPLICAS = chosen.HAS_REPLICAS
 check_running = chosen.check_running
 clip = chosen.clip
 current = chosen.current
-is_out_of_memory = chosen.is_out_of_memory
 loggers = chosen.loggers
 strategy = chosen.strategy
 sum_over_replicas = chosen.sum_over_replicas

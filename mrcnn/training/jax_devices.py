@@ -83,11 +83,6 @@ def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
     return [gradient * ops.cast(scale, gradient.dtype) for gradient in gradients]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a device lacks memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
-
-
 def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
     """Return the callbacks that write the curves of a training; TensorBoard's needs TensorFlow."""
     return [keras.callbacks.CSVLogger(str(log_dir / "log.csv"), append=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from mrcnn import memory
 from mrcnn.config import Config
 from mrcnn.data.augment import Augmentation
 from mrcnn.data.dataset import Dataset
@@ -97,7 +98,7 @@ def fit(
     if validation is not None:
         feeds.append(distribution.Feed(validation, validation.count))
     try:
-        with model.strategy.scope():
+        with memory.told(model.config, training=True), model.strategy.scope():
             return model.fit(
                 feeds[0].dataset(),
                 shuffle=False,
@@ -127,12 +128,7 @@ def bad_images(*streams: BatchStream | None) -> dict[int, str]:
 
 
 def _raise_cause(error: Exception, feeds: Sequence[distribution.Feed]) -> None:
-    """Raise what lies behind an error: that of a loading thread, or a lack of memory."""
+    """Raise the error of a loading thread where it lies behind another one."""
     for feed in feeds:
         if feed.error is not None:
             raise feed.error from error
-    if distribution.is_out_of_memory(error):
-        raise RuntimeError(
-            "the device is out of memory: lower IMAGES_PER_GPU, IMAGE_MAX_DIM, "
-            "TRAIN_ROIS_PER_IMAGE or MAX_GT_INSTANCES"
-        ) from error

@@ -61,11 +61,6 @@ def clip(gradients: Sequence[tf.Tensor], norm: float) -> Sequence[tf.Tensor]:
     return tf.clip_by_global_norm(gradients, norm)[0]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a device lacks memory."""
-    return isinstance(error, tf.errors.ResourceExhaustedError)
-
-
 def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
     """Return the callbacks that write the curves of a training."""
     return [keras.callbacks.TensorBoard(str(log_dir), write_graph=False)]
