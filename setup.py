@@ -23,6 +23,7 @@ setup(
         "numpy>=1.26",
         "scikit-image>=0.25",
         "pycocotools>=2.0.8",
+        "faster-coco-eval>=1.8",
         "h5py>=3.11",
         "matplotlib>=3.8",
         "pillow>=10.1",

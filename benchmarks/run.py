@@ -14,6 +14,8 @@ time does not depend on what they have learnt, but on how many boxes there are, 
     batch      resizing, flipping and mini-masks in one thread: seconds an image of one core;
                divide by the number of WORKERS that have a core of their own
     paste      a hundred masks of 28 x 28 brought to the size of the image
+    score      COCO's scores of masks and boxes, by our engine and by pycocotools: detections are
+               given, their masks encoded
     start      new processes: what an import and a command cost before they do anything
 
 NumPy may multiply matrices in several threads, which wait for each other where cores are busy. Set
@@ -21,6 +23,8 @@ OPENBLAS_NUM_THREADS=1 to see "batch" and "paste" without that.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import platform
@@ -212,6 +216,17 @@ def paste_cases() -> Iterator[Case]:
         )
 
 
+def score_cases() -> Iterator[Case]:
+    """Yield COCO's scores of 500 images with 15 detections of 80 classes each, by two engines."""
+    from mrcnn.evaluation import coco
+
+    truth, results = _found_ellipses(500, 15)
+    coco_gt = coco.ground_truth(truth)
+    found = f"{len(results)} detections in 500 images"
+    yield Case(f"score {found}", lambda: coco.score(coco_gt, results))
+    yield Case(f"score {found}, pycocotools", lambda: _by_pycocotools(coco_gt, results))
+
+
 def start_cases() -> Iterator[Case]:
     """Yield the starts of new processes, TensorFlow's own import for comparison."""
     help_code = "import sys; sys.argv = ['mrcnn', '--help']; from mrcnn.cli import main; main()"
@@ -233,6 +248,7 @@ def start_cases() -> Iterator[Case]:
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "start": start_cases,
     "paste": paste_cases,
+    "score": score_cases,
     "batch": batch_cases,
     "train": train_cases,
     "forward": forward_cases,
@@ -260,6 +276,45 @@ def _ellipses(shape: tuple[int, int], count: int, rng: np.random.Generator) -> n
     rows, cols = np.mgrid[: shape[0], : shape[1]][..., None]
     distance = ((rows - centres[0]) / radii[0]) ** 2 + ((cols - centres[1]) / radii[1]) ** 2
     return distance < 1
+
+
+def _found_ellipses(num_images: int, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a truth in COCO's form, half of its objects found and as many finds of nothing."""
+    from mrcnn.evaluation import coco
+
+    rng, shape = np.random.default_rng(0), (240, 320)
+    categories = [{"id": number, "name": f"class {number}"} for number in range(1, NUM_CLASSES)]
+    images, objects, results = [], [], []
+    for image_id in range(1, num_images + 1):
+        images.append({"id": image_id, "height": shape[0], "width": shape[1]})
+        masks, class_ids = _ellipses(shape, count, rng), rng.integers(1, NUM_CLASSES, count)
+        moved = np.roll(masks, rng.integers(-3, 4, 2), (0, 1))
+        found = {
+            "rois": mask_math.bounds(moved),
+            "class_ids": class_ids,
+            "scores": rng.random(count),
+            "masks": moved,
+        }
+        results += coco.to_results(found, image_id, range(NUM_CLASSES))
+        objects += [
+            {"image_id": image_id, "category_id": int(class_id), "segmentation": segmentation}
+            for class_id, segmentation in zip(
+                class_ids[::2], mask_math.to_rle(masks[..., ::2]), strict=True
+            )
+        ]
+    return {"images": images, "annotations": objects, "categories": categories}, results
+
+
+def _by_pycocotools(coco_gt: Any, results: list[dict[str, Any]]) -> None:
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        for iou_type in ("segm", "bbox"):
+            found = coco_gt.loadRes([dict(result) for result in results])
+            evaluation = COCOeval(coco_gt, found, iou_type)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
 
 
 def _processor() -> str:

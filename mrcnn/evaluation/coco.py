@@ -1,12 +1,10 @@
-"""COCO scores: average precision of masks, boxes and keypoints (Lin et al. 2014), by pycocotools.
+"""COCO scores: average precision of masks, boxes and keypoints (Lin et al. 2014).
 
 The way of the data: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) makes
 the truth, `match_categories` ties the model's classes to it, `to_results` writes what the model
 found in one image, and `score` compares the two.
 """
 
-import contextlib
-import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.evaluation import engine
 from mrcnn.evaluation import keypoints as of_points
 from mrcnn.evaluation.tables import FIGURES, format_table
 from mrcnn.geometry import masks as mask_ops
@@ -29,7 +27,6 @@ logger = logging.getLogger("mrcnn")
 
 NO_CLASS = "N/A"  # a number of classes that no class has, in torchvision's names
 IOU_TYPES = ("segm", "bbox")  # and keypoints
-MOST_PERSONS = 20  # detections an image that COCO's scores of keypoints look at
 
 
 class Truth(NamedTuple):
@@ -104,7 +101,7 @@ def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
         _complete(annotation, number, sizes, points)
         for number, annotation in enumerate(content["annotations"], start=1)
     ]
-    return _indexed({**content, "annotations": objects})
+    return engine.indexed({**content, "annotations": objects})
 
 
 def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
@@ -204,22 +201,14 @@ def score(
     if max_detections < 1:
         raise ValueError(f"max_detections must be at least 1, got {max_detections}")
     _check_results(coco_gt, results)
-    scores = {}
-    for iou_type in iou_types:
-        evaluation = COCOeval(coco_gt, _found(coco_gt, results, iou_type), iou_type)
-        most = MOST_PERSONS if iou_type == "keypoints" else max_detections
-        evaluation.params.maxDets = [min(most, max_detections)]
-        if iou_type == "keypoints":
-            evaluation.params.kpt_oks_sigmas = of_points.sigmas(
-                coco_gt, evaluation.params.kpt_oks_sigmas
+    return {
+        iou_type: _summary(
+            engine.evaluate(
+                coco_gt, results, iou_type, max_detections=max_detections, image_ids=image_ids
             )
-        if image_ids is not None:
-            evaluation.params.imgIds = list(image_ids)
-        with _silence():
-            evaluation.evaluate()
-            evaluation.accumulate()
-        scores[iou_type] = _summary(evaluation)
-    return scores
+        )
+        for iou_type in iou_types
+    }
 
 
 def score_detector(
@@ -320,14 +309,6 @@ def _encode(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, A
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
 
 
-def _indexed(content: dict[str, Any]) -> COCO:
-    coco = COCO()
-    coco.dataset = content
-    with _silence():
-        coco.createIndex()
-    return coco
-
-
 def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
     """Raise for results that pycocotools would quietly count as wrong, or not count at all."""
     for result in results:
@@ -348,19 +329,7 @@ def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _found(coco_gt: COCO, results: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
-    """Return results as COCO.loadRes would, but also of an empty list, and leave them unchanged."""
-    objects = []
-    for number, result in enumerate(results, start=1):
-        _, _, width, height = result["bbox"]
-        is_mask = iou_type == "segm"
-        area = float(coco_mask.area(result["segmentation"])) if is_mask else width * height
-        objects.append({**result, "id": number, "area": area, "iscrowd": 0})
-    content = {key: coco_gt.dataset[key] for key in ("images", "categories")}
-    return _indexed({**content, "annotations": objects})
-
-
-def _summary(evaluation: COCOeval) -> dict[str, Any]:
+def _summary(evaluation: Any) -> dict[str, Any]:
     """Return the figures of COCOeval.summarize, which itself knows 100 detections only."""
     precision = evaluation.eval["precision"][..., 0]  # (thresholds, recalls, classes, sizes)
     recall = evaluation.eval["recall"][..., 0]  # (thresholds, classes, sizes)
@@ -383,8 +352,3 @@ def _summary(evaluation: COCOeval) -> dict[str, Any]:
 def _mean(values: np.ndarray) -> float | None:
     known = values[values > -1]  # -1: no object to find
     return float(known.mean()) if known.size else None
-
-
-def _silence() -> contextlib.redirect_stdout[io.StringIO]:
-    """Return a context without standard output: pycocotools reports its progress there."""
-    return contextlib.redirect_stdout(io.StringIO())

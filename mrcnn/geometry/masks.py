@@ -104,7 +104,14 @@ def paste(
 
 def to_rle(masks: np.ndarray) -> list[dict]:
     """Return masks as compressed run lengths: (H, W, N) -> N of {"size", "counts": str}."""
-    encoded = coco_mask.encode(np.asfortranarray(masks != 0, dtype=np.uint8))
+    height, width, count = masks.shape
+    planes = np.zeros((count, width, height), np.uint8)  # columns are contiguous
+    # Only what is inside the boxes is ever turned: a tenth of the time for most masks.
+    for plane, (y1, x1, y2, x2), mask in zip(
+        planes, bounds(masks).tolist(), np.moveaxis(masks, -1, 0), strict=True
+    ):
+        plane[x1:x2, y1:y2] = (mask[y1:y2, x1:x2] != 0).T
+    encoded = coco_mask.encode(planes.transpose(2, 1, 0))
     return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
