@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "opencv-python-headless>=4.8"]
+TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10"]
 
 setup(
     name="mrcnn",
@@ -26,6 +26,7 @@ setup(
         "faster-coco-eval>=1.8",
         "h5py>=3.11",
         "matplotlib>=3.8",
+        "opencv-python-headless>=4.8",
         "pillow>=10.1",
         "tensorboard>=2.19",
         "tifffile",
@@ -36,7 +37,6 @@ setup(
         "imgaug": ["imgaug==0.4.0"],
         "cuda": ["tensorflow[and-cuda]>=2.19"],
         "notebooks": ["jupyterlab>=4"],
-        "video": ["opencv-python-headless>=4.8"],
         "test": TEST,
         "dev": [*TEST, "ruff", "mypy"],
     },

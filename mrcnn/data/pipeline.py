@@ -18,7 +18,6 @@ import numpy as np
 from mrcnn.data import augment
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.geometry import images
-from mrcnn.geometry import masks as mask_maths
 
 logger = logging.getLogger("mrcnn")
 
@@ -104,7 +103,7 @@ def load_sample(
     )
     _check_size(masks, image.shape, "after augmentation")
     placement = _placement(image.shape, sample_format, rng)
-    image = images.fit(image, placement, goes_on=sample_format.goes_on)
+    image = images.fit_quickly(image, placement, goes_on=sample_format.goes_on)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
     meta = images.compose_meta(
         image_id,
@@ -359,17 +358,16 @@ def _fit_objects(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the indices of the kept objects, their boxes (n, 4) and masks (n, h, w)."""
-    masks = images.fit_masks(masks, placement)
-    boxes = mask_maths.bounds(masks)
-    kept = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
+    shown = images.show_masks(masks, placement)
+    kept = np.flatnonzero(shown.boxes[:, 2] > shown.boxes[:, 0])
     if len(kept) > sample_format.max_instances:
         kept = np.sort(rng.choice(kept, sample_format.max_instances, replace=False))
-    planes = np.moveaxis(masks, -1, 0)
-    if len(kept) < len(boxes):
-        boxes, planes = boxes[kept], planes[kept]
+    start = placement.window[:2]
     if sample_format.mini_mask_shape:
-        masks = np.moveaxis(planes, 0, -1)
-        planes = mask_maths.minimize(boxes, masks, sample_format.mini_mask_shape)
+        planes = shown.minimized(kept, sample_format.mini_mask_shape)
+    else:
+        planes = shown.whole(kept, start, placement.input_size)
+    boxes = shown.boxes[kept] + np.tile(start, 2)
     return kept, boxes.astype(np.float32), planes.view(np.uint8)
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.geometry import image_files
-from mrcnn.geometry import masks as mask_maths
-from mrcnn.geometry.resizing import resize
+from mrcnn.geometry import image_files, shown_masks
+from mrcnn.geometry.resizing import resize, resize_quickly
 
 STRIDE = 64  # of the coarsest pyramid level: input sides are its multiples
 LEAST_STRIDE = 32  # of the coarsest map that others are added to: less padding needs no more
@@ -148,11 +147,15 @@ def fit(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np
     """
     if placement.crop:
         return resize(image, placement.resized, placement.crop, goes_on=goes_on)
-    image = resize(image, placement.resized, goes_on=goes_on)
-    fitted = np.zeros((*placement.input_size, *image.shape[2:]), image.dtype)
-    y1, x1, y2, x2 = placement.window
-    fitted[y1:y2, x1:x2] = image
-    return fitted
+    return _padded_to(resize(image, placement.resized, goes_on=goes_on), placement)
+
+
+def fit_quickly(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np.ndarray:
+    """Return what `fit` does up to one grey level, for training; see `resize_quickly`."""
+    if placement.crop:
+        return fit(image, placement, goes_on=goes_on)
+    resized = resize_quickly(image, placement.resized, goes_on=goes_on)
+    return _padded_to(resized, placement)
 
 
 def fit_masks(masks: np.ndarray, placement: Placement) -> np.ndarray:
@@ -161,24 +164,18 @@ def fit_masks(masks: np.ndarray, placement: Placement) -> np.ndarray:
     The nearest pixel at half-pixel centres, as `fit` samples the image; Matterport's zoom is
     aligned to the corners, which moved edges by up to two pixels.
     """
+    every = np.arange(masks.shape[-1])
+    start = placement.window[:2]
+    planes = show_masks(masks, placement).whole(every, start, placement.input_size)
+    return np.moveaxis(planes, 0, -1)
+
+
+def show_masks(masks: np.ndarray, placement: Placement) -> shown_masks.ShownMasks:
+    """Return masks (H, W, N) as the window of the input shows them, see `fit_masks`."""
     y, x, height, width = placement.crop or (0, 0, *placement.resized)
     rows = _nearest(placement.source[0], placement.resized[0])[y : y + height]
     cols = _nearest(placement.source[1], placement.resized[1])[x : x + width]
-    # Only what the input shows is ever touched: an image may hold far more objects than a crop.
-    masks = masks[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    rows, cols = rows - rows[0], cols - cols[0]
-    boxes = mask_maths.bounds(masks)
-    tops, bottoms = np.searchsorted(rows, boxes[:, [0, 2]]).T
-    lefts, rights = np.searchsorted(cols, boxes[:, [1, 3]]).T
-    planes = np.zeros((masks.shape[-1], *placement.input_size), masks.dtype)
-    shown = planes[:, placement.window[0] :, placement.window[1] :]
-    # Only inside the boxes: a hundred small objects cost no more than one as large as the image.
-    for index, (top, bottom, left, right) in enumerate(
-        zip(tops, bottoms, lefts, rights, strict=True)
-    ):
-        mask = masks[rows[top:bottom], :, index][:, cols[left:right]]
-        shown[index, top:bottom, left:right] = mask
-    return np.moveaxis(planes, 0, -1)
+    return shown_masks.show(masks, rows, cols)
 
 
 def mold(
@@ -348,6 +345,13 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def _grey_of_16_bits() -> np.ndarray:
     """Return the grey level of every value of sixteen bits: (65536,) uint8."""
     return np.rint(255 / 12 * np.log2(1 + np.arange(65536) / 16)).clip(max=255).astype(np.uint8)
+
+
+def _padded_to(image: np.ndarray, placement: Placement) -> np.ndarray:
+    fitted = np.zeros((*placement.input_size, *image.shape[2:]), image.dtype)
+    y1, x1, y2, x2 = placement.window
+    fitted[y1:y2, x1:x2] = image
+    return fitted
 
 
 def _nearest(size: int, resized: int) -> np.ndarray:
