@@ -11,8 +11,9 @@ time does not depend on what they have learnt, but on how many boxes there are, 
 
     forward    the inference network alone, without reading, resizing and pasting
     train      one step: forward, losses, gradients of all layers, update; data are ready
-    batch      resizing, flipping and mini-masks in one thread: seconds an image of one core;
-               divide by the number of WORKERS that have a core of their own
+    batch      reading, resizing, flipping and mini-masks in one thread: seconds an image of one
+               core; divide by the number of WORKERS that have a core of their own. Of a folder of
+               COCO (--coco, annotations/instances_X.json and X/), else of images in memory
     paste      a hundred masks of 28 x 28 brought to the size of the image
     score      COCO's scores of masks and boxes, by our engine and by pycocotools: detections are
                given, their masks encoded
@@ -116,8 +117,9 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"\n{'what':58} {'median s':>9} {'least s':>9} {'runs':>5}")
     rows = []
+    arguments = {"batch": (options.coco,)}
     for name in options.only or CASES:
-        for case in CASES[name]():
+        for case in CASES[name](*arguments.get(name, ())):
             seconds = measure(case, options.repeats)
             median, least = statistics.median(seconds), min(seconds)
             print(f"{case.label:58} {median:9.3f} {least:9.3f} {len(seconds):5}", flush=True)
@@ -187,19 +189,31 @@ def train_cases() -> Iterator[Case]:
     model = trainer.TrainingModel(networks.build(config), config)
     # A rate that leaves random weights finite.
     model.compile(trainer.make_optimizer(config, 1e-5, 0.9), jit_compile=False)
-    batch = next(iter(_stream(config, num_objects=8)))
+    batch = next(iter(_stream(config, _drawn(8))))
     yield Case(
         "train resnet50, 2 images of 512 x 512, 8 objects each",
         lambda: model.train_on_batch(batch),
     )
 
 
-def batch_cases() -> Iterator[Case]:
-    """Yield batches of two images of 640 x 480 brought to 1024 x 1024, ten objects each."""
-    batches = iter(_stream(ForwardConfig().replace(IMAGES_PER_GPU=2), num_objects=10))
-    yield Case(
-        "batch, an image of 1024 x 1024 with 10 objects, 1 thread", lambda: next(batches), share=2
-    )
+def batch_cases(folder: Path) -> Iterator[Case]:
+    """Yield batches of two images brought to 1024 x 1024: COCO's where they are, else ellipses."""
+    import cv2
+
+    from mrcnn.data.formats.coco import load_coco
+
+    cv2.setNumThreads(1)
+    config = ForwardConfig().replace(IMAGE_MIN_DIM=800, IMAGES_PER_GPU=2)
+    if not folder.is_dir():
+        dataset, what = _drawn(10), "640 x 480 in memory with 10 objects"
+        yield _batches(f"batch, an image of {what}, 1 thread", dataset, config, 2)
+        return
+    (annotations,) = folder.glob("annotations/instances_*.json")
+    dataset = load_coco(annotations, folder / annotations.stem.removeprefix("instances_"))
+    mean = dataset.num_objects / dataset.num_images
+    label = f"batch, an image of COCO with {mean:.1f} objects, 1 thread"
+    # One pass: what an image costs depends on its size and its objects.
+    yield _batches(label, dataset, config, dataset.num_images)
 
 
 def paste_cases() -> Iterator[Case]:
@@ -245,7 +259,7 @@ def start_cases() -> Iterator[Case]:
         )
 
 
-CASES: dict[str, Callable[[], Iterator[Case]]] = {
+CASES: dict[str, Callable[..., Iterator[Case]]] = {
     "start": start_cases,
     "paste": paste_cases,
     "score": score_cases,
@@ -255,11 +269,26 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
 }
 
 
-def _stream(config: Config, num_objects: int) -> BatchStream:
-    from mrcnn.training.run import sample_format
+def _batches(label: str, dataset: Dataset, config: Config, num_images: int) -> Case:
+    batches = iter(_stream(config, dataset))
+    count = num_images // config.BATCH_SIZE
 
+    def run() -> None:
+        for _ in range(count):
+            next(batches)
+
+    return Case(label, run, share=count * config.BATCH_SIZE)
+
+
+def _drawn(num_objects: int) -> Ellipses:
     dataset = Ellipses()
     dataset.load(4, num_objects)
+    return dataset
+
+
+def _stream(config: Config, dataset: Dataset) -> BatchStream:
+    from mrcnn.training.run import sample_format
+
     return BatchStream(
         dataset,
         sample_format(config),
@@ -331,6 +360,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument(
+        "--coco",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "coco",
+        metavar="FOLDER",
+        help="images of COCO for `batch` (default %(default)s)",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write every run's seconds")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="(default %(default)s)")
     return parser
