@@ -6,14 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 JAX = ["jax>=0.6"]
-TEST = [
-    "pytest>=8",
-    "ipykernel>=6",
-    "nbclient>=0.10",
-    "opencv-python-headless>=4.8",
-    "psutil",
-    *JAX,
-]
+TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "psutil", *JAX]
 
 setup(
     name="mrcnn",
@@ -34,6 +27,7 @@ setup(
         "faster-coco-eval>=1.8",
         "h5py>=3.11",
         "matplotlib>=3.8",
+        "opencv-python-headless>=4.8",
         "pillow>=10.1",
         "tensorboard>=2.19",
         "tifffile",
@@ -45,7 +39,6 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.19"],
         "jax": JAX,
         "notebooks": ["jupyterlab>=4"],
-        "video": ["opencv-python-headless>=4.8"],
         "bench": ["torch", "torchvision"],
         "test": TEST,
         "dev": [*TEST, "ruff", "mypy"],

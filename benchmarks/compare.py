@@ -47,7 +47,6 @@ from mrcnn.geometry import masks as mask_math
 ROOT = Path(__file__).resolve().parents[1]
 NUM_MASKS = 100
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-MATTERPORT_BATCH = 0.21  # seconds an image of 1024 of Matterport's generator, docs/performance.md
 
 
 @dataclass
@@ -173,12 +172,20 @@ def score_rows(_: argparse.Namespace) -> Iterator[Row]:
     yield Row(f"score {len(results)} detections", sides, basis="pycocotools")
 
 
-def batch_rows(_: argparse.Namespace) -> Iterator[Row]:
-    """Yield batches of images of 640 x 480 brought to 1024 x 1024, ten objects each."""
+def batch_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield images brought to 1024 x 1024: COCO's where they are given, else drawn ones."""
+    import cv2
+
+    cv2.setNumThreads(1)
     config = workloads.BatchConfig()
-    batches = iter(workloads.stream(config, num_objects=10))
-    label = "an image of 1024 x 1024, 10 objects"
-    yield Row(label, {"1 thread": lambda: next(batches)}, share=config.BATCH_SIZE)
+    dataset, what = workloads.coco_or_ellipses(options.coco)
+    sides, count = {}, max(dataset.num_images // config.BATCH_SIZE, 1)
+    for workers in (0, 2):
+        batches = iter(workloads.stream(config, dataset, workers=workers))
+        side = f"{workers} threads" if workers else "1 thread"
+        # Whole passes: what an image costs depends on its size and its objects.
+        sides[side] = lambda batches=batches: [next(batches) for _ in range(count)]
+    yield Row(f"an image of 1024 x 1024, {what}", sides, share=count * config.BATCH_SIZE)
 
 
 def forward_rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -208,7 +215,7 @@ def train_rows(options: argparse.Namespace) -> Iterator[Row]:
     del options
     from mrcnn.model import MaskRCNN
 
-    batch = next(iter(workloads.stream(workloads.TrainConfig(), 8, (512, 512), flips=False)))
+    batch = workloads.one_batch(workloads.TrainConfig(), 8, 512)
     peer = _peer("resnet50", 512)
     sides = {}
     for name, precision in PRECISIONS.items():
@@ -283,6 +290,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="NAME", help=", ".join(ROWS))
+    parser.add_argument(
+        "--coco", type=Path, metavar="FOLDER", help="annotations/instances_X.json and X, for batch"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write every run's seconds")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="(default %(default)s)")
     return parser

@@ -132,7 +132,7 @@ def objects() -> Curve:
     def points() -> Iterator[tuple[float, Callable[[], Any]]]:
         config = workloads.BatchConfig().replace(IMAGES_PER_GPU=1)
         for count in (1, 5, 10, 25, 50, 100):
-            stream = iter(workloads.stream(config, count))
+            stream = iter(workloads.stream(config, workloads.ellipses(count)))
             yield count, lambda stream=stream: [next(stream) for _ in range(4)]
 
     return Curve("objects in 4 images", points())
@@ -147,7 +147,7 @@ def learning() -> Curve:
         model.set_trainable("all", verbose=0)
         model.compile(learning_rate=1e-6, momentum=0.9)
         for count in (1, 4, 8, 16, 32, 64):
-            data = next(iter(workloads.stream(config, count, (256, 256), flips=False)))
+            data = workloads.one_batch(config, count, 256)
             yield count, lambda data=data: model.training_model.train_on_batch(data)
 
     return Curve("objects an image", points())

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,21 +77,43 @@ class Ellipses(Dataset):
         return info["masks"], info["class_ids"]
 
 
-def stream(
-    config: Config, num_objects: int, shape: tuple[int, int] = (480, 640), *, flips: bool = True
-) -> BatchStream:
-    """Return batches of images with ellipses, loaded in the caller's thread."""
-    from mrcnn.training.run import sample_format
-
+def ellipses(num_objects: int, shape: tuple[int, int] = (480, 640)) -> Ellipses:
+    """Return four images in memory of a height and width, with so many objects each."""
     dataset = Ellipses()
     dataset.load(4, num_objects, shape)
+    return dataset
+
+
+def coco_or_ellipses(folder: Path | None) -> tuple[Dataset, str]:
+    """Return the images of a folder of COCO, or drawn ones, and in words what they are."""
+    if folder is None:
+        return ellipses(10), "10 drawn objects"
+    from mrcnn.data.formats.coco import load_coco
+
+    (annotations,) = folder.glob("annotations/instances_*.json")
+    dataset = load_coco(annotations, folder / annotations.stem.removeprefix("instances_"))
+    return dataset, f"COCO, {dataset.num_objects / dataset.num_images:.1f} objects"
+
+
+def stream(
+    config: Config, dataset: Dataset, *, workers: int = 0, flips: bool = True
+) -> BatchStream:
+    """Return batches of a dataset, loaded by so many threads, 0 for the caller's own."""
+    from mrcnn.training.run import sample_format
+
     return BatchStream(
         dataset,
         sample_format(config),
         config.BATCH_SIZE,
         augmentation=[augment.flip_left_right] if flips else [],
-        workers=0,
+        workers=workers,
     )
+
+
+def one_batch(config: Config, num_objects: int, side: int) -> dict[str, np.ndarray]:
+    """Return a batch of square images that need no resizing."""
+    dataset = ellipses(num_objects, (side, side))
+    return next(iter(stream(config, dataset, flips=False)))
 
 
 def unpadded(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:

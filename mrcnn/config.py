@@ -41,6 +41,7 @@ class Config:
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
     WORKERS = 2  # threads that load samples; 0 loads in the training thread
+    CACHE_MB = 0  # memory for images of the training that have been read, before they are resized
     SEED = 0  # of the initial weights, the order of images, augmentation and sampling
     PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
 

@@ -14,6 +14,7 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import keypoints as keypoint_math
 from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import placement as placements
 from mrcnn.network import backend_ops, folding
 from mrcnn.network import network as networks
 from mrcnn.network.compiled import Compiled
@@ -95,16 +96,16 @@ class Predictor:
         molded = image_math.mold(fitted, list(config.MEAN_PIXEL), list(config.PIXEL_STD))
         return (image_math.only_window(molded, placement.window) if at_end else molded), meta
 
-    def _placement(self, image_shape: Sequence[int]) -> image_math.Placement:
+    def _placement(self, image_shape: Sequence[int]) -> placements.Placement:
         config = self.config
         sides = config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM
         # Crops are for training; the whole image at the same scale is mode pad64.
         mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
-        placement = image_math.place(
+        placement = placements.place(
             image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode
         )
         if backend_ops.IS_STATIC and mode in ("pad64", "short_side"):
-            return image_math.in_few_sizes(placement)
+            return placements.in_few_sizes(placement)
         return placement
 
     def mold_inputs(

@@ -23,6 +23,7 @@ from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import placement as placements
 from mrcnn.weights import catalog, download, hdf5
 
 __all__ = ["Dataset", "compute_ap", "compute_ap_range", "compute_matches", "compute_recall"]
@@ -168,7 +169,7 @@ def resize_image(
         return image, (0, 0, height, width), 1, [(0, 0)] * 3, None
     # The module of the standard library, as in the original, so that random.seed repeats a crop.
     rng = np.random.default_rng(random.getrandbits(64)) if mode == "crop" else None
-    placement = image_math.place(
+    placement = placements.place(
         image.shape, min_dim, max_dim, min_scale=min_scale, mode=mode, rng=rng
     )
     fitted = image_math.fit(image, placement)
@@ -191,7 +192,7 @@ def resize_mask(
     window = (top, left, top + resized[0], left + resized[1])
     if crop is not None:
         window = (0, 0, int(crop[2]), int(crop[3]))
-    placement = image_math.Placement(
+    placement = placements.Placement(
         source=(height, width),
         resized=resized,
         window=window,

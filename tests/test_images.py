@@ -5,6 +5,7 @@ import skimage.transform
 import tifffile
 
 from mrcnn.geometry import images, masks
+from mrcnn.geometry import placement as placements
 
 UNREADABLE = {
     "broken.png",
@@ -36,7 +37,7 @@ def test_matterport_resize_modes(matterport_geometry, name, arguments):
     }
     image = matterport_geometry["util_image"]
     min_dim, max_dim, min_scale, mode = arguments
-    placement = images.place(image.shape, min_dim, max_dim, min_scale=min_scale, mode=mode)
+    placement = placements.place(image.shape, min_dim, max_dim, min_scale=min_scale, mode=mode)
     assert placement.scale == golden["scale"]
     np.testing.assert_array_equal(placement.window, golden["window"])
     np.testing.assert_array_equal(placement.padding, golden["pad"])
@@ -56,25 +57,25 @@ def test_resize_agrees_with_skimage_to_the_last_bit(shape, dtype):
 
 
 def test_small_image_is_enlarged_and_centred():
-    placement = images.place((100, 200, 3), 128, 256)
+    placement = placements.place((100, 200, 3), 128, 256)
     assert placement.window == (64, 0, 192, 256)
     assert placement.scale == 1.28
     assert placement.input_size == (256, 256)
 
 
 def test_large_image_is_shrunk_to_the_longer_side():
-    placement = images.place((4000, 3000), 800, 1024)
+    placement = placements.place((4000, 3000), 800, 1024)
     assert placement.resized == (1024, 768)
     assert placement.window == (0, 128, 1024, 896)
 
 
 def test_image_is_never_thinner_than_a_pixel():
-    assert images.place((1, 9000), 64, 128).resized == (1, 128)
+    assert placements.place((1, 9000), 64, 128).resized == (1, 128)
 
 
 def test_crop_follows_the_generator_and_stays_inside():
     rng = np.random.default_rng(0)
-    crops = [images.place((300, 400), 128, 256, mode="crop", rng=rng) for _ in range(50)]
+    crops = [placements.place((300, 400), 128, 256, mode="crop", rng=rng) for _ in range(50)]
     corners = np.array([placement.crop[:2] for placement in crops])
     assert len(np.unique(corners, axis=0)) > 40
     assert (corners >= 0).all()
@@ -83,28 +84,28 @@ def test_crop_follows_the_generator_and_stays_inside():
 
 
 def test_crop_without_a_generator_is_the_centre():
-    assert images.place((300, 400), 128, 256, mode="crop").crop == (86, 136, 128, 128)
+    assert placements.place((300, 400), 128, 256, mode="crop").crop == (86, 136, 128, 128)
 
 
 def test_mode_none_keeps_an_image_of_whole_strides():
     image = noise(128, 192)
-    placement = images.place(image.shape, 800, 1024, mode="none")
+    placement = placements.place(image.shape, 800, 1024, mode="none")
     np.testing.assert_array_equal(images.fit(image, placement), image)
 
 
 def test_mode_none_rejects_other_sides():
     with pytest.raises(ValueError, match="multiples of 64 in resize mode none, got 90 x 120"):
-        images.place((90, 120, 3), 800, 1024, mode="none")
+        placements.place((90, 120, 3), 800, 1024, mode="none")
 
 
 def test_pad64_rejects_a_min_dim_between_strides():
     with pytest.raises(ValueError, match="multiple of 64 in mode pad64, got 100"):
-        images.place((90, 120, 3), 100, 1024, mode="pad64")
+        placements.place((90, 120, 3), 100, 1024, mode="pad64")
 
 
 def test_unknown_mode_is_named():
     with pytest.raises(ValueError, match="'squared'"):
-        images.place((90, 120, 3), 64, 128, mode="squared")
+        placements.place((90, 120, 3), 64, 128, mode="squared")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_unknown_mode_is_named():
 def test_masks_move_with_their_image(mode, min_dim, max_dim, shape):
     picture = np.zeros((*shape, 1), np.uint8)
     picture[shape[0] // 4 : shape[0] // 2, shape[1] // 3 : -3] = 255
-    placement = images.place(shape, min_dim, max_dim, mode=mode, rng=np.random.default_rng(3))
+    placement = placements.place(shape, min_dim, max_dim, mode=mode, rng=np.random.default_rng(3))
     image = images.fit(picture, placement)
     mask = images.fit_masks(picture > 0, placement)
     assert image.shape == (*placement.input_size, 1)
@@ -127,7 +128,7 @@ def test_masks_move_with_their_image(mode, min_dim, max_dim, shape):
 
 def test_enlarged_mask_repeats_its_pixels():
     mask = np.array([[1, 0], [0, 1]], bool)[..., None]
-    placement = images.place((2, 2), None, 4, min_scale=2)
+    placement = placements.place((2, 2), None, 4, min_scale=2)
     np.testing.assert_array_equal(
         images.fit_masks(mask, placement)[..., 0], np.kron(np.eye(2), np.ones((2, 2)))
     )
@@ -135,7 +136,7 @@ def test_enlarged_mask_repeats_its_pixels():
 
 def test_fitted_masks_are_the_nearest_pixels():
     mask = np.random.default_rng(0).random((40, 50, 4)) > 0.7
-    placement = images.place((40, 50), 64, 128)
+    placement = placements.place((40, 50), 64, 128)
     rows = np.floor((np.arange(placement.resized[0]) + 0.5) * 40 / placement.resized[0]).astype(int)
     cols = np.floor((np.arange(placement.resized[1]) + 0.5) * 50 / placement.resized[1]).astype(int)
     y1, x1, y2, x2 = placement.window
@@ -145,7 +146,7 @@ def test_fitted_masks_are_the_nearest_pixels():
 
 
 def test_no_masks_are_fitted_to_no_masks():
-    fitted = images.fit_masks(np.zeros((40, 50, 0), bool), images.place((40, 50), 64, 128))
+    fitted = images.fit_masks(np.zeros((40, 50, 0), bool), placements.place((40, 50), 64, 128))
     assert fitted.shape == (128, 128, 0)
 
 
@@ -355,7 +356,7 @@ def test_bytes_of_a_file_are_read_like_the_file(tmp_path):
 def test_placed_masks_keep_their_boxes_in_scale():
     mask = np.zeros((100, 100, 1), bool)
     mask[20:60, 30:80] = True
-    placement = images.place((100, 100), 200, 256)
+    placement = placements.place((100, 100), 200, 256)
     np.testing.assert_array_equal(
         masks.bounds(images.fit_masks(mask, placement)), [[68, 88, 148, 188]]
     )
@@ -378,8 +379,8 @@ def test_photographs_of_all_sizes_come_in_few_sizes_of_inputs():
     rng = np.random.default_rng(0)
     sizes = set()
     for height, width in rng.integers(200, 4000, (200, 2)):
-        plain = images.place((height, width), 800, 1333, mode="short_side")
-        roomy = images.in_few_sizes(plain)
+        plain = placements.place((height, width), 800, 1333, mode="short_side")
+        roomy = placements.in_few_sizes(plain)
         assert roomy.window == plain.window
         assert all(
             more >= least for more, least in zip(roomy.input_size, plain.input_size, strict=True)
@@ -393,8 +394,8 @@ def test_photographs_of_all_sizes_come_in_few_sizes_of_inputs():
 
 def test_an_image_lies_where_it_did_in_a_roomier_input():
     image = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
-    plain = images.place(image.shape, 64, 128, mode="pad64")
-    roomy = images.in_few_sizes(plain)
+    plain = placements.place(image.shape, 64, 128, mode="pad64")
+    roomy = placements.in_few_sizes(plain)
     expected, found = images.fit(image, plain), images.fit(image, roomy)
     np.testing.assert_array_equal(found[: expected.shape[0], : expected.shape[1]], expected)
     assert not found[expected.shape[0] :].any()

@@ -9,7 +9,8 @@ from mrcnn.data import augment
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.evaluation import coco
-from mrcnn.geometry import image_files, images, keypoints
+from mrcnn.geometry import image_files, keypoints
+from mrcnn.geometry import placement as placements
 from mrcnn.network import keypoint_head, matching
 from mrcnn.network.fixed_size import KeypointTargetLayer
 
@@ -111,13 +112,13 @@ def test_an_augmentation_that_cannot_move_keypoints_is_named():
 
 
 def test_placement_moves_points_as_it_moves_pixels():
-    placement = images.place((10, 20), 0, 64, mode="square")
+    placement = placements.place((10, 20), 0, 64, mode="square")
     points = np.array([[[5.0, 10, 2], [0, 0, 1], [10, 20, 2], [11, 3, 2]]])
     found = placement.move_keypoints(points)
     top = placement.window[0]
     np.testing.assert_allclose(found[0, :, 0] - top, points[0, :, 0] * placement.scale)
     assert found[0, :, 2].tolist() == [2, 1, 2, 0]
-    crop = images.place((20, 20), 8, 8, min_scale=1, mode="crop")
+    crop = placements.place((20, 20), 8, 8, min_scale=1, mode="crop")
     y, x, _, _ = crop.crop
     np.testing.assert_allclose(
         crop.move_keypoints(np.array([[y + 1.0, x + 2.0, 2]])), [[1, 2, 2]], atol=1e-6

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -90,7 +91,6 @@ def test_color_splash_keeps_colours_only_in_the_masks():
 
 @pytest.mark.slow
 def test_balloon(shared_data, weights, tmp_path, capsys):
-    cv2 = pytest.importorskip("cv2", reason="videos need opencv-python-headless")
     balloon = load("balloon")
     start = weights(2)
     common = [*small(), f"--logs={tmp_path / 'logs'}"]

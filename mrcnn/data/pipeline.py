@@ -18,7 +18,7 @@ import numpy as np
 from mrcnn.data import augment
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.geometry import images
-from mrcnn.geometry import masks as mask_maths
+from mrcnn.geometry import placement as placements
 
 logger = logging.getLogger("mrcnn")
 
@@ -28,7 +28,7 @@ class SampleFormat:
     """The sizes of a sample, as the settings of the same names say.
 
     Attributes:
-        min_dim, max_dim, min_scale, mode: see `images.place`.
+        min_dim, max_dim, min_scale, mode: see `placements.place`.
         mini_mask_shape: (h, w), None keeps full masks.
         max_instances: the number of objects that samples are padded to, G.
         num_classes: K, with the background.
@@ -104,7 +104,7 @@ def load_sample(
     )
     _check_size(masks, image.shape, "after augmentation")
     placement = _placement(image.shape, sample_format, rng)
-    image = images.fit(image, placement, goes_on=sample_format.goes_on)
+    image = images.fit_quickly(image, placement, goes_on=sample_format.goes_on)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
     meta = images.compose_meta(
         image_id,
@@ -296,14 +296,14 @@ def _permutation(seed: int, number: int, size: int) -> np.ndarray:
 
 def _placement(
     image_shape: tuple[int, ...], sample_format: SampleFormat, rng: np.random.Generator
-) -> images.Placement:
+) -> placements.Placement:
     sides = sample_format.min_dim, sample_format.max_dim
     factor = float(np.exp(rng.uniform(*np.log(sample_format.scale_jitter))))
     if sample_format.mode == "short_side":
-        return images.place_by_short_side(
+        return placements.place_by_short_side(
             image_shape, *sides, factor=factor, side=sample_format.side
         )
-    return images.place(
+    return placements.place(
         image_shape,
         *sides,
         min_scale=sample_format.min_scale,
@@ -354,22 +354,21 @@ def _check_size(masks: np.ndarray, image_shape: tuple[int, ...], when: str) -> N
 
 def _fit_objects(
     masks: np.ndarray,
-    placement: images.Placement,
+    placement: placements.Placement,
     sample_format: SampleFormat,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the indices of the kept objects, their boxes (n, 4) and masks (n, h, w)."""
-    masks = images.fit_masks(masks, placement)
-    boxes = mask_maths.bounds(masks)
-    kept = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
+    shown = images.show_masks(masks, placement)
+    kept = np.flatnonzero(shown.boxes[:, 2] > shown.boxes[:, 0])
     if len(kept) > sample_format.max_instances:
         kept = np.sort(rng.choice(kept, sample_format.max_instances, replace=False))
-    planes = np.moveaxis(masks, -1, 0)
-    if len(kept) < len(boxes):
-        boxes, planes = boxes[kept], planes[kept]
+    start = placement.window[:2]
     if sample_format.mini_mask_shape:
-        masks = np.moveaxis(planes, 0, -1)
-        planes = mask_maths.minimize(boxes, masks, sample_format.mini_mask_shape)
+        planes = shown.minimized(kept, sample_format.mini_mask_shape)
+    else:
+        planes = shown.whole(kept, start, placement.input_size)
+    boxes = shown.boxes[kept] + np.tile(start, 2)
     return kept, boxes.astype(np.float32), planes.view(np.uint8)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.survey import ImageSurvey
-from mrcnn.geometry import images
+from mrcnn.geometry import placement as placements
 
 FIRST_ANCHORS = (8, 12, 16, 24, 32, 48, 64)  # sides of the smallest one to choose from
 LEVELS = 5
@@ -64,7 +64,7 @@ def object_sides(surveys: Sequence[ImageSurvey], input_size: InputSize) -> np.nd
 def _scale(size: tuple[int, int], input_size: InputSize) -> float:
     if input_size.mode == "none":
         return 1.0
-    return images.place(
+    return placements.place(
         size,
         input_size.min_dim,
         input_size.max_dim,
@@ -86,8 +86,8 @@ def _input_size(surveys: Sequence[ImageSurvey], sizes: np.ndarray) -> InputSize:
 
 
 def _strides(length: float, *, up: bool) -> int:
-    count = -(-length // images.STRIDE) if up else length // images.STRIDE
-    return int(max(count, 1)) * images.STRIDE
+    count = -(-length // placements.STRIDE) if up else length // placements.STRIDE
+    return int(max(count, 1)) * placements.STRIDE
 
 
 def _anchor_scales(sides: np.ndarray) -> list[int]:

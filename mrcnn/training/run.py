@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import keras
 
@@ -12,6 +13,7 @@ from mrcnn import memory
 from mrcnn.config import Config
 from mrcnn.data.augment import Augmentation
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.image_cache import CachedImages
 from mrcnn.data.pipeline import BatchStream, SampleFormat
 from mrcnn.training import callbacks, distribution
 from mrcnn.training.trainer import TrainingModel
@@ -47,8 +49,9 @@ def training_stream(
     epoch: int,
 ) -> BatchStream:
     """Return the endless batches of a training, from the first of this epoch (0-based) on."""
+    cached = CachedImages(dataset, config.CACHE_MB) if config.CACHE_MB > 0 else dataset
     return BatchStream(
-        dataset,
+        cast(Dataset, cached),
         sample_format(config),
         config.BATCH_SIZE,
         seed=config.SEED,

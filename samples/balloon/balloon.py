@@ -20,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import cv2
 import numpy as np
 
 from mrcnn import visualize
@@ -158,14 +159,8 @@ def _splash_video(source: Path, output: Path, splashed: Callable) -> None:
     """Write a video of which each frame is splashed.
 
     Raises:
-        ValueError: The video cannot be read, or OpenCV is not installed.
+        ValueError: The video cannot be read.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ValueError(
-            "videos need OpenCV: python -m pip install opencv-python-headless"
-        ) from error
     capture = cv2.VideoCapture(str(source))
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, 4))
     if not capture.isOpened() or not all(size):
