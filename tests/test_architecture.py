@@ -33,6 +33,7 @@ FLOORS = {
     "__main__": 9,
 }
 MAY_IMPORT_TENSORFLOW = ("network/tensorflow_ops.py", "training/", "matterport/", "model.py")
+MAY_IMPORT_JAX = ("network/jax_ops.py", "training/jax_devices.py")
 MAY_READ_CONFIG_BELOW = ("network/network.py",)
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
@@ -90,6 +91,12 @@ def test_settings_are_read_above_the_layers(path):
 def test_tensorflow_stays_in_its_rooms(path):
     if not relative(path).startswith(MAY_IMPORT_TENSORFLOW):
         assert "tensorflow" not in {name.split(".")[0] for name in imports(path)}
+
+
+@every_module
+def test_jax_stays_in_its_rooms(path):
+    if not relative(path).startswith(MAY_IMPORT_JAX):
+        assert "jax" not in {name.split(".")[0] for name in imports(path)}
 
 
 @every_module
