@@ -105,7 +105,7 @@ class Torchvision:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            return float(loss)
+            return float(loss.detach())
 
         return run
 
