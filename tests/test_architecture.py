@@ -33,7 +33,6 @@ FLOORS = {
     "cli": 8,
     "__main__": 9,
 }
-<<<<<<< HEAD
 MAY_IMPORT_TENSORFLOW = (
     "network/tensorflow_ops.py",
     "network/compiled.py",
@@ -41,9 +40,6 @@ MAY_IMPORT_TENSORFLOW = (
     "matterport/",
     "model.py",
 )
-=======
-MAY_IMPORT_TENSORFLOW = ("network/tensorflow_ops.py", "training/", "matterport/", "model.py")
->>>>>>> jax
 MAY_IMPORT_JAX = ("network/jax_ops.py", "training/jax_devices.py")
 MAY_READ_CONFIG_BELOW = ("network/network.py",)
 every_module = pytest.mark.parametrize(
