@@ -11,15 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from mrcnn import conventions, setting_values
+from mrcnn import conventions, setting_faults, setting_values
 
 logger = logging.getLogger("mrcnn")
 
 BACKGROUND = ("bg", "background", "_background_", "__background__")
 DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
-RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
-FEATURE_MAPS = ("fpn", "c4")
-PRECISIONS = ("float32", "mixed_bfloat16")
 LOSSES = (
     "rpn_class_loss",
     "rpn_bbox_loss",
@@ -216,174 +213,9 @@ class Config:
             near = difflib.get_close_matches(name, Config.names(), 1, cutoff=0.85)
             if near:
                 logger.warning("%s is not a setting; is %s meant?", name, near[0])
-        for is_wrong, message in [
-            *self._faults_of_input(),
-            *self._faults_of_network(),
-            *self._faults_of_heads(),
-        ]:
+        for is_wrong, message in setting_faults.of_all(self):
             if is_wrong:
                 raise ValueError(message)
-
-    def _faults_of_input(self) -> list[tuple[bool, str]]:
-        side = int(self.IMAGE_SHAPE[0])
-        stride = max(self.BACKBONE_STRIDES)
-        return [
-            (
-                self.CONVENTIONS not in conventions.FAMILIES,
-                f"CONVENTIONS must be one of {list(conventions.FAMILIES)}, got "
-                f"{self.CONVENTIONS!r}",
-            ),
-            (not self.NAME, "NAME must be set, for instance NAME = 'nucleus'"),
-            (
-                side % stride != 0,
-                f"the side of the input must be a multiple of {stride}, got {side}: set "
-                f"IMAGE_MIN_DIM and IMAGE_MAX_DIM to {max(side // stride, 1) * stride}, say",
-            ),
-            (
-                self.IMAGE_RESIZE_MODE not in RESIZE_MODES,
-                f"IMAGE_RESIZE_MODE must be one of {RESIZE_MODES}, got {self.IMAGE_RESIZE_MODE!r}",
-            ),
-            (
-                self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM,
-                f"IMAGE_MIN_DIM ({self.IMAGE_MIN_DIM}) must not exceed "
-                f"IMAGE_MAX_DIM ({self.IMAGE_MAX_DIM})",
-            ),
-            (
-                self.IMAGE_RESIZE_MODE == "short_side"
-                and not 0 < self.IMAGE_MIN_DIM <= self.IMAGE_MAX_DIM,
-                "IMAGE_RESIZE_MODE = 'short_side' needs an IMAGE_MIN_DIM from 1 to IMAGE_MAX_DIM, "
-                f"got {self.IMAGE_MIN_DIM} and {self.IMAGE_MAX_DIM}",
-            ),
-            (
-                len(self.IMAGE_SCALE_JITTER) != 2
-                or not 0 < self.IMAGE_SCALE_JITTER[0] <= self.IMAGE_SCALE_JITTER[1],
-                "IMAGE_SCALE_JITTER needs the least and the most of a factor, such as (0.8, 1.2), "
-                f"got {self.IMAGE_SCALE_JITTER}",
-            ),
-            (
-                len(np.atleast_1d(self.PIXEL_STD)) not in (1, self.IMAGE_CHANNEL_COUNT),
-                f"PIXEL_STD needs one value or {self.IMAGE_CHANNEL_COUNT} (IMAGE_CHANNEL_COUNT), "
-                f"got {self.PIXEL_STD}",
-            ),
-            (
-                len(np.atleast_1d(self.MEAN_PIXEL)) not in (1, self.IMAGE_CHANNEL_COUNT),
-                f"MEAN_PIXEL needs one value or {self.IMAGE_CHANNEL_COUNT} "
-                f"(IMAGE_CHANNEL_COUNT), got {self.MEAN_PIXEL}",
-            ),
-        ]
-
-    def _faults_of_network(self) -> list[tuple[bool, str]]:
-        pooled, masks = self.MASK_POOL_SIZE, tuple(self.MASK_SHAPE)
-        return [
-            (
-                not isinstance(self.AUGMENTATIONS, list | tuple),
-                f"AUGMENTATIONS must be a list of names, got {self.AUGMENTATIONS!r}: a program's "
-                "own attribute of this name needs another one",
-            ),
-            (
-                not isinstance(self.SEED, int) or self.SEED < 0,
-                f"SEED must be a whole number from 0 on, got {self.SEED!r}",
-            ),
-            (
-                self.PRECISION not in PRECISIONS,
-                f"PRECISION must be one of {PRECISIONS}, got {self.PRECISION!r} (float16 loses "
-                "overflows on several devices)",
-            ),
-            (
-                len(self.RPN_ANCHOR_SCALES) != len(self.BACKBONE_STRIDES),
-                f"RPN_ANCHOR_SCALES needs one scale a level ({len(self.BACKBONE_STRIDES)}), "
-                f"got {self.RPN_ANCHOR_SCALES}",
-            ),
-            (
-                self.FEATURE_MAPS not in FEATURE_MAPS,
-                f"FEATURE_MAPS must be one of {FEATURE_MAPS}, got {self.FEATURE_MAPS!r}",
-            ),
-            (
-                self.FEATURE_MAPS == "c4"
-                and (list(self.BACKBONE_STRIDES) != [16] or callable(self.BACKBONE)),
-                "FEATURE_MAPS = 'c4' needs a BACKBONE by name, BACKBONE_STRIDES = [16] and all "
-                f"scales in one level (see presets.C4Config), got {self.BACKBONE!r}, "
-                f"{self.BACKBONE_STRIDES} and {self.RPN_ANCHOR_SCALES}",
-            ),
-            (
-                self.FEATURE_MAPS != "c4" and np.ndim(self.RPN_ANCHOR_SCALES) > 1,
-                "RPN_ANCHOR_SCALES may have several scales a level for FEATURE_MAPS = 'c4' only, "
-                f"got {self.RPN_ANCHOR_SCALES}",
-            ),
-            (
-                self.FEATURE_MAPS == "c4" and bool(self.BOX_CONV_SIZES or self.HEAD_NORM),
-                "FEATURE_MAPS = 'c4' has the backbone's last stage as its heads: BOX_CONV_SIZES "
-                f"({self.BOX_CONV_SIZES}) and HEAD_NORM ({self.HEAD_NORM!r}) are for 'fpn'",
-            ),
-            (
-                self.RPN_CONV_COUNT < 1,
-                f"RPN_CONV_COUNT must be at least 1, got {self.RPN_CONV_COUNT}",
-            ),
-            (
-                self.LEARNING_RATE_IMAGES < 0,
-                "LEARNING_RATE_IMAGES must be a number of images, or 0 for any, got "
-                f"{self.LEARNING_RATE_IMAGES}",
-            ),
-            (
-                self.ROI_FEATURES not in (None, *conventions.ROI_FEATURES),
-                f"ROI_FEATURES must be None or one of {conventions.ROI_FEATURES}, got "
-                f"{self.ROI_FEATURES!r}",
-            ),
-            (
-                self.HEAD_NORM not in (None, *conventions.HEAD_NORMS),
-                f"HEAD_NORM must be None or one of {conventions.HEAD_NORMS}, got "
-                f"{self.HEAD_NORM!r}",
-            ),
-            (
-                self.MASK_LOSS not in conventions.MASK_LOSSES,
-                f"MASK_LOSS must be one of {conventions.MASK_LOSSES}, got {self.MASK_LOSS!r}",
-            ),
-            (
-                self.MASK_LOSS == "softmax" and self.CLASS_AGNOSTIC_MASKS,
-                "MASK_LOSS = 'softmax' lets the masks of the classes compete, which "
-                "CLASS_AGNOSTIC_MASKS = True leaves out: set one of them back",
-            ),
-            (
-                masks != (2 * pooled, 2 * pooled),
-                f"MASK_SHAPE must be twice MASK_POOL_SIZE ({2 * pooled}), got {masks}",
-            ),
-            (
-                bool(self.CLASS_NAMES) and len(self.CLASS_NAMES) != self.NUM_CLASSES,
-                f"NUM_CLASSES is {self.NUM_CLASSES}, but CLASS_NAMES has "
-                f"{len(self.CLASS_NAMES)} (the background included)",
-            ),
-            (
-                self.TRAIN_ROIS_PER_IMAGE > self.POST_NMS_ROIS_TRAINING + self.MAX_GT_INSTANCES,
-                f"TRAIN_ROIS_PER_IMAGE ({self.TRAIN_ROIS_PER_IMAGE}) must not exceed the proposals "
-                f"to choose from, POST_NMS_ROIS_TRAINING + MAX_GT_INSTANCES "
-                f"({self.POST_NMS_ROIS_TRAINING + self.MAX_GT_INSTANCES})",
-            ),
-            (
-                not self.USE_RPN_ROIS,
-                "USE_RPN_ROIS = False is not supported: the network makes its own proposals",
-            ),
-        ]
-
-    def _faults_of_heads(self) -> list[tuple[bool, str]]:
-        count, names, pairs = self.NUM_KEYPOINTS, self.KEYPOINT_NAMES, self.KEYPOINT_PAIRS
-        return [
-            (
-                not isinstance(count, int) or count < 0,
-                f"NUM_KEYPOINTS must be a whole number from 0 on, got {count!r}",
-            ),
-            (
-                count > 0 and len(names) not in (0, count),
-                f"NUM_KEYPOINTS is {count}, but KEYPOINT_NAMES has {len(names)}",
-            ),
-            (
-                count > 0
-                and any(
-                    len(pair) != 2 or not 0 <= min(pair) <= max(pair) < count for pair in pairs
-                ),
-                f"KEYPOINT_PAIRS must be pairs of places below NUM_KEYPOINTS ({count}), "
-                f"got {pairs}",
-            ),
-        ]
 
 
 def _with_background(names: Any, num_classes: int) -> tuple:

@@ -52,10 +52,12 @@ class MaskRCNN(Inspection, DetectionInSteps):
         log_dir: Folder of the current training run.
         checkpoint_path: Of its checkpoints, with the field {epoch:04d}.
         anchors: (N, 4) float64, pixels, of the shape that `get_anchors` was last asked for.
+        load_report: Of the last `load_weights`.
     """
 
     # Of the class, for subclasses whose own __init__ does not call this one.
     anchors: np.ndarray | None = None
+    load_report: hdf5.LoadReport
     _resumed: Path | None = None
     _claimed: str | None = None
 
@@ -96,9 +98,8 @@ class MaskRCNN(Inspection, DetectionInSteps):
             )
         config = Config.from_dict({"NAME": "mrcnn", **stored, **settings})
         model = cls(mode, config, model_dir)
-        report = model.load_weights(path, verbose=0)
-        if report.missing:
-            print(report)
+        if model.load_weights(path, verbose=0).missing:
+            print(model.load_report)
         return model
 
     def build(self, mode: str, config: Config) -> keras.Model:
@@ -141,11 +142,11 @@ class MaskRCNN(Inspection, DetectionInSteps):
         del by_name
         path = catalog.resolve(filepath, self.model_dir, self.config.NAME)
         family = self.config.CONVENTIONS
-        report = loading.load(path, self.inference_model, exclude or (), family=family)
+        self.load_report = loading.load(path, self.inference_model, exclude or (), family=family)
         if verbose:
-            print(report)
+            print(self.load_report)
         self.set_log_dir(path)
-        return report
+        return self.load_report
 
     def find_last(self) -> str:
         """Return the path of the newest checkpoint of this NAME under model_dir.

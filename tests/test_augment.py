@@ -66,18 +66,6 @@ def test_brightness_saturates_instead_of_wrapping():
         assert dark <= grey <= bright
 
 
-def test_compose_applies_in_turn():
-    def add(image, mask, rng):  # noqa: ARG001
-        return image + 1, mask
-
-    def double(image, mask, rng):  # noqa: ARG001
-        return image * 2, mask
-
-    composed = augment.compose([add, double])
-    assert composed(np.array(3), None, None) == (8, None)
-    assert augment.compose([])(3, 4, None) == (3, 4)
-
-
 def test_what_is_no_augmenter_is_refused():
     with pytest.raises(TypeError, match="got int"):
         augment.from_imgaug(3)

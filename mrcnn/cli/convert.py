@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     if output.suffix != ".h5":
         raise ValueError(f"{output}: a checkpoint is an .h5 file")
     model = common.load_network(options)
-    report = model.load_weights(options.weights, verbose=0)
+    report = model.load_report
     if report.missing:
         raise ValueError(f"the network would not be whole, so nothing was written: {report}")
     model.save_weights(output)

@@ -168,19 +168,6 @@ def by_name(name: str) -> Augmentation:
     return AUGMENTATIONS[name]
 
 
-def compose(augmentations: Sequence[Augmentation]) -> Augmentation:
-    """Return the augmentation that applies several in turn; none at all is allowed."""
-
-    def composed(
-        image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        for augmentation in augmentations:
-            image, masks = augmentation(image, masks, rng)
-        return image, masks
-
-    return composed
-
-
 def from_imgaug(augmenter: Any) -> Augmentation:
     """Return the augmentation that an imgaug augmenter stands for.
 
