@@ -39,6 +39,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.19"],
         "jax": JAX,
         "notebooks": ["jupyterlab>=4"],
+        "video": [],  # OpenCV, which the package itself needs now
         "bench": ["torch", "torchvision"],
         "test": TEST,
         "dev": [*TEST, "ruff", "mypy"],

@@ -139,7 +139,7 @@ def forward(ours: "Ours", theirs: "Theirs", batch: int) -> Case:
 def to_host(ours: "Ours", batch: int) -> Case:
     """Return the case of a forward pass as `MaskRCNN.detect` runs it."""
     inputs = ours.inputs(batch)
-    side = Side(lambda: ours.predictor.detector.predict_on_batch(inputs), lambda: float("nan"))
+    side = Side(lambda: ours.predictor.run(inputs), lambda: float("nan"))
     return Case(f"to host, batch {batch}", side, None)
 
 
@@ -193,7 +193,7 @@ class Ours:
 
     def forward(self, batch: int) -> tuple[Any, tuple]:
         """Return the compiled detector, and its arguments on the device."""
-        model = self.predictor.detector
+        model = self.predictor.run.model
 
         def detect(trainable: list, others: list, inputs: list) -> dict[str, Any]:
             return model.stateless_call(trainable, others, inputs, training=False)[0]

@@ -5,14 +5,21 @@ from contextlib import contextmanager
 
 from mrcnn.config import Config
 
-# Names of it in TensorFlow and in JAX, and Python's own.
-SIGNS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED", "MemoryError")
+# Names of it in TensorFlow and in JAX. A MemoryError is of the host, and of the loading of data.
+SIGNS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
 STRIDE = 64  # sides of images are its multiples
+# The settings that each mode of resizing has the size of the input from.
+SIDES = {
+    "square": ("IMAGE_MAX_DIM", "IMAGE_MIN_DIM"),
+    "short_side": ("IMAGE_MAX_DIM", "IMAGE_MIN_DIM"),
+    "pad64": ("IMAGE_MIN_DIM",),
+    "crop": ("IMAGE_MIN_DIM",),
+}
 
 
 @contextmanager
 def told(config: Config, *, training: bool) -> Iterator[None]:
-    """Turn a lack of memory inside into an error that says which settings to lower.
+    """Turn a device's lack of memory into an error that says which settings to lower.
 
     Raises:
         RuntimeError: Instead of the backend's own error.
@@ -32,13 +39,13 @@ def lower(config: Config, *, training: bool) -> list[str]:
     if config.IMAGES_PER_GPU > 1:
         number = config.IMAGES_PER_GPU // 2
         found.append(f"IMAGES_PER_GPU from {config.IMAGES_PER_GPU} to {number} (half the images)")
-    side = int(config.IMAGE_MAX_DIM * 0.5**0.5) // STRIDE * STRIDE
-    if side:
-        least = min(config.IMAGE_MIN_DIM, side)
-        found.append(
-            f"IMAGE_MAX_DIM from {config.IMAGE_MAX_DIM} to {side} and IMAGE_MIN_DIM from "
-            f"{config.IMAGE_MIN_DIM} to {least} (half the pixels)"
-        )
+    sides = [
+        f"{name} from {getattr(config, name)} to {_smaller(getattr(config, name))}"
+        for name in SIDES.get(config.IMAGE_RESIZE_MODE, ())
+        if (getattr(config, name) or 0) > STRIDE
+    ]
+    if sides:
+        found.append(" and ".join(sides) + " (half the pixels)")
     name = "TRAIN_ROIS_PER_IMAGE" if training else "POST_NMS_ROIS_INFERENCE"
     found.append(f"{name} from {getattr(config, name)} to {getattr(config, name) // 2}")
     if training and not config.USE_MINI_MASK:
@@ -46,3 +53,7 @@ def lower(config: Config, *, training: bool) -> list[str]:
     if config.PRECISION == "float32":
         found.append("PRECISION from 'float32' to 'mixed_bfloat16' (half of most maps)")
     return found
+
+
+def _smaller(side: int) -> int:
+    return max(int(side * 0.5**0.5) // STRIDE, 1) * STRIDE

@@ -392,7 +392,5 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """
         shape = (int(image_shape[0]), int(image_shape[1]))
         self.anchors = networks.pixel_anchors(self.config, shape)
-        # Subclasses whose own __init__ does not call this class's have no cache yet.
-        cache = vars(self).setdefault("_anchor_cache", {})
-        cache[tuple(image_shape)] = self.predictor.anchors(shape)
-        return cache[tuple(image_shape)]
+        self._anchor_cache = {tuple(image_shape): self.predictor.anchors(shape).copy()}
+        return self._anchor_cache[tuple(image_shape)]

@@ -155,7 +155,8 @@ class Predictor:
         height, width = molded.shape[1:3]
         anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
         metas = np.asarray(image_metas, np.float32)
-        found = self.run([molded, metas, anchors])
+        with memory.told(self.config, training=False):
+            found = self.run([molded, metas, anchors])
         frame = Frame((height, width), (height, width), (0, 0, height, width))
         return [
             unmold({key: rows[i] for key, rows in found.items()}, frame, self.config.conventions)
@@ -178,7 +179,9 @@ class Predictor:
     def _make_anchors(self, height: int, width: int) -> np.ndarray:
         pixels = networks.pixel_anchors(self.config, (height, width))
         inclusive = self.config.conventions.inclusive_frame
-        return box_math.normalize(pixels, (height, width), inclusive)
+        anchors = box_math.normalize(pixels, (height, width), inclusive)
+        anchors.setflags(write=False)  # every detection of this size reads them
+        return anchors
 
 
 def unmold(

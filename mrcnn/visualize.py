@@ -347,7 +347,7 @@ def _checked(
     boxes, class_ids = np.asarray(boxes).reshape(-1, 4), np.asarray(class_ids).astype(int).ravel()
     if not len(boxes):  # datasets without objects give masks of any shape
         masks = np.zeros((*picture.shape[:2], 0), bool)
-    masks = np.asarray(masks)
+    masks = mask_math.to_array(masks, picture.shape)
     if not len(boxes) == len(class_ids) == masks.shape[-1]:
         raise ValueError(
             f"boxes, class_ids and masks must be equally many, got {len(boxes)}, {len(class_ids)} "

@@ -8,7 +8,9 @@ cannot be imported:
 Every function returns arrays by name.
 """
 
+import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -94,6 +96,36 @@ def training(weights: str, folder: str, devices: int) -> Arrays:
     return found
 
 
+def interrupted(weights: str, folder: str) -> Arrays:
+    """Return how far a network is from its weights after Ctrl-C in the first step, and its file."""
+    model = MaskRCNN("training", StepsConfig(), folder)
+    model.load_weights(weights, verbose=0)
+    expected = hdf5.read(Path(weights))
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    model.training_model.compute_loss = interrupt
+    with contextlib.suppress(KeyboardInterrupt):
+        model.train(Rectangles(6), None, 0.002, 1, "all")
+    (path,) = Path(model.log_dir).glob("*_interrupted.h5")
+    written, kept = hdf5.read(path), hdf5.weights_by_name(model.inference_model)
+    return {
+        "written": np.array([np.abs(written[key] - expected[key]).max() for key in expected]),
+        "kept": np.array([np.abs(np.asarray(kept[key]) - expected[key]).max() for key in kept]),
+    }
+
+
+def in_threads() -> Arrays:
+    """Return the scores of an image that several threads detect in at once: (16, D)."""
+    model = MaskRCNN("inference", SmallConfig(), "logs")
+    make_find_objects(model.network)
+    image = Rectangles().load_image(0)
+    with ThreadPoolExecutor(4) as executor:
+        found = executor.map(lambda _: model.detect([image])[0]["scores"], range(16))
+        return {"threads": np.stack(list(found))}
+
+
 def errors() -> Arrays:
     """Return the messages of what JAX does not have."""
     devices = MaskRCNN("inference", SmallConfig(), "logs").strategy
@@ -115,6 +147,8 @@ def main(weights: str, out: str) -> None:
     np.savez(
         out,
         **errors(),
+        **interrupted(weights, f"{folder}3"),
+        **in_threads(),
         **{f"one {name}": array for name, array in one.items()},
         **{f"two {name}": array for name, array in two.items()},
         **golden(),

@@ -36,7 +36,6 @@ FLOORS = {
 }
 MAY_IMPORT_TENSORFLOW = (
     "network/tensorflow_ops.py",
-    "network/compiled.py",
     "training/",
     "matterport/",
     "model.py",

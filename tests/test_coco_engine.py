@@ -166,7 +166,7 @@ def test_persons_scores_are_those_of_pycocotools():
 def test_only_some_images_score_as_in_pycocotools():
     content, results = random_set(12)
     coco_gt = coco.ground_truth(content)
-    chosen = [9, 2, 6, 13, 7]
+    chosen = np.array([9, 2, 6, 13, 7])  # as of a dataset
     official = by_pycocotools(coco_gt, results, "segm", (100,), chosen)
     ours = engine.evaluate(coco_gt, results, "segm", max_detections=100, image_ids=chosen)
     np.testing.assert_allclose(

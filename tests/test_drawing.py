@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from mrcnn.drawing import colors, instances, labels, pictures
+from mrcnn.geometry import masks
 
 NAMES = ["BG", "cat", "dog"]
 
@@ -320,3 +321,18 @@ def test_images_of_any_number_of_channels_are_visible(channels):
     seen = pictures.visible(np.full(shape, 90, np.uint8))
     assert (seen.shape, seen.dtype) == ((5, 7, 3), np.uint8)
     assert (seen == 90).all()
+
+
+def test_run_lengths_are_drawn_as_their_masks_are():
+    image = np.full((40, 50, 3), 90, np.uint8)
+    mask = np.zeros((40, 50, 1), bool)
+    mask[5:25, 10:30] = True
+    found = {
+        "rois": np.array([[5, 10, 25, 30]]),
+        "class_ids": np.array([1]),
+        "scores": np.array([0.9], np.float32),
+        "masks": mask,
+    }
+    drawn = instances.draw_instances(image, found, ["BG", "thing"])
+    rles = {**found, "masks": masks.to_rle(mask)}
+    np.testing.assert_array_equal(instances.draw_instances(image, rles, ["BG", "thing"]), drawn)

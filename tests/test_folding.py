@@ -130,3 +130,109 @@ def test_a_convolution_that_is_used_elsewhere_stays():
     assert count(folding.folded(model), folding.FoldedConv) == 0
     model = keras.Model(image, [normed, features])
     assert count(folding.folded(model), folding.FoldedConv) == 0
+
+
+def small_image() -> np.ndarray:
+    return np.random.default_rng(3).normal(size=(2, 8, 8, 4)).astype(np.float32)
+
+
+def conv(**options) -> keras.layers.Conv2D:
+    return keras.layers.Conv2D(4, 3, padding="same", **options)
+
+
+def unlike(norm: folding.BatchNorm) -> folding.BatchNorm:
+    """Return a norm that changes what it gets, once it is built."""
+    norm.build((None, 8, 8, 4))
+    for number, weight in enumerate(norm.weights):
+        weight.assign(weight + 0.5 + number)
+    return norm
+
+
+class Doubled(folding.BatchNorm):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training, mask)
+
+
+class Block(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = conv(), unlike(folding.BatchNorm())
+
+    def call(self, features):
+        return self.norm(self.convolution(features))
+
+
+def called_twice(image):
+    convolution = conv()
+    return unlike(folding.BatchNorm())(convolution(image)) + convolution(image * 2)
+
+
+def norm_of_two(image):
+    norm = unlike(folding.BatchNorm())
+    return norm(conv()(image)) + norm(image)
+
+
+def in_a_block(image):
+    return Block()(image)
+
+
+def in_a_sequence(image):
+    return keras.Sequential([conv(), unlike(folding.BatchNorm())])(image)
+
+
+def of_its_own_kind(image):
+    return unlike(Doubled())(conv()(image))
+
+
+def without_scale(image):
+    return unlike(folding.BatchNorm(scale=False))(conv()(image))
+
+
+def over_rows(image):
+    return folding.BatchNorm(axis=1)(conv(activation="relu")(image))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        called_twice,
+        norm_of_two,
+        in_a_block,
+        in_a_sequence,
+        of_its_own_kind,
+        without_scale,
+        over_rows,
+    ],
+)
+def test_what_cannot_be_folded_is_left_as_it_is(make):
+    image = keras.Input((8, 8, 4))
+    model = keras.Model(image, make(image))
+    folded = folding.folded(model)
+    assert count(folded, folding.FoldedConv) == 0
+    np.testing.assert_allclose(folded(small_image()), model(small_image()), rtol=1e-6)
+
+
+def test_kernels_are_rounded_once_to_bfloat16():
+    image = keras.Input((8, 8, 4))
+    norm = unlike(folding.BatchNorm(dtype="mixed_bfloat16"))
+    model = keras.Model(image, norm(conv(dtype="mixed_bfloat16")(image)))
+    folded = folding.folded(model)
+    assert folded.outputs[0].dtype == model.outputs[0].dtype == "bfloat16"
+    (layer,) = [each for each in folded.layers if isinstance(each, folding.FoldedConv)]
+    factor = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
+    kernel = keras.ops.cast(layer.convolution.kernel.numpy() * factor, "bfloat16")
+    bias = keras.ops.cast(norm.beta - norm.moving_mean * factor, "bfloat16")
+    image = keras.ops.cast(small_image(), "bfloat16")
+    expected = keras.ops.conv(image, kernel, padding="same") + bias
+    found, expected = (
+        keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))
+        for values in (folded(small_image()), expected)
+    )
+    assert np.abs(found - expected).max() < 0.02
+
+
+@pytest.mark.parametrize(("train_bn", "is_folded"), [(None, False), (False, True)])
+def test_train_bn_none_trains_what_is_not_frozen(train_bn, is_folded):
+    built = network("matterport", TRAIN_BN=train_bn)
+    graph = keras.Model(built.training_inputs, built.training_outputs)
+    assert (count(folding.folded(graph, training=True), folding.FoldedConv) > 0) == is_folded

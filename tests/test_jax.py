@@ -118,6 +118,20 @@ def test_two_devices_do_what_one_does(under_jax, name, assert_as_golden):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["written", "kept"])
+def test_an_interruption_in_the_first_step_loses_no_weights(under_jax, name):
+    assert len(under_jax[name]) > 50
+    assert under_jax[name].max() == 0
+
+
+@pytest.mark.slow
+def test_several_threads_detect_at_once(under_jax):
+    scores = under_jax["threads"]
+    assert scores.shape[1] > 0
+    assert (scores == scores[0]).all()
+
+
+@pytest.mark.slow
 def test_what_jax_does_not_have_says_so(under_jax):
     assert "KERAS_BACKEND=tensorflow for MirroredStrategy" in str(under_jax["error strategy"])
     assert "GPU_COUNT is 99, but JAX sees 2 CPU device(s)" in str(under_jax["error count"])

@@ -1,5 +1,6 @@
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -212,3 +213,15 @@ def test_weights_of_a_place_are_one_minus_its_distance():
     expected = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(4)))
     found = masks._linear_weights(places, 4, np.dtype(np.float64))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_that_paste_leave_the_number_of_threads_as_it_was():
+    def threads():
+        return [info["num_threads"] for info in masks._blas().info() if info["user_api"] == "blas"]
+
+    before = threads()
+    arguments = np.ones((20, 28, 28), np.float32), np.tile([[0, 0, 90, 90]], (20, 1)), (100, 100)
+    with ThreadPoolExecutor(4) as executor:
+        for _ in executor.map(lambda _: masks.paste_rle(*arguments), range(40)):
+            pass
+    assert threads() == before

@@ -13,7 +13,6 @@ class ResourceExhaustedError(Exception):
     [
         ResourceExhaustedError("OOM when allocating tensor"),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes"),
-        MemoryError(),
     ],
 )
 def test_a_lack_of_memory_says_what_to_lower_and_by_how_much(error):
@@ -25,15 +24,34 @@ def test_a_lack_of_memory_says_what_to_lower_and_by_how_much(error):
         raise error
     message = str(caught.value)
     assert "IMAGES_PER_GPU from 4 to 2 (half the images)" in message
-    assert "IMAGE_MAX_DIM from 1024 to 704 and IMAGE_MIN_DIM from 800 to 704" in message
+    assert "IMAGE_MAX_DIM from 1024 to 704 and IMAGE_MIN_DIM from 800 to 512" in message
     assert "TRAIN_ROIS_PER_IMAGE from 12 to 6" in message
     assert "'mixed_bfloat16'" in message
     assert caught.value.__cause__ is error
 
 
-def test_other_errors_pass():
-    with pytest.raises(ZeroDivisionError), memory.told(SmallConfig(), training=True):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
+def test_other_errors_pass(error):
+    with pytest.raises(error), memory.told(SmallConfig(), training=True):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("square", "IMAGE_MAX_DIM from 1024 to 704 and IMAGE_MIN_DIM from 832 to 576"),
+        ("short_side", "IMAGE_MAX_DIM from 1024 to 704 and IMAGE_MIN_DIM from 832 to 576"),
+        ("pad64", "IMAGE_MIN_DIM from 832 to 576"),
+        ("crop", "IMAGE_MIN_DIM from 832 to 576"),
+        ("none", None),
+    ],
+)
+def test_only_sides_that_the_mode_reads_are_named(mode, expected):
+    config = SmallConfig().replace(
+        IMAGE_RESIZE_MODE=mode, IMAGE_MIN_DIM=832, IMAGE_MAX_DIM=1024, IMAGES_PER_GPU=1
+    )
+    sides = [line for line in memory.lower(config, training=True) if "IMAGE_M" in line]
+    assert sides == ([f"{expected} (half the pixels)"] if expected else [])
 
 
 def test_what_cannot_be_lowered_is_not_proposed():

@@ -141,6 +141,18 @@ def test_boxes_follow_augmentation():
     np.testing.assert_array_equal(flipped.boxes[0, [1, 3]], 64 - plain.boxes[0, [3, 1]])
 
 
+@pytest.mark.parametrize("mini_mask_shape", [(28, 28), None])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_masks_of_any_type_from_an_augmentation_are_0_or_1(dtype, mini_mask_shape):
+    def as_numbers(image, mask, rng):  # noqa: ARG001
+        return image, mask.astype(dtype) * 255
+
+    kinds = changed(mini_mask_shape=mini_mask_shape)
+    plain, found = (load(Squares(), 2, kinds, augmentation=a) for a in ([], [as_numbers]))
+    assert found.masks.dtype == np.uint8
+    np.testing.assert_array_equal(found.masks, plain.masks)
+
+
 @pytest.mark.parametrize(
     ("mask", "class_ids", "message"),
     [

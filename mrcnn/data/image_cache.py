@@ -22,6 +22,8 @@ class CachedImages:
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_dataset":  # of a copy that is not filled yet
+            raise AttributeError(name)
         return getattr(self._dataset, name)
 
     def load_image(self, image_id: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class SampleFormat:
         scale_jitter: (least, most) of a random factor of the image's size.
         channels: of the images.
         side: of the input, in mode short_side.
-        goes_on: how images are resized, see `images.resize`.
+        goes_on: how images are resized, see `resizing.resize`.
         keypoints: their number an object, P.
         mirror_pairs: places of left and right keypoints.
     """
@@ -103,6 +103,7 @@ def load_sample(
         augmentation, image, masks, keypoints, sample_format.mirror_pairs, rng
     )
     _check_size(masks, image.shape, "after augmentation")
+    masks = np.asarray(masks).astype(bool, copy=False)
     placement = _placement(image.shape, sample_format, rng)
     image = images.fit_quickly(image, placement, goes_on=sample_format.goes_on)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)

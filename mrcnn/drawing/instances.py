@@ -47,9 +47,9 @@ def draw_instances(
 
     Args:
         image: uint8 RGB; it is not changed.
-        detections: rois (N, 4), class_ids (N,), masks (H, W, N), in image pixels. Without scores,
-            as in ground truth, labels are names only; without masks, as of a network that has
-            none, all boxes are drawn. Negative class ids are crowds.
+        detections: rois (N, 4), class_ids (N,), masks (H, W, N) or run lengths, in image
+            pixels. Without scores, as in ground truth, labels are names only; without masks, as of
+            a network that has none, all boxes are drawn. Negative class ids are crowds.
         class_names: names by class id, the background first.
         colors: (N, 3) uint8, one for each detection; None for a colour a class, or a colour an
             instance if there is but one class.
@@ -69,7 +69,7 @@ def draw_instances(
         texts = [""] * len(texts)
     has_masks = "masks" in detections
     nothing = np.broadcast_to(np.False_, (*image.shape[:2], len(texts)))
-    masks = detections["masks"] if has_masks else nothing
+    masks = mask_math.to_array(detections["masks"], image.shape) if has_masks else nothing
     objects = Objects(detections["rois"], masks, colors, texts)
     return draw_objects(image, select(objects, kept), show_masks=has_masks, scale=scale)
 

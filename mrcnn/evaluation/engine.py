@@ -44,9 +44,7 @@ def evaluate(
     evaluation.cocoGt = _renumbered(coco_gt, coco_gt.dataset["annotations"], images, categories)
     evaluation.cocoDt = _renumbered(coco_gt, _found(results, iou_type), images, categories)
     params = evaluation.params
-    params.imgIds = [images[each] for each in image_ids or () if each in images]
-    if image_ids is None:
-        params.imgIds = list(images.values())
+    params.imgIds = [images[each] for each in (images if image_ids is None else image_ids)]
     params.catIds = list(categories.values())
     params.maxDets = [max_detections]
     if iou_type == "keypoints":

@@ -7,8 +7,9 @@ range of the input.
 """
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -201,6 +202,11 @@ def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
     return planes.reshape(-1, width, height).transpose(2, 1, 0)  # columns are contiguous
 
 
+def to_array(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> np.ndarray:
+    """Return masks, or what `from_rle` makes of run lengths, as (H, W, N)."""
+    return from_rle(masks, image_shape) if isinstance(masks, list) else np.asarray(masks)
+
+
 def _run_lengths(counts: str | bytes) -> np.ndarray:
     """Return the runs of COCO's code: five bits a character, low ones first, +32 if more follow.
 
@@ -246,7 +252,7 @@ def _stretched(
 ) -> Iterator[Stretched]:
     """Yield what each mask shows in the image, and the row and column where that begins."""
     stretch = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
-    with _one_thread():
+    with ONE_THREAD:
         for probability, box in zip(probabilities, np.asarray(boxes).reshape(-1, 4), strict=True):
             yield stretch(probability, box, image_size)
 
@@ -304,12 +310,31 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _one_thread() -> AbstractContextManager:
-    """Hold the matrix products of the block to one thread.
+class _OneThread:
+    """Holds the matrix products of a block to one thread.
 
-    They take microseconds; on busy cores, waiting for a second thread takes milliseconds.
+    They take microseconds; on busy cores, waiting for a second thread takes milliseconds. The limit
+    is the process's: the first of several blocks sets it, the last one takes it back.
     """
-    return _blas().limit(limits=1, user_api="blas")
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.limit: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.limit = _blas().limit(limits=1, user_api="blas")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.limit.restore_original_limits()
+
+
+ONE_THREAD = _OneThread()
 
 
 def _enlarged(

@@ -46,7 +46,8 @@ class BatchNorm(layers.BatchNormalization):
 
     Args:
         is_training: True uses and updates batch statistics in training; False always uses the
-            stored ones (Matterport's TRAIN_BN = False), which is not the same as freezing.
+            stored ones (Matterport's TRAIN_BN = False), which is not the same as freezing. A
+            training model reads it once, when it is made.
     """
 
     def __init__(self, is_training: bool = True, **kwargs):

@@ -17,9 +17,10 @@ HAS_REPLICAS = BACKEND == "tensorflow"
 if BACKEND == "tensorflow":
     from mrcnn.network import tensorflow_ops as chosen
     from mrcnn.network.portable_ops import weighted_rows
+    from mrcnn.network.tensorflow_ops import compiled
 else:
     from mrcnn.network import portable_ops as chosen  # type: ignore[no-redef]
-    from mrcnn.network.jax_ops import weighted_rows  # noqa: F401
+    from mrcnn.network.jax_ops import compiled, weighted_rows  # noqa: F401
 
 by_level = chosen.by_level
 crop_and_resize = chosen.crop_and_resize

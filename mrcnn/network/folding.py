@@ -6,6 +6,7 @@ once instead of three times. The weights stay those of the two layers, and are f
 step, so that what trains or loads them need not know.
 """
 
+from collections import defaultdict
 from typing import Any
 
 import keras
@@ -21,13 +22,14 @@ CONVOLUTIONS = (layers.Conv2D, GroupedConv2D)
 class FoldedConv(layers.Layer):
     """What a convolution and the batch norm after it compute together, with stored statistics.
 
+    Folds in float32; the kernel is rounded once, to the precision of the convolution.
+
     Args:
         convolution, norm: Built; their weights are used, and are the weights of this layer.
     """
 
     def __init__(self, convolution: layers.Conv2D, norm: BatchNorm) -> None:
-        # Kernels are folded in float32 and rounded once, so variables must not be cast before.
-        super().__init__(dtype=convolution.dtype_policy, autocast=False)
+        super().__init__(dtype="float32", autocast=False)
         self.convolution, self.norm = convolution, norm
         self.built = True
 
@@ -37,14 +39,15 @@ class FoldedConv(layers.Layer):
         bias = norm.beta - norm.moving_mean * factor
         if convolution.use_bias:
             bias += convolution.bias * factor
-        kernel = ops.cast(convolution.kernel * factor, self.compute_dtype)
-        features = ops.cast(features, self.compute_dtype)
-        features = convolution.convolution_op(features, kernel)
-        bias = ops.reshape(ops.cast(bias, self.compute_dtype), (1, 1, 1, -1))
+        precision = convolution.compute_dtype
+        kernel = ops.cast(convolution.kernel * factor, precision)
+        features = convolution.convolution_op(ops.cast(features, precision), kernel)
+        bias = ops.reshape(ops.cast(bias, precision), (1, 1, 1, -1))
         return ops.add(features, bias)  # which becomes TensorFlow's bias_add, where `+` would not
 
-    def compute_output_shape(self, input_shape):
-        return self.convolution.compute_output_shape(input_shape)
+    def compute_output_spec(self, features):
+        shape = self.convolution.compute_output_shape(features.shape)
+        return keras.KerasTensor(shape, self.convolution.compute_dtype)
 
 
 def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
@@ -57,11 +60,21 @@ def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
     norms = {id(norm) for norm in partners.values()}
     made: dict[int, layers.Layer] = {}  # a layer that is used twice is replaced by one
 
+    def replacement(layer: layers.Layer) -> layers.Layer:
+        inner = _inner(layer)
+        if id(layer) in partners:
+            found = FoldedConv(inner, _inner(partners[id(layer)]))
+        elif type(inner) is type(model):  # functional, too
+            found = folded(inner, training=training)
+        else:
+            return layer
+        return TimeDistributed(found) if inner is not layer else found
+
     def replace(layer: layers.Layer) -> layers.Layer | None:
         if id(layer) in norms:
             return None
         if id(layer) not in made:
-            made[id(layer)] = _replacement(layer, partners.get(id(layer)), training=training)
+            made[id(layer)] = replacement(layer)
         return made[id(layer)]
 
     def call(layer: layers.Layer | None, *inputs: Tensor, **options: Any) -> Tensor:
@@ -70,42 +83,47 @@ def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
     return keras.models.clone_model(model, clone_function=replace, call_function=call)
 
 
-def _replacement(layer: layers.Layer, norm: layers.Layer | None, *, training: bool) -> layers.Layer:
-    inner = _inner(layer)
-    if norm is not None:
-        replacement = FoldedConv(inner, _inner(norm))
-    elif isinstance(inner, keras.Model):
-        replacement = folded(inner, training=training)
-    else:
-        return layer
-    return TimeDistributed(replacement) if inner is not layer else replacement
-
-
 def _partners(model: keras.Model, *, training: bool) -> dict[int, layers.Layer]:
-    """Return the batch norm that alone follows a convolution, by the convolution's id."""
-    consumers: dict[int, list[layers.Layer]] = {}
-    for operation in model.operations:
-        for node in operation._inbound_nodes:
+    """Return the batch norm that alone follows a convolution, by the convolution's id.
+
+    Both are called once in the model.
+    """
+    calls, consumers = defaultdict(list), defaultdict(list)
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            calls[id(node.operation)].append(node)
             for tensor in node.input_tensors:
-                consumers.setdefault(id(tensor), []).append(operation)
+                consumers[id(tensor)].append(node.operation)
     kept = {id(tensor) for tensor in model.outputs}
     found = {}
     for layer in model.layers:
-        if type(_inner(layer)) not in CONVOLUTIONS or id(layer.output) in kept:
+        if len(calls[id(layer)]) != 1 or not _is_convolution(_inner(layer)):
             continue
-        following = consumers.get(id(layer.output), [])
-        if len(following) == 1 and _can_fold(layer, following[0], training=training):
-            found[id(layer)] = following[0]
+        (output,) = calls[id(layer)][0].outputs
+        following = consumers[id(output)] if id(output) not in kept else []
+        if len(following) == 1 and len(calls[id(following[0])]) == 1:
+            norm = following[0]
+            is_alike = isinstance(norm, TimeDistributed) == isinstance(layer, TimeDistributed)
+            if is_alike and _can_fold(_inner(norm), training=training):
+                found[id(layer)] = norm
     return found
 
 
-def _can_fold(layer: layers.Layer, norm: layers.Layer, *, training: bool) -> bool:
-    inner = _inner(norm)
+def _is_convolution(layer: layers.Layer) -> bool:
     return (
-        isinstance(inner, BatchNorm)
-        and isinstance(norm, TimeDistributed) == isinstance(layer, TimeDistributed)
-        and not (training and inner.is_training)
-        and _inner(layer).activation in (None, keras.activations.linear)
+        type(layer) in CONVOLUTIONS
+        and layer.data_format == "channels_last"
+        and layer.activation in (None, keras.activations.linear)
+    )
+
+
+def _can_fold(norm: layers.Layer, *, training: bool) -> bool:
+    return (
+        type(norm) is BatchNorm
+        and norm.scale
+        and norm.center
+        and norm.axis in (-1, 3)
+        and not (training and norm.is_training)
     )
 
 

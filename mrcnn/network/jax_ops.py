@@ -1,12 +1,33 @@
-"""What JAX adds in place, where the gradient that it derives would add whole copies."""
+"""What JAX does in its own way: a model compiled, and a gradient added in place.
 
-from collections.abc import Sequence
+The gradient that it would derive adds whole copies.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 # One after the other, (B, ...) each, of as many parts as make a value.
 Parts = Sequence[jax.Array]
+
+
+def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, jax.Array]]:
+    """Return a model with a dict of outputs as a function, compiled for each size of inputs.
+
+    Unlike that of Keras it leaves the weights where they are, so that several threads may call it.
+    """
+
+    @jax.jit
+    def run(trainable: list, others: list, inputs: list) -> dict[str, jax.Array]:
+        return model.stateless_call(trainable, others, inputs, training=False)[0]
+
+    def of_arrays(inputs: Sequence[np.ndarray]) -> dict[str, jax.Array]:
+        groups = model.trainable_variables, model.non_trainable_variables
+        return run(*([variable.value for variable in group] for group in groups), list(inputs))
+
+    return of_arrays
 
 
 @jax.custom_vjp

@@ -31,7 +31,7 @@ def features(
         size: (h, w).
         form: "corners", "aligned" or "unaligned"; see `conventions.ROI_FEATURES`.
     """
-    extents = np.array([features.shape[1:3] for features in maps], np.int32)
+    extents = np.array([level.shape[1:3] for level in maps], np.int32)
     height, width = (_of_box(extents[:, axis], chosen) for axis in (0, 1))
     starts = np.append(0, np.cumsum(extents.prod(axis=1))[:-1]).astype(np.int32)
     boxes, start = ops.stop_gradient(boxes), _of_box(starts, chosen)[..., None]
@@ -39,7 +39,7 @@ def features(
     cols = _parts(boxes[..., 1], boxes[..., 3], size[1], width, form)
     channels = maps[0].shape[-1]
     cells = ops.concatenate(
-        [ops.reshape(features, (features.shape[0], -1, channels)) for features in maps], axis=1
+        [ops.reshape(level, (level.shape[0], -1, channels)) for level in maps], axis=1
     )
     index, weights = [], []
     for row, row_weight in rows:

@@ -2,11 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 # Of two, in `largest_in_rectangles`: sides of up to twice the greatest power are covered.
 POWERS = 6
+
+
+def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, tf.Tensor]]:
+    """Return a model with a dict of outputs as a function that is traced once, for all sizes."""
+    signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    return tf.function(
+        lambda inputs: model(inputs, training=False), input_signature=[signature], autograph=False
+    )
 
 
 def crop_and_resize(

@@ -100,8 +100,8 @@ def fit(
     feeds = [distribution.Feed(train)]
     if validation is not None:
         feeds.append(distribution.Feed(validation, validation.count))
-    try:
-        with memory.told(model.config, training=True), model.strategy.scope():
+    with memory.told(model.config, training=True), model.strategy.scope():
+        try:
             return model.fit(
                 feeds[0].dataset(),
                 shuffle=False,
@@ -117,12 +117,12 @@ def fit(
                 ],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-    except KeyboardInterrupt:
-        logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
-        raise
-    except distribution.ERRORS as error:
-        _raise_cause(error, feeds)
-        raise
+        except KeyboardInterrupt:
+            logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
+            raise
+        except distribution.ERRORS as error:
+            _raise_cause(error, feeds)
+            raise
 
 
 def bad_images(*streams: BatchStream | None) -> dict[int, str]:

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# What a step raises that fails on the device.
 HAS_REPLICAS = True
 # What a `Feed` makes.
 BATCHES = tf.data.Dataset
+# What a step raises that fails on the device.
 ERRORS = (tf.errors.OpError,)
 
 

@@ -72,6 +72,17 @@ class TrainingModel(keras.Model):
 
     _maybe_symbolic_build = _symbolic_build
 
+    def _get_jax_state(self, *, purge_model_variables=False, **chosen):
+        # Under JAX Keras takes the values away from the variables while it trains. It notes what
+        # they are after a step, so that an interruption in the first would lose them all.
+        state = super()._get_jax_state(**chosen)
+        if purge_model_variables:
+            names = [name for name, is_chosen in chosen.items() if is_chosen]
+            self._jax_state = dict(zip(names, state, strict=True))
+            self._jax_state_synced = False
+            self._purge_model_variables(**chosen)
+        return state
+
     def _build_optimizer(self) -> None:
         if self.optimizer is not None and not self.optimizer.built:
             with self.strategy.scope():
