@@ -45,8 +45,11 @@ class FoldedConv(layers.Layer):
         bias = ops.reshape(ops.cast(bias, precision), (1, 1, 1, -1))
         return ops.add(features, bias)  # which becomes TensorFlow's bias_add, where `+` would not
 
+    def compute_output_shape(self, input_shape):
+        return self.convolution.compute_output_shape(input_shape)
+
     def compute_output_spec(self, features):
-        shape = self.convolution.compute_output_shape(features.shape)
+        shape = self.compute_output_shape(features.shape)
         return keras.KerasTensor(shape, self.convolution.compute_dtype)
 
 
@@ -68,7 +71,7 @@ def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
             found = folded(inner, training=training)
         else:
             return layer
-        return TimeDistributed(found) if inner is not layer else found
+        return TimeDistributed(found, dtype=layer.dtype_policy) if inner is not layer else found
 
     def replace(layer: layers.Layer) -> layers.Layer | None:
         if id(layer) in norms:
