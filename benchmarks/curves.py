@@ -135,7 +135,7 @@ def objects() -> Curve:
             stream = iter(workloads.stream(config, workloads.ellipses(count)))
             yield count, lambda stream=stream: [next(stream) for _ in range(4)]
 
-    return Curve("objects in 4 images", points())
+    return Curve("objects in each of 4", points())
 
 
 def learning() -> Curve:
