@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mrcnn.config import Config
+from mrcnn.geometry.placement import STRIDE
 
 # Names of it in TensorFlow and in JAX. A MemoryError is of the host, and of the loading of data.
 SIGNS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
-STRIDE = 64  # sides of images are its multiples
 # The settings that each mode of resizing has the size of the input from.
 SIDES = {
     "square": ("IMAGE_MAX_DIM", "IMAGE_MIN_DIM"),

@@ -74,11 +74,15 @@ class Predictor:
         for group in _groups(map(self.mold, images), self.config.BATCH_SIZE):
             molded = np.stack([inputs for inputs, _ in group])
             metas = np.stack([meta for _, meta in group])
-            anchors = np.tile(self.anchors(molded.shape[1:3]), (len(group), 1, 1))
-            with memory.told(self.config, training=False):
-                found = self.run([molded, metas, anchors])
-            for index, meta in enumerate(metas):
-                yield self.unmold({key: rows[index] for key, rows in found.items()}, meta, masks)
+            for found, meta in zip(self._found(molded, metas), metas, strict=True):
+                yield self.unmold(found, meta, masks)
+
+    def _found(self, molded: np.ndarray, metas: np.ndarray) -> list[Detections]:
+        """Return the outputs for each image of a batch."""
+        anchors = np.tile(self.anchors(molded.shape[1:3]), (len(molded), 1, 1))
+        with memory.told(self.config, training=False):
+            found = self.run([molded, metas, anchors])
+        return [{key: rows[i] for key, rows in found.items()} for i in range(len(molded))]
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
@@ -153,14 +157,10 @@ class Predictor:
         """
         molded = self.molded(np.asarray(images), image_metas)
         height, width = molded.shape[1:3]
-        anchors = np.tile(self.anchors((height, width)), (len(molded), 1, 1))
-        metas = np.asarray(image_metas, np.float32)
-        with memory.told(self.config, training=False):
-            found = self.run([molded, metas, anchors])
         frame = Frame((height, width), (height, width), (0, 0, height, width))
         return [
-            unmold({key: rows[i] for key, rows in found.items()}, frame, self.config.conventions)
-            for i in range(len(molded))
+            unmold(found, frame, self.config.conventions)
+            for found in self._found(molded, np.asarray(image_metas, np.float32))
         ]
 
     def unmold(

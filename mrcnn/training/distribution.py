@@ -15,7 +15,6 @@ else:
 BATCHES = chosen.BATCHES
 ERRORS = chosen.ERRORS
 Feed = chosen.Feed
-HAS_REPLICAS = chosen.HAS_REPLICAS
 check_running = chosen.check_running
 clip = chosen.clip
 current = chosen.current

@@ -13,7 +13,6 @@ import numpy as np
 from keras import ops
 
 Tensor = Any
-HAS_REPLICAS = False
 AHEAD = 2
 # What a step raises that fails on the device.
 ERRORS = (jax.errors.JaxRuntimeError,)

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-HAS_REPLICAS = True
 # What a `Feed` makes.
 BATCHES = tf.data.Dataset
 # What a step raises that fails on the device.

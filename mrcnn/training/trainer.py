@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mrcnn.config import Config
-from mrcnn.network import folding, losses
+from mrcnn.network import backend_ops, folding, losses
 from mrcnn.network import network as networks
 from mrcnn.training import distribution
 from mrcnn.training.schedule import WarmupAndDrops
@@ -123,7 +123,7 @@ class ClippedSGD(keras.optimizers.SGD):
 
     def _clip_gradients(self, grads):
         # Keras calls this one on every backend, on TensorFlow before the sum.
-        if distribution.HAS_REPLICAS or not self.clip_norm:
+        if backend_ops.HAS_REPLICAS or not self.clip_norm:
             return super()._clip_gradients(grads)
         return distribution.clip(grads, self.clip_norm)
 
