@@ -108,7 +108,7 @@ class Predictor:
         placement = placements.place(
             image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode
         )
-        if backend_ops.IS_STATIC and mode in ("pad64", "short_side"):
+        if backend_ops.COMPILES_EVERY_SIZE and mode in ("pad64", "short_side"):
             return placements.in_few_sizes(placement)
         return placement
 

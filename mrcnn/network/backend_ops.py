@@ -1,32 +1,77 @@
 """The operations that each backend does in its own way: crops, suppression, statistics.
 
 TensorFlow has its own operations, which also take numbers of rows that depend on the data; what
-JAX compiles is written in `keras.ops` with fixed shapes (`portable_ops`).
+XLA compiles is written in `keras.ops` with fixed shapes (`portable_ops`). JAX compiles everything,
+TensorFlow what lies `within_xla`.
 """
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 import keras
 
 from mrcnn import backends
+from mrcnn.network import portable_ops
 
 BACKEND = backends.check(keras.backend.backend())
-# Shapes must be known when the graph is compiled.
-IS_STATIC = BACKEND == "jax"
+# Models are compiled for every size of inputs.
+COMPILES_EVERY_SIZE = BACKEND == "jax"
 # Batch norm of a replica sees its own images. JAX runs one program over the global batch.
 HAS_REPLICAS = BACKEND == "tensorflow"
 
 if BACKEND == "tensorflow":
-    from mrcnn.network import tensorflow_ops as chosen
+    from mrcnn.network import tensorflow_ops as own_ops
     from mrcnn.network.portable_ops import weighted_rows
     from mrcnn.network.tensorflow_ops import compiled
 else:
-    from mrcnn.network import portable_ops as chosen  # type: ignore[no-redef]
+    from mrcnn.network import portable_ops as own_ops  # type: ignore[no-redef]
     from mrcnn.network.jax_ops import compiled, weighted_rows  # noqa: F401
 
-by_level = chosen.by_level
-crop_and_resize = chosen.crop_and_resize
-kept_rows = chosen.kept_rows
-largest_in_rectangles = chosen.largest_in_rectangles
-suppress = chosen.suppress
+_scope = threading.local()
+
+
+@contextmanager
+def within_xla(is_within: bool = True) -> Iterator[None]:
+    """Let layers that are called within take operations that XLA has, in this thread."""
+    before = is_static()
+    _scope.is_static = is_within or before
+    try:
+        yield
+    finally:
+        _scope.is_static = before
+
+
+def is_static() -> bool:
+    """Return whether shapes must be known when the graph is compiled."""
+    return COMPILES_EVERY_SIZE or getattr(_scope, "is_static", False)
+
+
+def by_level(*arguments: Any) -> Any:
+    """See `tensorflow_ops.by_level`."""
+    return _operations().by_level(*arguments)
+
+
+def crop_and_resize(*arguments: Any) -> Any:
+    """See `tensorflow_ops.crop_and_resize`."""
+    return _operations().crop_and_resize(*arguments)
+
+
+def kept_rows(*arguments: Any) -> Any:
+    """See `tensorflow_ops.kept_rows`."""
+    return _operations().kept_rows(*arguments)
+
+
+def largest_in_rectangles(*arguments: Any) -> Any:
+    """See `tensorflow_ops.largest_in_rectangles`."""
+    return _operations().largest_in_rectangles(*arguments)
+
+
+def suppress(*arguments: Any) -> Any:
+    """See `tensorflow_ops.suppress`."""
+    return _operations().suppress(*arguments)
 
 
 def has_gpu() -> bool:
@@ -35,3 +80,7 @@ def has_gpu() -> bool:
         return bool(keras.distribution.list_devices("gpu"))
     except RuntimeError:  # JAX raises where there is none
         return False
+
+
+def _operations() -> ModuleType:
+    return portable_ops if is_static() else own_ops

@@ -14,6 +14,15 @@ class GeometryLayer(layers.Layer):
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        # TensorFlow's crops and suppression have no XLA kernels; Keras would compile for XLA on a
-        # single GPU. JAX compiles all or nothing.
-        self.supports_jit = backend_ops.IS_STATIC
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether what it takes has XLA kernels: else Keras must not compile a model with it.
+
+        TensorFlow's crops and suppression have none; see `backend_ops.within_xla`.
+        """
+        return backend_ops.is_static()
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        del value  # Keras sets it for every layer

@@ -131,7 +131,7 @@ class TrimDetections(GeometryLayer):
     """
 
     def call(self, detections):
-        if backend_ops.IS_STATIC:
+        if backend_ops.is_static():
             return detections[:, :, :4]
         found = ops.sum(ops.cast(detections[:, :, 4] > 0, "int32"), axis=1)
         # An empty batch would be an edge case for every layer that follows.
@@ -160,7 +160,7 @@ class TrimPositives(GeometryLayer):
 
     def call(self, inputs):
         class_ids, *tensors = inputs
-        if backend_ops.IS_STATIC:
+        if backend_ops.is_static():
             return tensors
         positives = ops.max(ops.sum(ops.cast(class_ids > 0, "int32"), axis=1))
         # An empty batch would be an edge case for every layer that follows.

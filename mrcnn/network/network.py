@@ -47,7 +47,7 @@ def build(config: Config) -> Network:
         ValueError: For settings that cannot work; see `Config.check`.
     """
     config.check()
-    initial = host_weights.drawn_on_host() if backend_ops.IS_STATIC else nullcontext()
+    initial = host_weights.drawn_on_host() if backend_ops.COMPILES_EVERY_SIZE else nullcontext()
     with initial, _precision(config.PRECISION):
         image = keras.Input((None, None, config.IMAGE_CHANNEL_COUNT), name="input_image")
         image_meta = keras.Input((config.IMAGE_META_SIZE,), name="input_image_meta")

@@ -77,8 +77,9 @@ def weighted_rows(cells: Tensor, index: Sequence[Tensor], weights: Sequence[Tens
     """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C)."""
     total = 0.0
     for rows, weight in zip(index, weights, strict=True):
-        flat = ops.reshape(rows, (rows.shape[0], -1))
-        values = ops.reshape(matching.gather_rows(cells, flat), (*rows.shape, cells.shape[-1]))
+        flat = ops.reshape(rows, (ops.shape(rows)[0], -1))
+        values = matching.gather_rows(cells, flat)
+        values = ops.reshape(values, (-1, *rows.shape[1:], cells.shape[-1]))
         total += values * weight[..., None]
     return total
 
@@ -119,7 +120,7 @@ def largest_in_rectangles(
     """
     row_power, *row_starts = _covering(*rows)
     col_power, *col_starts = _covering(*cols)
-    batch, height, width, channels = features.shape
+    batch, height, width, channels = ops.shape(features)
     table = ops.reshape(_maxima(features), (-1, channels))
     powers = row_power[:, :, None] * POWERS + col_power[:, None, :]
     plane = (powers * batch + ops.cast(indices, "int32")[:, None, None]) * height
@@ -193,7 +194,7 @@ def _greedy(
     Args:
         boxes: (B, N, 4), class_ids: (B, N), is_candidate: (B, N), best first.
     """
-    batch, count = class_ids.shape
+    batch, count = ops.shape(class_ids)
     side = min(TILE, count)
     steps = -(-count // side)
     missing = [[0, 0], [0, steps * side - count]]

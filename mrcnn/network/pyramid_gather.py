@@ -5,6 +5,7 @@ cells of its own map, whichever that is, and boxes need not be sorted by map. Th
 axis of its own: devices that share a batch need not exchange maps.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def features(
     cols = _parts(boxes[..., 1], boxes[..., 3], size[1], width, form)
     channels = maps[0].shape[-1]
     cells = ops.concatenate(
-        [ops.reshape(level, (level.shape[0], -1, channels)) for level in maps], axis=1
+        [ops.reshape(level, (-1, math.prod(level.shape[1:3]), channels)) for level in maps], axis=1
     )
     index, weights = [], []
     for row, row_weight in rows:

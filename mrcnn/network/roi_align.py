@@ -232,7 +232,7 @@ class PyramidROIAlign(GeometryLayer):
             pixels = box_math.denormalize_in_graph(boxes, size, ops, self.inclusive)
             boxes = box_math.normalize_in_graph(pixels, size, ops, not self.inclusive)
         chosen = self._chosen(boxes, image_meta, len(maps))
-        if backend_ops.IS_STATIC and self.form != "pool":
+        if backend_ops.is_static() and self.form != "pool":
             return pyramid_gather.features(maps, boxes, chosen, self.pool_shape, self.form)
         crops = features(
             maps,

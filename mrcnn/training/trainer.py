@@ -32,6 +32,9 @@ class TrainingModel(keras.Model):
     Takes batches as dicts of `input_image` (B, H, W, C) raw pixels of any dtype, and the other
     training inputs of `mrcnn.network.network.Network`. Every loss appears in the progress bar and
     in `history` under Matterport's name, for validation with `val_`.
+
+    On a single GPU a step is compiled by XLA, as Keras' `jit_compile="auto"` decides: on CPUs it
+    would be slower, and over several devices TensorFlow cannot.
     """
 
     def __init__(self, network: networks.Network, config: Config) -> None:
@@ -44,6 +47,11 @@ class TrainingModel(keras.Model):
         self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
+    def compile(self, *args, **kwargs):
+        """Compile as Keras does, which asks the layers whether XLA can."""
+        with backend_ops.within_xla():
+            super().compile(*args, **kwargs)
+
     def call(self, inputs, training=None, mask=None):
         """Subtract the mean pixel on the device, since images travel as small integers."""
         del mask
@@ -51,7 +59,8 @@ class TrainingModel(keras.Model):
         image = image / self.pixel_std
         if self.config.conventions.pads_at_end:
             image *= _inside_window(inputs["input_image_meta"], ops.shape(image))
-        return self._run({**inputs, "input_image": image}, training=training)
+        with backend_ops.within_xla(self.jit_compile):
+            return self._run({**inputs, "input_image": image}, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
