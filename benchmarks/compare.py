@@ -42,7 +42,7 @@ import numpy as np
 import peers
 import workloads
 
-from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import pasting
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_MASKS = 100
@@ -150,8 +150,8 @@ def paste_rows(_: argparse.Namespace) -> Iterator[Row]:
         boxes = (corners * np.tile(shape, 2)).astype(np.int32)
         arguments = (probabilities, boxes, shape)
         sides = {
-            "arrays": lambda arguments=arguments: mask_math.paste(*arguments),
-            "run lengths": lambda arguments=arguments: mask_math.paste_rle(*arguments),
+            "arrays": lambda arguments=arguments: pasting.paste(*arguments),
+            "run lengths": lambda arguments=arguments: pasting.paste_rle(*arguments),
         }
         if peers.is_there():
             sides["torchvision"] = peers.pasting(*arguments)

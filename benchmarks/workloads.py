@@ -13,6 +13,7 @@ from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.pipeline import BatchStream
 from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import pasting
 
 NUM_CLASSES = 81
 
@@ -123,7 +124,7 @@ def unpadded(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, list[dict[str, n
         is_object = class_ids > 0
         boxes = batch["input_gt_boxes"][index][is_object]
         masks = batch["input_gt_masks"][index][is_object]
-        full = mask_math.expand(boxes, masks, images.shape[1:3])
+        full = pasting.expand(boxes, masks, images.shape[1:3])
         objects.append(
             {
                 "boxes": boxes,

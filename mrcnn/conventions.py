@@ -45,7 +45,7 @@ class Conventions:
         roi_features: how features of a RoI are taken, one of ROI_FEATURES.
         floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
         every_class: a RoI may become a detection of every class; else of its best one.
-        paste: how masks are stretched over their boxes, one of `masks.PASTES`.
+        paste: how masks are stretched over their boxes, one of `pasting.PASTES`.
         pads_at_end: the input around an image is padded after the mean pixel is subtracted; else
             with black. (Where the image lies is a matter of the resize mode.)
     """

@@ -13,7 +13,7 @@ from mrcnn.conventions import MATTERPORT, Conventions
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import keypoints as keypoint_math
-from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import pasting
 from mrcnn.geometry import placement as placements
 from mrcnn.network import backend_ops, folding
 from mrcnn.network import network as networks
@@ -31,7 +31,7 @@ OUTPUTS = {
 
 
 # What masks can come as: arrays of the size of the image, or COCO's run lengths.
-MASKS = {"full": mask_math.paste, "rle": mask_math.paste_rle}
+MASKS = {"full": pasting.paste, "rle": pasting.paste_rle}
 
 
 class Frame(NamedTuple):

@@ -23,6 +23,7 @@ from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import images as image_math
 from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import pasting
 from mrcnn.geometry import placement as placements
 from mrcnn.weights import catalog, download, hdf5
 
@@ -241,7 +242,7 @@ def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: tuple[int, int
 
 def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Return the masks that mini-masks stand for: (N, 4), (h, w, N) -> (H, W, N) bool."""
-    return mask_math.expand(bbox, np.moveaxis(np.asarray(mini_mask), -1, 0), image_shape)
+    return pasting.expand(bbox, np.moveaxis(np.asarray(mini_mask), -1, 0), image_shape)
 
 
 def mold_mask(mask: np.ndarray, config: Any) -> None:
@@ -251,7 +252,7 @@ def mold_mask(mask: np.ndarray, config: Any) -> None:
 
 def unmold_mask(mask: np.ndarray, bbox: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Return a mask (h, w) of probabilities in the box of its image: (H, W) bool."""
-    return mask_math.paste(np.asarray(mask)[None], np.asarray(bbox)[None], image_shape)[..., 0]
+    return pasting.paste(np.asarray(mask)[None], np.asarray(bbox)[None], image_shape)[..., 0]
 
 
 # Batches and files

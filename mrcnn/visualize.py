@@ -31,6 +31,7 @@ from mrcnn.drawing.plots import plot_overlaps, plot_precision_recall
 from mrcnn.drawing.tables import display_table, display_weight_stats
 from mrcnn.evaluation import matterport as matching
 from mrcnn.geometry import masks as mask_math
+from mrcnn.geometry import pasting
 
 if TYPE_CHECKING:
     from matplotlib import lines, patches
@@ -322,7 +323,7 @@ def draw_rois(
         image,
         boxes,
         np.asarray(refined_rois)[places, :4],
-        masks=mask_math.paste(inside, boxes.astype(np.int32), np.shape(image)[:2]),
+        masks=pasting.paste(inside, boxes.astype(np.int32), np.shape(image)[:2]),
         captions=[class_names[class_ids[place]] if class_ids[place] else "" for place in places],
         visibilities=is_object.astype(int),
         title=title,

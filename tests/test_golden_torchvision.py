@@ -13,7 +13,7 @@ import pytest
 from keras import ops
 
 from mrcnn import presets
-from mrcnn.geometry import anchors, boxes, keypoints, masks
+from mrcnn.geometry import anchors, boxes, keypoints, pasting
 from mrcnn.model import MaskRCNN
 from mrcnn.network import backend_ops, roi_align
 from mrcnn.weights import hdf5, torchvision
@@ -175,7 +175,7 @@ def test_iou(units, assert_as_golden):
 
 
 def test_masks_are_pasted_alike(units, assert_as_golden):
-    found = masks.paste(
+    found = pasting.paste(
         units["paste_masks"][:, 0], by_y(units["paste_boxes"]), (150, 160), None, "padded"
     )
     expected = units["pasted"][:, 0].astype(np.float32)
@@ -338,7 +338,7 @@ def check_masks(whole, assert_as_golden):
     rows = whole.outputs["detections"][0]
     inside = whole.outputs["masks"][0][np.arange(len(rows)), ..., rows[:, 4].astype(int)]
     shape = whole.golden["image"].shape
-    pasted = masks.paste(inside[: len(found["boxes"])], found["boxes"], shape, None, "padded")
+    pasted = pasting.paste(inside[: len(found["boxes"])], found["boxes"], shape, None, "padded")
     nearest = whole.nearest(found)
     expected = np.moveaxis(whole.golden["out_masks"][:, 0].astype(np.float32), 0, -1)
     # The golden file holds halves: 0.5 and its neighbours are 0.0005 apart.

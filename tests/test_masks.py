@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from skimage.transform import resize
 
-from mrcnn.geometry import masks
+from mrcnn.geometry import masks, pasting
 
 
 def blobs(count, height, width, seed=0):
@@ -83,7 +83,7 @@ def test_expand_inverts_minimize_where_the_mini_mask_is_not_smaller():
     mask[5:20, 7:25] = True
     mask[5:10, 7:12] = False
     boxes = masks.bounds(mask)
-    expanded = masks.expand(boxes, masks.minimize(boxes, mask, (56, 56)), (30, 30))
+    expanded = pasting.expand(boxes, masks.minimize(boxes, mask, (56, 56)), (30, 30))
     np.testing.assert_array_equal(expanded, mask)
 
 
@@ -93,22 +93,22 @@ def test_matterport_masks(matterport_geometry):
     np.testing.assert_array_equal(boxes, golden["extract_bboxes"])
     mini = masks.minimize(boxes, golden["util_masks"], (56, 56))
     np.testing.assert_array_equal(np.moveaxis(mini, 0, -1), golden["minimize_mask"])
-    np.testing.assert_array_equal(masks.expand(boxes, mini, (90, 120)), golden["expand_mask"])
-    pasted = masks.paste(golden["unmold_in"][None], np.array([[10, 20, 70, 95]]), (90, 120))
+    np.testing.assert_array_equal(pasting.expand(boxes, mini, (90, 120)), golden["expand_mask"])
+    pasted = pasting.paste(golden["unmold_in"][None], np.array([[10, 20, 70, 95]]), (90, 120))
     np.testing.assert_array_equal(pasted[..., 0], golden["unmold_out"])
 
 
 @pytest.mark.parametrize("shape", [(85, 60), (28, 28), (3, 5), (1, 200)])
 def test_paste_agrees_with_skimage(shape):
     probability = np.random.default_rng(1).random((28, 28)).astype(np.float32)
-    pasted = masks.paste(probability[None], np.array([[0, 0, *shape]]), shape)[..., 0]
+    pasted = pasting.paste(probability[None], np.array([[0, 0, *shape]]), shape)[..., 0]
     expected = skimage_resize(probability, shape)
     clear = np.abs(expected - 0.5) > 1e-5
     np.testing.assert_array_equal(pasted[clear], (expected >= 0.5)[clear])
 
 
 def test_constant_mask_fills_its_box():
-    pasted = masks.paste(
+    pasted = pasting.paste(
         np.full((1, 28, 28), 0.6, np.float32), np.array([[2, 3, 90, 97]]), (99, 99)
     )
     assert pasted[2:90, 3:97].all()
@@ -117,18 +117,24 @@ def test_constant_mask_fills_its_box():
 
 def test_paste_cuts_off_what_is_outside_the_image():
     probability = np.random.default_rng(2).random((1, 28, 28)).astype(np.float32)
-    whole = masks.paste(probability, np.array([[10, 10, 50, 60]]), (70, 70))
-    part = masks.paste(probability, np.array([[-20, -30, 20, 20]]), (15, 12))
+    whole = pasting.paste(probability, np.array([[10, 10, 50, 60]]), (70, 70))
+    part = pasting.paste(probability, np.array([[-20, -30, 20, 20]]), (15, 12))
     np.testing.assert_array_equal(part, whole[30:45, 40:52])
 
 
-@pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 9, 5, 5], [20, 0, 30, 5], [-9, 0, 0, 5]])
-def test_paste_of_boxes_without_pixels_is_empty(box):
-    assert not masks.paste(np.ones((1, 4, 4), np.float32), np.array([box]), (10, 10)).any()
+@pytest.mark.parametrize("form", ["whole", "centres"])
+@pytest.mark.parametrize(
+    "box", [[5, 5, 5, 9], [9, 9, 5, 5], [20, 0, 30, 5], [-9, 0, 0, 5], [2.5, 1, 2.5, 6]]
+)
+def test_paste_of_boxes_without_area_is_empty(box, form):
+    arguments = np.ones((2, 4, 4), np.float32), np.array([box, [0, 0, 5, 5]]), (10, 10)
+    pasted = pasting.paste(*arguments, form=form)
+    assert pasted.sum(axis=(0, 1)).tolist() == [0, 25]
+    assert pasting.paste_rle(*arguments, form=form) == masks.to_rle(pasted)
 
 
 def test_paste_of_nothing():
-    pasted = masks.paste(np.zeros((0, 28, 28)), np.zeros((0, 4), np.int32), (10, 12, 3))
+    pasted = pasting.paste(np.zeros((0, 28, 28)), np.zeros((0, 4), np.int32), (10, 12, 3))
     assert pasted.shape == (10, 12, 0)
     assert pasted.dtype == bool
 
@@ -141,7 +147,7 @@ def test_pasting_does_not_pay_for_the_image_outside_the_boxes():
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        masks.paste(probabilities, boxes, (3000, 4000))
+        pasting.paste(probabilities, boxes, (3000, 4000))
         seconds.append(time.perf_counter() - started)
     # About 0.1 s; resizing or copying whole planes of 12 million pixels would take 10.
     assert min(seconds) < 4
@@ -185,7 +191,7 @@ def test_damaged_run_lengths_are_rejected(counts):
         masks.from_rle([{"size": [4, 5], "counts": counts}], (4, 5))
 
 
-@pytest.mark.parametrize("form", masks.PASTES)
+@pytest.mark.parametrize("form", pasting.PASTES)
 @pytest.mark.parametrize("shape", [(40, 30), (33, 64), (7, 5)])
 def test_pasted_run_lengths_are_those_of_pasted_masks(form, shape):
     rng = np.random.default_rng(shape[0])
@@ -195,14 +201,14 @@ def test_pasted_run_lengths_are_those_of_pasted_masks(form, shape):
         boxes = np.concatenate([low, low + rng.uniform(0, 40, (12, 2))], axis=1).round(1)
         boxes[0] = [0, 0, *shape]  # runs go on from column to column
         boxes[1] = [0, 0, 0, 0]
-        expected = masks.to_rle(masks.paste(probabilities, boxes, shape, form=form))
-        assert masks.paste_rle(probabilities, boxes, shape, form=form) == expected
+        expected = masks.to_rle(pasting.paste(probabilities, boxes, shape, form=form))
+        assert pasting.paste_rle(probabilities, boxes, shape, form=form) == expected
 
 
 def test_run_lengths_of_a_large_image_need_no_memory_of_its_size():
     boxes = np.tile([[100, 200, 700, 900]], (100, 1))
     tracemalloc.start()
-    masks.paste_rle(np.ones((100, 28, 28), np.float32), boxes, (3000, 4000))
+    pasting.paste_rle(np.ones((100, 28, 28), np.float32), boxes, (3000, 4000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20e6
@@ -211,17 +217,19 @@ def test_run_lengths_of_a_large_image_need_no_memory_of_its_size():
 def test_weights_of_a_place_are_one_minus_its_distance():
     places = np.array([-3.2, -1.0, -0.75, 0.0, 1.25, 3.0, 3.5, 4.0, 9.1])
     expected = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(4)))
-    found = masks._linear_weights(places, 4, np.dtype(np.float64))
+    found = pasting._linear_weights(places, 4, np.dtype(np.float64))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_threads_that_paste_leave_the_number_of_threads_as_it_was():
     def threads():
-        return [info["num_threads"] for info in masks._blas().info() if info["user_api"] == "blas"]
+        return [
+            info["num_threads"] for info in pasting._blas().info() if info["user_api"] == "blas"
+        ]
 
     before = threads()
     arguments = np.ones((20, 28, 28), np.float32), np.tile([[0, 0, 90, 90]], (20, 1)), (100, 100)
     with ThreadPoolExecutor(4) as executor:
-        for _ in executor.map(lambda _: masks.paste_rle(*arguments), range(40)):
+        for _ in executor.map(lambda _: pasting.paste_rle(*arguments), range(40)):
             pass
     assert threads() == before

@@ -1,25 +1,9 @@
-"""Masks: tight boxes, mini-masks, pasting into an image and run lengths.
+"""Masks: tight boxes, mini-masks and run lengths."""
 
-Every resize here is linear in each axis, so it is two small matrix products. Unless a form of
-pasting says otherwise it is skimage's order 1 with a zero border, as in Matterport's weights:
-samples at half-pixel centres, neighbours outside the mask count as 0, the result stays in the
-range of the input.
-"""
-
-import functools
-import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from threadpoolctl import ThreadpoolController
-
-# How masks are stretched over their boxes when they are pasted.
-#   whole: over the whole pixels of the box, with a zero border (Matterport);
-#   centres: sampled at the centres of the pixels in the box as it is (detectron2);
-#   padded: with a border of zeros stretched, too, over a box of whole pixels (torchvision).
-PASTES = ("whole", "centres", "padded")
 
 
 def bounds(masks: np.ndarray) -> np.ndarray:
@@ -102,56 +86,6 @@ def minimize(
     return mini_masks
 
 
-def expand(boxes: np.ndarray, mini_masks: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """Return the masks that mini-masks stand for: (N, 4), (N, h, w) -> (H, W, N) bool."""
-    # The smallest float above 0.5: np.around, which Matterport uses here, rounds 0.5 down.
-    return paste(np.asarray(mini_masks) != 0, boxes, image_shape, np.nextafter(0.5, 1))
-
-
-def paste(
-    probabilities: np.ndarray,
-    boxes: np.ndarray,
-    image_shape: Sequence[int],
-    threshold: float | None = 0.5,
-    form: str = "whole",
-) -> np.ndarray:
-    """Return masks stretched over their boxes: (N, h, w), (N, 4) -> (H, W, N) bool.
-
-    Args:
-        probabilities: of the pixels inside each box, or booleans.
-        boxes: in image pixels; parts outside the image are cut off, boxes without area are empty.
-        image_shape: (H, W) or (H, W, C).
-        threshold: the least probability that is inside; None returns the probabilities, float32.
-        form: one of PASTES.
-    """
-    height, width = image_shape[:2]
-    # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
-    planes = np.zeros((len(boxes), height, width), np.float32 if threshold is None else bool)
-    stretched_masks = _stretched(probabilities, boxes, (height, width), form)
-    for plane, (stretched, (top, left)) in zip(planes, stretched_masks, strict=True):
-        part = plane[top : top + stretched.shape[0], left : left + stretched.shape[1]]
-        if threshold is None:
-            part[:] = stretched
-        else:
-            np.greater_equal(stretched, threshold, out=part)
-    return np.moveaxis(planes, 0, -1)
-
-
-def paste_rle(
-    probabilities: np.ndarray,
-    boxes: np.ndarray,
-    image_shape: Sequence[int],
-    threshold: float = 0.5,
-    form: str = "whole",
-) -> list[dict]:
-    """Return what `to_rle` makes of what `paste` returns, with no array of the image's size."""
-    height, width = int(image_shape[0]), int(image_shape[1])
-    return [
-        _rle_of_part(stretched >= threshold, corner, (height, width))
-        for stretched, corner in _stretched(probabilities, boxes, (height, width), form)
-    ]
-
-
 def to_rle(masks: np.ndarray) -> list[dict]:
     """Return masks as compressed run lengths: (H, W, N) -> N of {"size", "counts": str}."""
     height, width, count = masks.shape
@@ -165,16 +99,21 @@ def to_rle(masks: np.ndarray) -> list[dict]:
     return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
-def _rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict:
+def rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict:
     """Return the run lengths of a mask (h, w) whose first pixel lies in an image at a corner."""
-    columns = np.pad(mask.T, ((0, 0), (1, 1)))
-    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
-    places = (corner[1] + column) * size[0] + corner[0] + row
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), bool)
+    columns[:, 1:-1] = mask.T
+    column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), columns.shape[1] - 1)
+    borders = (corner[1] + column) * size[0] + corner[0] + row
     # Where a run ends at the last row and the next column begins with one, there is no border.
-    borders, times = np.unique(places, return_counts=True)
-    borders = borders[times == 1]
+    is_first, is_last = np.diff(borders, prepend=-1) != 0, np.diff(borders, append=-1) != 0
+    borders = borders[is_first & is_last]
     pixels = size[0] * size[1]
-    runs = np.diff(borders[borders < pixels], prepend=0, append=pixels).tolist()
+    return rle_of_runs(np.diff(borders[borders < pixels], prepend=0, append=pixels), size)
+
+
+def rle_of_runs(runs: np.ndarray, size: tuple[int, int]) -> dict:
+    """Return compressed run lengths, background first, of a mask of a size."""
     rle = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
@@ -242,132 +181,3 @@ def _lerp(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
         np.take(values, place, axis) * np.take(weights, place, axis) for place in (0, 1)
     )
     return first + second
-
-
-Stretched = tuple[np.ndarray, tuple[int, int]]
-
-
-def _stretched(
-    probabilities: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], form: str
-) -> Iterator[Stretched]:
-    """Yield what each mask shows in the image, and the row and column where that begins."""
-    stretch = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
-    with ONE_THREAD:
-        for probability, box in zip(probabilities, np.asarray(boxes).reshape(-1, 4), strict=True):
-            yield stretch(probability, box, image_size)
-
-
-def _over_whole_pixels(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
-    """Return what a mask (h, w) shows in the image, and the row and column where that begins."""
-    y1, x1, y2, x2 = box.astype(np.int64)
-    top, left, bottom, right = _inside((y1, x1, y2, x2), image_size)
-    if top >= bottom or left >= right:
-        return np.zeros((0, 0), np.float32), (0, 0)
-    part = (top - y1, left - x1, bottom - y1, right - x1)
-    return _enlarged(mask, part, (y2 - y1, x2 - x1)), (top, left)
-
-
-def _at_centres(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
-    """Return a mask sampled at the centres of pixels *(detectron2's paste_masks_in_image)*."""
-    y1, x1, y2, x2 = box.astype(np.float64)
-    whole = np.floor(y1), np.floor(x1), np.ceil(y2), np.ceil(x2)
-    top, left, bottom, right = _inside(whole, image_size)
-    if top >= bottom or left >= right:
-        return np.zeros((0, 0), np.float32), (0, 0)
-    rows = (np.arange(top, bottom) + 0.5 - y1) * (mask.shape[0] / (y2 - y1)) - 0.5
-    cols = (np.arange(left, right) + 0.5 - x1) * (mask.shape[1] / (x2 - x1)) - 0.5
-    return _sampled(mask, rows, cols), (top, left)
-
-
-def _with_border(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, int]) -> Stretched:
-    """Return a mask stretched with a border *(torchvision's paste_masks_in_image)*."""
-    scale = (mask.shape[0] + 2) / mask.shape[0]
-    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * scale
-    low, high = (centre - half).astype(np.int64), (centre + half).astype(np.int64) + 1
-    low, high = low.tolist(), np.maximum(high, low + 1).tolist()
-    top, left, bottom, right = _inside((*low, *high), image_size)
-    if top >= bottom or left >= right:
-        return np.zeros((0, 0), np.float32), (0, 0)
-    mask = np.pad(mask, 1)
-    # Beyond the outermost centres the outermost value goes on.
-    rows, cols = (
-        np.clip((np.arange(start, stop) + 0.5 - near) * (size / (far - near)) - 0.5, 0, size - 1)
-        for start, stop, near, far, size in zip(
-            (top, left), (bottom, right), low, high, mask.shape, strict=True
-        )
-    )
-    return _sampled(mask, rows, cols), (top, left)
-
-
-def _inside(box: Sequence[float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the part of a box of whole pixels that is in the image."""
-    y1, x1, y2, x2 = (int(side) for side in box)
-    return max(y1, 0), max(x1, 0), min(y2, image_size[0]), min(x2, image_size[1])
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-class _OneThread:
-    """Holds the matrix products of a block to one thread.
-
-    They take microseconds; on busy cores, waiting for a second thread takes milliseconds. The limit
-    is the process's: the first of several blocks sets it, the last one takes it back.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.limit: Any = None
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.inside == 0:
-                self.limit = _blas().limit(limits=1, user_api="blas")
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
-                self.limit.restore_original_limits()
-
-
-ONE_THREAD = _OneThread()
-
-
-def _enlarged(
-    mask: np.ndarray, part: tuple[int, int, int, int], shape: tuple[int, int]
-) -> np.ndarray:
-    """Return the part (y1, x1, y2, x2) of a mask (h, w) resized to a shape."""
-    # Booleans meet the threshold exactly, which float32 would miss by its rounding.
-    mask = mask.astype(np.float64 if mask.dtype == bool else np.float32)
-    rows, cols = (
-        (np.arange(start, stop) + 0.5) * (size / resized) - 0.5
-        for start, stop, size, resized in zip(part[:2], part[2:], mask.shape, shape, strict=True)
-    )
-    resized = _sampled(mask, rows, cols)
-    return np.clip(resized, mask.min(), mask.max(), out=resized)
-
-
-def _sampled(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Return a mask at fractional rows and columns of its own, linearly, with 0 around it."""
-    row_weights, col_weights = (
-        _linear_weights(places, size, mask.dtype)
-        for places, size in zip((rows, cols), mask.shape, strict=True)
-    )
-    return row_weights @ (mask @ col_weights.T)
-
-
-def _linear_weights(places: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
-    """Return max(0, 1 - |place - cell|) of each place and cell: (n,) -> (n, size)."""
-    before = np.floor(places)
-    is_near = (before >= -1) & (before < size)
-    # Cell -1 is the last column, and `size` the one before: both are nothing's neighbours.
-    cell = np.where(is_near, before, -1).astype(np.intp)
-    weights = np.zeros((len(places), size + 2), dtype)
-    order = np.arange(len(places))
-    weights[order, cell] = (1 - (places - before)) * is_near
-    weights[order, cell + 1] = (1 - (before + 1 - places)) * is_near
-    return weights[:, :size]
