@@ -41,6 +41,7 @@ class Config:
     CACHE_MB = 0  # memory for images of the training that have been read, before they are resized
     SEED = 0  # of the initial weights, the order of images, augmentation and sampling
     PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
+    XLA = "auto"  # compiles TensorFlow's training step: auto, on a single GPU; on; off
 
     # Numerics of a family of weights, see mrcnn.conventions; the settings that usually go with
     # them are in mrcnn.presets.

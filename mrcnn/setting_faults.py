@@ -12,6 +12,7 @@ from mrcnn import conventions
 RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
 FEATURE_MAPS = ("fpn", "c4")
 PRECISIONS = ("float32", "mixed_bfloat16")
+XLA = ("auto", "on", "off")
 Faults = list[tuple[bool, str]]
 
 
@@ -86,6 +87,12 @@ def of_training(config: Any) -> Faults:
             config.PRECISION not in PRECISIONS,
             f"PRECISION must be one of {PRECISIONS}, got {config.PRECISION!r} (float16 loses "
             "overflows on several devices)",
+        ),
+        (config.XLA not in XLA, f"XLA must be one of {XLA}, got {config.XLA!r}"),
+        (
+            config.XLA == "on" and config.GPU_COUNT > 1,
+            f"XLA = 'on' needs GPU_COUNT = 1, got {config.GPU_COUNT}: TensorFlow cannot compile a "
+            "step over several devices",
         ),
         (
             config.LEARNING_RATE_IMAGES < 0,

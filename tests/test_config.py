@@ -42,6 +42,8 @@ def test_defaults_work_once_a_name_is_set():
         ({"IMAGE_RESIZE_MODE": "stretch"}, ["IMAGE_RESIZE_MODE", "'stretch'", "pad64"]),
         ({"IMAGE_MIN_DIM": 512}, ["IMAGE_MIN_DIM (512)", "IMAGE_MAX_DIM (256)"]),
         ({"PRECISION": "float16"}, ["PRECISION", "'float16'", "mixed_bfloat16"]),
+        ({"XLA": True}, ["XLA", "True", "'auto', 'on', 'off'"]),
+        ({"XLA": "on", "GPU_COUNT": 2}, ["XLA = 'on'", "GPU_COUNT = 1, got 2"]),
         ({"RPN_ANCHOR_SCALES": (32, 64)}, ["RPN_ANCHOR_SCALES", "5", "(32, 64)"]),
         ({"MASK_SHAPE": [56, 56]}, ["MASK_SHAPE", "28", "(56, 56)"]),
         ({"MEAN_PIXEL": [1.0, 2.0]}, ["MEAN_PIXEL", "IMAGE_CHANNEL_COUNT"]),

@@ -151,13 +151,15 @@ def test_box_coder(units, assert_as_golden):
 
 @pytest.mark.parametrize(("name", "threshold"), [("nms_05", 0.5), ("nms_07", 0.7)])
 def test_suppression(units, name, threshold):
-    found = backend_ops.kept_rows(by_y(units["nms_boxes"]), units["nms_scores"], 400, threshold)
+    found = backend_ops.operations().kept_rows(
+        by_y(units["nms_boxes"]), units["nms_scores"], 400, threshold
+    )
     np.testing.assert_array_equal(found, units[name])
 
 
 def test_suppression_by_class(units, assert_as_golden):
     classes = np.eye(units["nms_classes"].max() + 1, dtype=np.float32)[units["nms_classes"]]
-    found, scores, _ = backend_ops.suppress(
+    found, scores, _ = backend_ops.operations().suppress(
         ops.convert_to_tensor(by_y(units["nms_boxes"])[None, :, None]),
         ops.convert_to_tensor((classes * units["nms_scores"][:, None])[None]),
         400,

@@ -133,10 +133,48 @@ def test_paste_of_boxes_without_area_is_empty(box, form):
     assert pasting.paste_rle(*arguments, form=form) == masks.to_rle(pasted)
 
 
-def test_paste_of_nothing():
-    pasted = pasting.paste(np.zeros((0, 28, 28)), np.zeros((0, 4), np.int32), (10, 12, 3))
+@pytest.mark.parametrize("form", pasting.PASTES)
+@pytest.mark.parametrize("probabilities", [np.zeros((0, 28, 28)), np.zeros((0, 0, 0)), []])
+def test_paste_of_nothing(probabilities, form):
+    pasted = pasting.paste(probabilities, np.zeros((0, 4), np.int32), (10, 12, 3), form=form)
     assert pasted.shape == (10, 12, 0)
     assert pasted.dtype == bool
+    assert pasting.paste_rle(probabilities, [], (10, 12), form=form) == []
+
+
+def test_paste_in_the_form_padded_makes_a_box_without_area_a_pixel_wide():
+    # torchvision's: max(size, 1).
+    box = np.array([[2.0, 5.0, 7.0, 5.0]], np.float32)
+    pasted = pasting.paste(np.ones((1, 4, 4), np.float32), box, (10, 10), form="padded")[..., 0]
+    assert np.flatnonzero(pasted.any(axis=0)).tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[0, 0, 5, 5]], "there are 2 masks, but 1 boxes"),
+        ([[0, 0, 5, 5], [0, np.nan, 5, 5]], r"must be finite, got \[0.0, nan, 5.0, 5.0\]"),
+    ],
+)
+def test_paste_refuses_boxes_that_fit_no_masks(boxes, message):
+    for paste in (pasting.paste, pasting.paste_rle):
+        with pytest.raises(ValueError, match=message):
+            paste(np.ones((2, 4, 4), np.float32), boxes, (10, 10))
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9])
+def test_a_threshold_is_met_in_the_precision_of_the_masks(threshold):
+    mask = np.full((1, 4, 4), threshold, np.float32)
+    assert pasting.paste(mask, [[0, 0, 9, 9]], (9, 9), threshold).all()
+
+
+def test_a_large_mask_is_pasted_in_stripes_as_in_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    arguments = rng.random((3, 28, 28), np.float32), [[0, 0, 90, 80]] * 3, (100, 100)
+    expected = pasting.paste(*arguments, None)
+    monkeypatch.setattr(pasting, "STRIPE_PIXELS", 7 * 80)
+    monkeypatch.setattr(pasting, "GROUP_PIXELS", 1)
+    np.testing.assert_allclose(pasting.paste(*arguments, None), expected, atol=1e-6)
 
 
 def test_pasting_does_not_pay_for_the_image_outside_the_boxes():

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +13,7 @@ from mrcnn import presets
 from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
 from mrcnn.network import backend_ops
-from mrcnn.training import run
+from mrcnn.training import distribution, run
 
 SMALL = {name: value for name, value in vars(SmallConfig).items() if name.isupper()}
 MODERN = SMALL | {"IMAGE_RESIZE_MODE": "square"}
@@ -25,20 +25,18 @@ KINDS: dict[str, tuple[type[Config], dict]] = {
     "bfloat16": (presets.ModernConfig, MODERN | {"PRECISION": "mixed_bfloat16"}),
 }
 STEPS = 2
+HAS_GPU = backend_ops.has_gpu()
 
 
-def compiled(config: Config, weights: Path, *, by_xla: bool) -> MaskRCNN:
+def compiled(config: Config, weights: Path, xla: str) -> MaskRCNN:
     """Return a model that is ready to train, from weights that are made where there are none."""
-    model = MaskRCNN("training", config, weights.parent)
+    model = MaskRCNN("training", config.replace(XLA=xla), weights.parent)
     if weights.exists():
         model.load_weights(weights, verbose=0)
     else:
         model.save_weights(weights)
     model.set_trainable(".*", verbose=0)
     model.compile(0.002, config.LEARNING_MOMENTUM)
-    if by_xla:
-        model.training_model.compile(model.training_model.optimizer, jit_compile=True)
-    assert model.training_model.jit_compile == by_xla
     return model
 
 
@@ -52,8 +50,9 @@ def test_steps_by_xla_have_the_same_losses(kind, tmp_path, assert_as_golden):
     preset, settings = KINDS[kind]
     config = preset.from_dict(settings)
     found = []
-    for by_xla in (False, True):
-        model = compiled(config, tmp_path / "weights.h5", by_xla=by_xla).training_model
+    for xla in ("off", "on"):
+        model = compiled(config, tmp_path / "weights.h5", xla).training_model
+        assert model.jit_compile == (xla == "on")
         stream = batches(config)
         steps = [model.train_on_batch(next(stream), return_dict=True) for _ in range(STEPS)]
         found.append(np.array([[step[name] for name in config.losses] for step in steps]))
@@ -69,12 +68,11 @@ def test_steps_by_xla_have_the_same_losses(kind, tmp_path, assert_as_golden):
 
 
 @pytest.mark.slow
-def test_programs_of_their_own_may_feed_batches_of_any_number(tmp_path):
-    # Often a dataset's number of images in a batch is unknown when the step is compiled.
+def test_datasets_of_programs_need_not_know_their_sizes(tmp_path):
     config = SmallConfig()
-    model = compiled(config, tmp_path / "weights.h5", by_xla=True).training_model
+    model = compiled(config, tmp_path / "weights.h5", "on").training_model
     signature = {
-        name: tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+        name: tf.TensorSpec([None] * array.ndim, array.dtype)
         for name, array in next(batches(config)).items()
     }
     dataset = tf.data.Dataset.from_generator(lambda: batches(config), output_signature=signature)
@@ -82,17 +80,24 @@ def test_programs_of_their_own_may_feed_batches_of_any_number(tmp_path):
     assert np.isfinite(history.history["loss"]).all()
 
 
-def test_on_cpus_and_in_inference_xla_is_not_asked_for(tmp_path):
-    model = compiled(SmallConfig(), tmp_path / "weights.h5", by_xla=False)
-    assert not model.inference_model.jit_compile
+def test_the_setting_decides_and_on_a_processor_auto_is_off(tmp_path):
+    models = [compiled(SmallConfig(), tmp_path / "weights.h5", xla) for xla in ("auto", "on")]
+    assert [model.training_model.jit_compile for model in models] == [HAS_GPU, True]
     assert not backend_ops.is_static()
 
 
-def test_keras_chooses_xla_for_training_on_a_single_gpu(tmp_path, monkeypatch):
-    model = compiled(SmallConfig(), tmp_path / "weights.h5", by_xla=False)
+@pytest.mark.skipif(HAS_GPU, reason="there is one")
+def test_auto_is_on_where_one_gpu_has_the_weights(tmp_path, monkeypatch):
+    model = compiled(SmallConfig(), tmp_path / "weights.h5", "auto")
     gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [gpu])
-    model.training_model.compile(model.training_model.optimizer)
+    for name in ("list_physical_devices", "list_logical_devices"):
+        monkeypatch.setattr(tf.config, name, lambda *_: [gpu])
+    model.compile(0.002, 0.9)
+    assert not model.training_model.jit_compile  # the weights are the processor's
+    weights = [SimpleNamespace(value=SimpleNamespace(device="/job:localhost/device:GPU:0"))]
+    assert distribution.suits_xla(weights)
+    monkeypatch.setattr(distribution, "suits_xla", lambda _: True)
+    model.compile(0.002, 0.9)
     assert model.training_model.jit_compile
-    part = keras.Model(model.inference_model.input, model.inference_model.output)
-    assert not part.jit_compile
+    # Detection has TensorFlow's own operations.
+    assert not model.inference_model.jit_compile

@@ -109,11 +109,7 @@ def rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
     is_first, is_last = np.diff(borders, prepend=-1) != 0, np.diff(borders, append=-1) != 0
     borders = borders[is_first & is_last]
     pixels = size[0] * size[1]
-    return rle_of_runs(np.diff(borders[borders < pixels], prepend=0, append=pixels), size)
-
-
-def rle_of_runs(runs: np.ndarray, size: tuple[int, int]) -> dict:
-    """Return compressed run lengths, background first, of a mask of a size."""
+    runs = np.diff(borders[borders < pixels], prepend=0, append=pixels)
     rle = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 

@@ -24,8 +24,8 @@ from mrcnn.geometry import masks as mask_math
 #   padded: with a border of zeros stretched, too, over a box of whole pixels (torchvision).
 PASTES = ("whole", "centres", "padded")
 THREADS = min(os.cpu_count() or 1, 4)
-# Rows and columns of pixels that a group of masks is made of: fewer are not worth a thread.
-LEAST_PLACES, MOST_PLACES = 1 << 12, 1 << 15
+# What a thread has at once: weights and pixels of a group of masks, pixels of a stripe of one.
+GROUP_CELLS, GROUP_PIXELS, STRIPE_PIXELS = 1 << 19, 1 << 22, 1 << 18
 
 
 def expand(boxes: np.ndarray, mini_masks: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
@@ -45,26 +45,28 @@ def paste(
 
     Args:
         probabilities: of the pixels inside each box, or booleans.
-        boxes: in image pixels; parts outside the image are cut off, boxes without area are empty.
+        boxes: in image pixels; parts outside the image are cut off. Boxes without area are empty,
+            but in the form "padded" a pixel wide.
         image_shape: (H, W) or (H, W, C).
         threshold: the least probability that is inside; None returns the probabilities, float32.
         form: one of PASTES.
+
+    Raises:
+        ValueError: for boxes that are not as many as the masks, or not finite.
     """
     height, width = image_shape[:2]
-    # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
-    planes = np.zeros((len(boxes), height, width), np.float32 if threshold is None else bool)
     whole = _placed(probabilities, boxes, (height, width), form)
+    # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
+    dtype = np.float32 if threshold is None else bool
+    planes = np.zeros((len(whole.shown), height, width), dtype)
 
     def write(numbers: np.ndarray) -> None:
-        for number, stretched, (top, left), limits in _stretched(whole, numbers):
-            part = planes[number, top : top + stretched.shape[0], left : left + stretched.shape[1]]
-            if threshold is None:
-                np.clip(stretched, *limits, out=part)
-            else:
-                _at_least(stretched, threshold, limits, part)
+        for number, stretch in zip(numbers, _stretches(whole, numbers), strict=True):
+            top, left, bottom, right = whole.shown[number]
+            stretch.write(planes[number, top:bottom, left:right], threshold)
 
     # Most of it is work without the interpreter: products, and memory that the system clears.
-    groups = _groups(whole, THREADS)
+    groups = _groups(whole)
     with ONE_THREAD, ThreadPoolExecutor(THREADS) as executor:
         for _ in executor.map(write, groups) if len(groups) > 1 else map(write, groups):
             pass
@@ -80,39 +82,25 @@ def paste_rle(
 ) -> list[dict]:
     """Return what `to_rle` makes of what `paste` returns, with no array of the image's size."""
     size = int(image_shape[0]), int(image_shape[1])
-    rles = [mask_math.rle_of_runs(np.array([size[0] * size[1]]), size) for _ in boxes]
     whole = _placed(probabilities, boxes, size, form)
+    rles = [mask_math.rle_of_part(np.zeros((0, 0), bool), (0, 0), size)] * len(whole.shown)
     with ONE_THREAD:
         for numbers in _groups(whole):
-            for number, stretched, corner, limits in _stretched(whole, numbers):
-                is_inside = _at_least(stretched, threshold, limits, np.empty(stretched.shape, bool))
-                rles[number] = mask_math.rle_of_part(is_inside, corner, size)
+            for number, stretch in zip(numbers, _stretches(whole, numbers), strict=True):
+                top, left, bottom, right = whole.shown[number].tolist()
+                mask = np.empty((bottom - top, right - left), bool)
+                stretch.write(mask, threshold)
+                rles[number] = mask_math.rle_of_part(mask, (top, left), size)
     return rles
 
 
-def _at_least(
-    stretched: np.ndarray, threshold: float, limits: tuple[float, float], out: np.ndarray
-) -> np.ndarray:
-    """Write where a stretched mask, kept within limits, is at least a threshold; return that."""
-    low, high = limits
-    if high < threshold or low >= threshold:
-        out[:] = low >= threshold
-        return out
-    return np.greater_equal(stretched, threshold, out=out)
-
-
-# Number of a mask, what it shows in the image, the row and column where that begins, and between
-# which values it stays.
-Stretched = tuple[int, np.ndarray, tuple[int, int], tuple[float, float]]
-
-
-class _Stretching(NamedTuple):
+class _Placed(NamedTuple):
     """How N masks lie in an image.
 
     Attributes:
         masks: (N, h, w), with the border that is stretched, too.
         low, high: (N, 2), where the masks begin and end, in pixels of the image.
-        shown: (N, 4) int, the pixels of the image that show something.
+        shown: (N, 4), the pixels of the image that show something; int once they are cut off.
         goes_on: beyond the outermost centres the outermost value goes on, rather than to 0.
         stays: the result stays in the range of each mask, though around it there is 0.
     """
@@ -127,47 +115,100 @@ class _Stretching(NamedTuple):
 
 def _placed(
     probabilities: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], form: str
-) -> _Stretching:
+) -> _Placed:
     """Return how masks lie in an image of a size."""
+    masks, boxes = np.asarray(probabilities), np.asarray(boxes).reshape(-1, 4)
+    if len(masks) != len(boxes):
+        raise ValueError(f"there are {len(masks)} masks, but {len(boxes)} boxes")
+    if not np.isfinite(boxes).all():
+        bad = boxes[~np.isfinite(boxes).all(axis=1)][0].tolist()
+        raise ValueError(f"the coordinates of a box must be finite, got {bad}")
+    if not len(boxes):
+        masks = np.zeros((0, 1, 1), np.float32)
     place = {"whole": _over_whole_pixels, "centres": _at_centres, "padded": _with_border}[form]
-    whole = place(np.asarray(probabilities), np.asarray(boxes).reshape(-1, 4))
-    return whole._replace(shown=whole.shown.clip(0, np.tile(image_size, 2)))
+    whole = place(masks, boxes)
+    low, high = whole.low.astype(np.float64), whole.high.astype(np.float64)
+    shown = whole.shown.clip(0, np.tile(image_size, 2)).astype(np.int64)
+    return whole._replace(low=low, high=high, shown=shown)
 
 
-def _groups(whole: _Stretching, least: int = 1) -> list[np.ndarray]:
-    """Return the numbers of the masks that show something, in groups of about the same work.
+def _over_whole_pixels(masks: np.ndarray, boxes: np.ndarray) -> _Placed:
+    boxes = np.trunc(boxes)
+    return _Placed(masks, boxes[:, :2], boxes[:, 2:], boxes, stays=True)
 
-    The weights of a group are found at once; those of all would need too much memory.
+
+def _at_centres(masks: np.ndarray, boxes: np.ndarray) -> _Placed:
+    """Sample masks at the centres of pixels *(detectron2's paste_masks_in_image)*."""
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    shown = np.concatenate([np.floor(low), np.ceil(high)], axis=1)
+    return _Placed(masks, low, high, shown)
+
+
+def _with_border(masks: np.ndarray, boxes: np.ndarray) -> _Placed:
+    """Stretch masks with a border, in the precision of the boxes.
+
+    *(torchvision's paste_masks_in_image)*
     """
+    scale = (masks.shape[1] + 2) / masks.shape[1]
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
+    low, high = np.trunc(centre - half), np.trunc(centre + half) + 1
+    high = np.maximum(high, low + 1)
+    bordered = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    return _Placed(bordered, low, high, np.concatenate([low, high], axis=1), goes_on=True)
+
+
+def _groups(whole: _Placed) -> list[np.ndarray]:
+    """Return the numbers of the masks that show something, in groups of not too much work."""
     sides = whole.shown[:, 2:] - whole.shown[:, :2]
     seen = np.flatnonzero((sides > 0).all(axis=1) & (whole.high > whole.low).all(axis=1))
-    ends = sides[seen].sum(axis=1).cumsum()
-    if not seen.size:
-        return []
-    count = max(min(least, ends[-1] // LEAST_PLACES), -(-ends[-1] // MOST_PLACES), 1)
-    group = (ends - 1) * count // ends[-1]
-    return np.split(seen, np.flatnonzero(np.diff(group)) + 1)
+    cells, pixels = sides[seen] @ whole.masks.shape[1:], sides[seen].prod(axis=1)
+    group = (cells / GROUP_CELLS + pixels / GROUP_PIXELS).cumsum().astype(np.int64)
+    return np.split(seen, np.flatnonzero(np.diff(group)) + 1) if seen.size else []
 
 
-def _stretched(whole: _Stretching, numbers: np.ndarray) -> Iterator[Stretched]:
-    """Yield what some of the masks show in the image."""
+class _Stretch(NamedTuple):
+    """What the image shows of one mask.
+
+    Attributes:
+        mask: (h, w).
+        rows, cols: (H', h) and (W', w), how much each of its rows and columns weighs in each pixel.
+        limits: between which values the result stays, in its precision.
+    """
+
+    mask: np.ndarray
+    rows: np.ndarray
+    cols: np.ndarray
+    limits: tuple[Any, Any]
+
+    def write(self, out: np.ndarray, threshold: float | None) -> None:
+        """Write it, or where it is at least a threshold: (H', W')."""
+        low, high = self.limits
+        if threshold is not None and (high < threshold or low >= threshold):
+            out[:] = low >= threshold
+            return
+        across = self.mask @ self.cols.T
+        step = max(STRIPE_PIXELS // out.shape[1], 1)
+        for start in range(0, len(out), step):
+            stripe, part = self.rows[start : start + step] @ across, out[start : start + step]
+            if threshold is None:
+                np.clip(stripe, low, high, out=part)
+            else:
+                np.greater_equal(stripe, threshold, out=part)
+
+
+def _stretches(whole: _Placed, numbers: np.ndarray) -> Iterator[_Stretch]:
+    """Yield what the image shows of some of the masks, whose weights are found at once."""
     # Booleans meet the threshold exactly, which float32 would miss by its rounding.
     masks = whole.masks[numbers].astype(np.float64 if whole.masks.dtype == bool else np.float32)
     rows, cols = (_weights(whole, numbers, axis, masks.dtype) for axis in (0, 1))
-    limits = [(-np.inf, np.inf)] * len(masks)
+    lows, highs = np.full((2, len(masks)), [[-np.inf], [np.inf]], masks.dtype)
     if whole.stays:
-        ends = masks.min(axis=(1, 2)), masks.max(axis=(1, 2))
-        limits = list(zip(*(end.tolist() for end in ends), strict=True))
-    corners = whole.shown[numbers, :2].tolist()
-    for number, mask, row, col, (top, left), limit in zip(
-        numbers.tolist(), masks, rows, cols, corners, limits, strict=True
-    ):
-        yield number, row @ (mask @ col.T), (top, left), limit
+        lows, highs = masks.min(axis=(1, 2)), masks.max(axis=(1, 2))
+    for mask, row, col, low, high in zip(masks, rows, cols, lows, highs, strict=True):
+        yield _Stretch(mask, row, col, (low, high))
 
 
-def _weights(
-    whole: _Stretching, numbers: np.ndarray, axis: int, dtype: np.dtype
-) -> list[np.ndarray]:
+def _weights(whole: _Placed, numbers: np.ndarray, axis: int, dtype: np.dtype) -> list[np.ndarray]:
     """Return how much each cell of a mask's axis weighs in each pixel: (n, size) for each mask."""
     first, stop = whole.shown[numbers, axis], whole.shown[numbers, axis + 2]
     counts = stop - first
@@ -179,28 +220,6 @@ def _weights(
     if whole.goes_on:
         places = np.clip(places, 0, size - 1)
     return np.split(_linear_weights(places, size, dtype), ends[:-1])
-
-
-def _over_whole_pixels(masks: np.ndarray, boxes: np.ndarray) -> _Stretching:
-    boxes = boxes.astype(np.int64)
-    return _Stretching(masks, boxes[:, :2], boxes[:, 2:], boxes, stays=True)
-
-
-def _at_centres(masks: np.ndarray, boxes: np.ndarray) -> _Stretching:
-    """Sample masks at the centres of pixels *(detectron2's paste_masks_in_image)*."""
-    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
-    shown = np.concatenate([np.floor(low), np.ceil(high)], axis=1).astype(np.int64)
-    return _Stretching(masks, low, high, shown)
-
-
-def _with_border(masks: np.ndarray, boxes: np.ndarray) -> _Stretching:
-    """Stretch masks with a border *(torchvision's paste_masks_in_image)*."""
-    scale = (masks.shape[1] + 2) / masks.shape[1]
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
-    low, high = (centre - half).astype(np.int64), (centre + half).astype(np.int64) + 1
-    high = np.maximum(high, low + 1)
-    bordered = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-    return _Stretching(bordered, low, high, np.concatenate([low, high], axis=1), goes_on=True)
 
 
 @functools.cache

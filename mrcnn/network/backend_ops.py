@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 import keras
 
@@ -24,8 +23,7 @@ HAS_REPLICAS = BACKEND == "tensorflow"
 
 if BACKEND == "tensorflow":
     from mrcnn.network import tensorflow_ops as own_ops
-    from mrcnn.network.portable_ops import weighted_rows
-    from mrcnn.network.tensorflow_ops import compiled
+    from mrcnn.network.tensorflow_ops import compiled, weighted_rows
 else:
     from mrcnn.network import portable_ops as own_ops  # type: ignore[no-redef]
     from mrcnn.network.jax_ops import compiled, weighted_rows  # noqa: F401
@@ -34,10 +32,10 @@ _scope = threading.local()
 
 
 @contextmanager
-def within_xla(is_within: bool = True) -> Iterator[None]:
-    """Let layers that are called within take operations that XLA has, in this thread."""
-    before = is_static()
-    _scope.is_static = is_within or before
+def within_xla(is_within: bool) -> Iterator[None]:
+    """Let layers that are called within take operations that XLA has, or not, in this thread."""
+    before = getattr(_scope, "is_static", False)
+    _scope.is_static = is_within
     try:
         yield
     finally:
@@ -49,29 +47,9 @@ def is_static() -> bool:
     return COMPILES_EVERY_SIZE or getattr(_scope, "is_static", False)
 
 
-def by_level(*arguments: Any) -> Any:
-    """See `tensorflow_ops.by_level`."""
-    return _operations().by_level(*arguments)
-
-
-def crop_and_resize(*arguments: Any) -> Any:
-    """See `tensorflow_ops.crop_and_resize`."""
-    return _operations().crop_and_resize(*arguments)
-
-
-def kept_rows(*arguments: Any) -> Any:
-    """See `tensorflow_ops.kept_rows`."""
-    return _operations().kept_rows(*arguments)
-
-
-def largest_in_rectangles(*arguments: Any) -> Any:
-    """See `tensorflow_ops.largest_in_rectangles`."""
-    return _operations().largest_in_rectangles(*arguments)
-
-
-def suppress(*arguments: Any) -> Any:
-    """See `tensorflow_ops.suppress`."""
-    return _operations().suppress(*arguments)
+def operations() -> ModuleType:
+    """Return the module of crops and suppression for what is being traced."""
+    return portable_ops if is_static() else own_ops
 
 
 def has_gpu() -> bool:
@@ -80,7 +58,3 @@ def has_gpu() -> bool:
         return bool(keras.distribution.list_devices("gpu"))
     except RuntimeError:  # JAX raises where there is none
         return False
-
-
-def _operations() -> ModuleType:
-    return portable_ops if is_static() else own_ops

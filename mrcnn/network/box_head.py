@@ -178,7 +178,7 @@ class DetectionLayer(GeometryLayer):
         scores = scores[:, :, 1:]
         if self.every_class:  # a box without area, padding too, is none
             scores = ops.where(box_math.area(refined, ops) > 0, scores, 0.0)
-        boxes, scores, classes = backend_ops.suppress(
+        boxes, scores, classes = backend_ops.operations().suppress(
             refined,
             scores,
             self.max_detections,

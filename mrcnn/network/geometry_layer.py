@@ -21,8 +21,8 @@ class GeometryLayer(layers.Layer):
 
         TensorFlow's crops and suppression have none; see `backend_ops.within_xla`.
         """
-        return backend_ops.is_static()
+        return self._can_be_compiled and backend_ops.is_static()
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
-        del value  # Keras sets it for every layer
+        self._can_be_compiled = value

@@ -82,7 +82,7 @@ def targets(
     rois_, index = ops.reshape(rois, (-1, 4)), ops.cast(matched, "int32")
     index = ops.reshape(image + index, (-1,))
     if corners:
-        crops = backend_ops.crop_and_resize(planes, rois_, index, mask_shape)
+        crops = backend_ops.operations().crop_and_resize(planes, rois_, index, mask_shape)
     else:
         extent = ops.cast(ops.shape(planes)[1:3], "float32")
         cells = rois_ * ops.concatenate([extent, extent])

@@ -63,7 +63,7 @@ def features(
 
     def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
         if form == "corners":
-            return backend_ops.crop_and_resize(features, boxes, indices, size)
+            return backend_ops.operations().crop_and_resize(features, boxes, indices, size)
         extent = ops.cast(ops.shape(features)[1:3], "float32")
         cells = boxes * ops.concatenate([extent, extent])
         if form == "pool":
@@ -71,7 +71,7 @@ def features(
         take = aligned or crop
         return take(features, cells, indices, size, SAMPLES, half_pixel=form == "aligned")
 
-    return backend_ops.by_level(of_map, maps, boxes, indices, chosen)
+    return backend_ops.operations().by_level(of_map, maps, boxes, indices, chosen)
 
 
 def crop(
@@ -95,7 +95,7 @@ def crop(
     features = ops.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
     last = ops.cast(ops.shape(features)[1:3], "float32") - 1.0
     grid = ops.concatenate([(low + half + 1.0) / last, (high - half + 1.0) / last], axis=1)
-    crops = backend_ops.crop_and_resize(features, grid, indices, counts)
+    crops = backend_ops.operations().crop_and_resize(features, grid, indices, counts)
     return ops.average_pool(crops, samples, samples)
 
 
@@ -189,7 +189,7 @@ def pool(features: Tensor, boxes: Tensor, indices: Tensor, size: tuple[int, int]
     corners = ops.cast(ops.sign(boxes) * ops.floor(ops.abs(boxes) + 0.5), "int32")
     rows = _bins(corners[:, 0], corners[:, 2], size[0], extent[0])
     cols = _bins(corners[:, 1], corners[:, 3], size[1], extent[1])
-    return backend_ops.largest_in_rectangles(features, indices, rows, cols)
+    return backend_ops.operations().largest_in_rectangles(features, indices, rows, cols)
 
 
 def _bins(low: Tensor, high: Tensor, count: int, extent: Tensor) -> tuple[Tensor, Tensor]:

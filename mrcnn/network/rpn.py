@@ -156,7 +156,7 @@ def suppress(groups: Sequence[Candidates], count: int, threshold: float) -> Tens
     most = _largest([ops.shape(group.scores)[1] for group in groups])
     boxes = ops.stack([_rows(group.clipped, most) for group in groups], axis=2)
     scores = ops.stack([_rows(group.scores, most) for group in groups], axis=2)
-    return backend_ops.suppress(boxes, scores, count, threshold)[0]
+    return backend_ops.operations().suppress(boxes, scores, count, threshold)[0]
 
 
 def _largest(counts: Sequence[Any]) -> Any:

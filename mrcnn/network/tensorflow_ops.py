@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
+
+from mrcnn.network import portable_ops
 
 # Of two, in `largest_in_rectangles`: sides of up to twice the greatest power are covered.
 POWERS = 6
@@ -46,6 +49,36 @@ def crop_and_resize(
         return tf.image.crop_and_resize(features, boxes, indices, size), gradient
 
     return crop(features)
+
+
+def weighted_rows(
+    cells: tf.Tensor, index: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
+) -> tf.Tensor:
+    """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C).
+
+    No gradient flows into the weights; into the cells it is added part by part, where the one that
+    TensorFlow would derive has as many copies of them as parts.
+
+    Args:
+        index: K of (B, ...) int32, rows of cells. weights: K of (B, ...).
+    """
+
+    @tf.custom_gradient
+    def sums(cells: tf.Tensor) -> tuple:
+        batch, count, channels = ops.shape(cells)
+        start = tf.range(batch)[:, None] * count
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            total = tf.zeros([batch * count, channels], upstream.dtype)
+            for rows, weight in zip(index, weights, strict=True):
+                places = start + tf.reshape(rows, [batch, -1])
+                values = tf.reshape(upstream * weight[..., None], [-1, channels])
+                total = tf.tensor_scatter_nd_add(total, tf.reshape(places, [-1, 1]), values)
+            return tf.reshape(total, [batch, count, channels])
+
+        return portable_ops.weighted_rows(cells, index, weights), gradient
+
+    return sums(cells)
 
 
 def by_level(

@@ -25,7 +25,7 @@ class ProposalTrace(GeometryLayer):
         groups = layer.candidates(inputs)
         kept, start = [], 0
         for group in groups:
-            rows = backend_ops.kept_rows(
+            rows = backend_ops.operations().kept_rows(
                 group.clipped[0], group.scores[0], layer.proposal_count, layer.nms_threshold
             )
             kept.append(rows + start)

@@ -70,6 +70,12 @@ def current() -> Devices:
     return Devices(keras.distribution.distribution())
 
 
+def suits_xla(weights: Sequence[keras.Variable]) -> bool:
+    """Return True: JAX compiles everything."""
+    del weights
+    return True
+
+
 def sum_over_replicas(count: Tensor) -> Tensor:
     """Return the count, which is of the global batch already."""
     return count

@@ -47,6 +47,15 @@ def current() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def suits_xla(weights: Sequence[keras.Variable]) -> bool:
+    """Return whether a step over these weights may be compiled: where a GPU computes it.
+
+    What is compiled runs on one device, to which the weights must belong. On CPUs it is slower.
+    """
+    has_gpu = bool(tf.config.list_logical_devices("GPU"))  # which a program may have hidden
+    return has_gpu and all("GPU" in weight.value.device for weight in weights)
+
+
 def sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
     """Return the sum of a scalar over the replicas of the current step."""
     context = tf.distribute.get_replica_context()

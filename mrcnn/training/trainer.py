@@ -33,8 +33,7 @@ class TrainingModel(keras.Model):
     training inputs of `mrcnn.network.network.Network`. Every loss appears in the progress bar and
     in `history` under Matterport's name, for validation with `val_`.
 
-    On a single GPU a step is compiled by XLA, as Keras' `jit_compile="auto"` decides: on CPUs it
-    would be slower, and over several devices TensorFlow cannot.
+    A step is compiled by XLA where `Config.XLA` says so.
     """
 
     def __init__(self, network: networks.Network, config: Config) -> None:
@@ -48,19 +47,36 @@ class TrainingModel(keras.Model):
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
     def compile(self, *args, **kwargs):
-        """Compile as Keras does, which asks the layers whether XLA can."""
-        with backend_ops.within_xla():
+        """Prepare `fit`, by XLA as `jit_compile` says or else the settings.
+
+        "auto" is Keras' own answer, which asks the layers and what TensorFlow can, on a GPU.
+        """
+        settings = {"auto": "auto", "on": True, "off": False}
+        kwargs.setdefault("jit_compile", settings[self.config.XLA])
+        is_alone = self.strategy.num_replicas_in_sync == 1
+        suits = is_alone and distribution.suits_xla(self.weights)
+        if kwargs["jit_compile"] == "auto" and not suits:
+            kwargs["jit_compile"] = False
+        with backend_ops.within_xla(is_alone):
             super().compile(*args, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         """Subtract the mean pixel on the device, since images travel as small integers."""
         del mask
+        if self.jit_compile:
+            inputs = self._of_known_sizes(inputs)
         image = ops.cast(inputs["input_image"], "float32") - self.mean_pixel
         image = image / self.pixel_std
         if self.config.conventions.pads_at_end:
             image *= _inside_window(inputs["input_image_meta"], ops.shape(image))
         with backend_ops.within_xla(self.jit_compile):
             return self._run({**inputs, "input_image": image}, training=training)
+
+    def _of_known_sizes(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a batch whose sizes the compiler knows, which a program's dataset need not."""
+        sizes = {tensor.name: tensor.shape[1:] for tensor in self.inputs}
+        sizes["input_image"] = tuple(int(side) for side in self.config.IMAGE_SHAPE)
+        return {name: ops.reshape(inputs[name], (-1, *size)) for name, size in sizes.items()}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
