@@ -17,7 +17,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 
 from mrcnn import conventions, files
 from mrcnn.config import Config
@@ -47,9 +46,8 @@ def settings(form: str) -> Config:
     return BundledConfig().replace(
         CONVENTIONS=family.name,
         NAME=form,
-        HEAD_NORM="all",  # a network from random weights, on two cores, needs it
-        RPN_BBOX_STD_DEV=np.ones(4),
-        PRE_NMS_LIMIT=1000,
+        PRE_NMS_LIMIT_TRAINING=1000,
+        DETECTION_NMS_THRESHOLD=0.3,
         STEPS_PER_EPOCH=STEPS,
         VALIDATION_STEPS=0,
         LEARNING_RATE_DROPS=(8,),

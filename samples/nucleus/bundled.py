@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mrcnn.cli import common
-from mrcnn.config import Config
+from mrcnn.presets import ModernConfig
 
 if TYPE_CHECKING:
     from mrcnn.data.annotated import AnnotatedDataset
 
 
-class BundledConfig(Config):
+class BundledConfig(ModernConfig):
     """A network of few weights, for nuclei of 5 to 100 pixels, enlarged twice."""
 
     NAME = "nucleus"
@@ -47,6 +47,7 @@ class BundledConfig(Config):
     RPN_CONV_SIZE = 96
     MASK_CONV_SIZE = 96
     FPN_CLASSIF_FC_LAYERS_SIZE = 256
+    HEAD_NORM = "all"  # a network from random weights wants it
     TRAIN_BN = None
 
     # Random crops of the enlarged image; detection sees the whole image at the same scale.
@@ -65,16 +66,16 @@ class BundledConfig(Config):
     MINI_MASK_SHAPE = (28, 28)
 
     RPN_ANCHOR_SCALES = (12, 24, 48, 96, 192)
-    PRE_NMS_LIMIT = 2000
     POST_NMS_ROIS_TRAINING = 600
     POST_NMS_ROIS_INFERENCE = 800
     TRAIN_ROIS_PER_IMAGE = 96
+    ROI_POSITIVE_RATIO = 0.33
 
     DETECTION_MAX_INSTANCES = 400
-    DETECTION_MIN_CONFIDENCE = 0.05
-    DETECTION_EVERY_CLASS = True
+    DETECTION_NMS_THRESHOLD = 0.4  # nuclei overlap little
 
     LEARNING_RATE = 0.02
+    LEARNING_RATE_IMAGES = 0  # meant as it is
     WARMUP_STEPS = 100
     LEARNING_RATE_DROPS = (30, 38)
 
@@ -117,7 +118,9 @@ def export(options: argparse.Namespace) -> None:
     """Write a checkpoint for inference only, its kernels in half precision."""
     from mrcnn.model import MaskRCNN
 
-    model = MaskRCNN.from_checkpoint(options.weights, model_dir=options.logs)
+    # Settings of detection may have been chosen after the training.
+    model = MaskRCNN("inference", BundledConfig(), options.logs)
+    model.load_weights(options.weights)
     model.save_weights(options.output, kernel_dtype="float16")
     print(f"Wrote {options.output}, {Path(options.output).stat().st_size / 1e6:.1f} MB")
 
