@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mrcnn.geometry import images
+from mrcnn.weights import hdf5
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 # A network small enough for two epochs in seconds, whatever the sample's own is.
@@ -269,8 +270,11 @@ def test_bundled_weights_are_trained_scored_and_exported(few_nuclei, tmp_path, c
     assert len(output.with_suffix(".csv").read_text().splitlines()) == 3
     assert bundled.main(["evaluate", "--weights=last", *folder, *logs]) == 0
     assert "AP50" in capsys.readouterr().out
-    assert bundled.main(["export", "last", str(tmp_path / "small.h5"), *logs]) == 0
+    chosen = ["--set", "DETECTION_NMS_THRESHOLD=0.25"]
+    assert bundled.main(["export", "last", str(tmp_path / "small.h5"), *logs, *chosen]) == 0
     assert (tmp_path / "small.h5").stat().st_size < 1e6
+    settings = hdf5.read_settings(tmp_path / "small.h5")["config"]
+    assert settings["DETECTION_NMS_THRESHOLD"] == 0.25
 
 
 @pytest.mark.slow

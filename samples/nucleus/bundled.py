@@ -118,9 +118,9 @@ def export(options: argparse.Namespace) -> None:
     """Write a checkpoint for inference only, its kernels in half precision."""
     from mrcnn.model import MaskRCNN
 
-    # Settings of detection may have been chosen after the training.
-    model = MaskRCNN("inference", BundledConfig(), options.logs)
-    model.load_weights(options.weights)
+    # Settings of detection may be chosen after the training.
+    settings = common.chosen_settings(options, {})
+    model = MaskRCNN.from_checkpoint(options.weights, model_dir=options.logs, **settings)
     model.save_weights(options.output, kernel_dtype="float16")
     print(f"Wrote {options.output}, {Path(options.output).stat().st_size / 1e6:.1f} MB")
 
@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, export)
     command.add_argument("weights", help="last or a file")
     command.add_argument("output", metavar="OUT.h5")
+    common.add_settings(command)
 
     command = _command(commands, curve)
     command.add_argument("run_folder", metavar="RUN", help="folder of one run, under --logs")
