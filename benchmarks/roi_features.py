@@ -17,7 +17,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-
 from mrcnn import conventions, files
 from mrcnn.config import Config
 

@@ -1,4 +1,4 @@
-"""The two operations that the network takes from TensorFlow itself: crops and suppression."""
+"""What the network takes from TensorFlow itself: crops, suppression, and their gradients."""
 
 import math
 from collections.abc import Callable, Sequence
