@@ -9,6 +9,17 @@ import tifffile
 
 ImageFile = str | PathLike | bytes
 
+# The formats that are decoded, by Pillow's names, and the suffixes of their files. Images alone:
+# Pillow hands PostScript to Ghostscript, which runs it as a program.
+FORMATS = (
+    "PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF",
+    "QOI", "PCX", "SGI", "SUN",
+)  # fmt: skip
+SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .jif .mpo .tif .tiff .bmp .dib .webp .gif .pbm .pgm .ppm .pnm"
+    " .jp2 .j2k .jpc .jpf .jpx .j2c .avif .qoi .pcx .sgi .rgb .rgba .bw .ras".split()
+)
+
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
 ORIENTATION = 0x0112  # the EXIF tag
 
