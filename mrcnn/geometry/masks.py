@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+LONGEST_CODE = 35  # bits of a run that go before its last five; images have less than 2**32 pixels
+
 
 def bounds(masks: np.ndarray) -> np.ndarray:
     """Return the tight boxes of masks, in pixels: (H, W, N) -> (N, 4) int32.
@@ -137,6 +139,17 @@ def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
     return planes.reshape(-1, width, height).transpose(2, 1, 0)  # columns are contiguous
 
 
+def check_rle(rle: dict, image_shape: Sequence[int]) -> None:
+    """Check compressed run lengths without drawing them: pycocotools' C code trusts them.
+
+    Raises:
+        ValueError: they are damaged, or do not fill the size (H, W).
+    """
+    runs = _run_lengths(rle["counts"])
+    if (runs < 0).any() or runs.sum() != int(image_shape[0]) * int(image_shape[1]):
+        raise ValueError(f"the runs of the mask do not fill its size {list(image_shape[:2])}")
+
+
 def to_array(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> np.ndarray:
     """Return masks, or what `from_rle` makes of run lengths, as (H, W, N)."""
     return from_rle(masks, image_shape) if isinstance(masks, list) else np.asarray(masks)
@@ -147,13 +160,20 @@ def _run_lengths(counts: str | bytes) -> np.ndarray:
 
     From the fourth run on a number is the difference to the run before the last.
     """
-    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    try:
+        text = counts.encode("ascii") if isinstance(counts, str) else counts
+    except UnicodeEncodeError as error:
+        raise ValueError("the run lengths of the mask are damaged") from error
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes[-1] & 32:
         raise ValueError("the run lengths of the mask are cut off")
+    if codes.min() < 0 or codes.max() > 63:
+        raise ValueError("the run lengths of the mask are damaged")
     last = np.flatnonzero((codes & 32) == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     shifts = 5 * (np.arange(codes.size) - np.repeat(first, last - first + 1))
+    if shifts.max() > LONGEST_CODE:
+        raise ValueError("the run lengths of the mask are damaged")
     runs = np.add.reduceat((codes & 31) << shifts, first)
     runs -= (codes[last] >> 4 & 1) << (shifts[last] + 5)  # the fifth bit of the last is the sign
     runs[1::2] = runs[1::2].cumsum()
