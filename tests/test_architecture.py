@@ -10,6 +10,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "files": 0,
     "geometry": 0,
+    "class_names": 0,
     "conventions": 0,
     "setting_values": 0,
     "setting_faults": 1,
