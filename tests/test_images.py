@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -12,6 +14,7 @@ UNREADABLE = {
     "broken_data_stream.png",
     "decompression_bomb.gif",
     "kangaroo_00090.jpg",
+    "total-pages-zero.tif",  # a facsimile of three pages
     "truncated_image.png",
     "truncated_jpeg.jpg",
     "zero_width.gif",
@@ -193,7 +196,6 @@ def test_parse_inverts_compose():
         (np.full((4, 5, 3), 235, np.uint16), 84),
         (np.full((4, 5), 65535, np.uint16), 255),
         (np.full((4, 5), -3, np.int16), 0),
-        (np.full((4, 5), np.nan), 0),
     ],
 )
 def test_to_rgb_takes_what_people_pass(array, value):
@@ -208,7 +210,49 @@ def test_to_rgb_rejects_other_shapes(shape):
         images.to_rgb(np.zeros(shape, np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("thing", "said"),
+    [
+        ("a.png", "got a str; open the file first"),
+        (Path("a.png"), "Path; open the file first"),
+        (b"P6 1 1 255", "got a bytes"),
+        (None, "got a NoneType"),
+        ([["a", "b"]], "must be real numbers"),
+        (np.ones((4, 5), np.complex64), "must be real numbers, got complex64"),
+    ],
+)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_what_is_no_array_of_numbers_is_named(thing, said, channels):
+    if channels == 4:
+        said = said if np.ndim(thing) == 0 else "4 channels are wanted"
+    with pytest.raises(ValueError, match=said):
+        images.to_channels(thing, channels)
+
+
+@pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf, -9999, -3.4e38])
+def test_what_is_no_value_is_0_and_does_not_choose_the_scale(gap):
+    fractions = np.array([[gap, 0.5, 1.0]])
+    assert images.to_uint8(fractions).tolist() == [[0, 128, 255]]
+    assert images.to_uint8(fractions.astype(np.float32)).tolist() == [[0, 128, 255]]
+    assert images.to_uint8(np.array([[gap, 7, 200.0]])).tolist() == [[0, 7, 200]]
+
+
+def test_gaps_in_floats_of_many_channels_are_0():
+    image = np.full((2, 2, 4), 1e6)
+    image[0, 0] = [np.nan, np.inf, -np.inf, 3]
+    assert images.to_channels(image, 4)[0, 0].tolist() == [0, 0, 0, 3]
+
+
+def test_an_image_without_a_finite_value_is_refused():
+    for channels in (3, 4):
+        with pytest.raises(ValueError, match="no value of the image is a finite number"):
+            images.to_channels(np.full((4, 5, channels), np.nan), channels)
+
+
+@pytest.mark.filterwarnings("error")
 def test_to_rgb_rejects_values_without_a_known_range():
+    with pytest.raises(ValueError, match=r"1e\+300"):
+        images.to_rgb(np.full((4, 5), 1e300))
     with pytest.raises(ValueError, match="70000"):
         images.to_rgb(np.full((4, 5), 70000))
 
@@ -312,7 +356,9 @@ def test_pages_of_a_tiff_are_bands_where_so_many_are_wanted(tmp_path):
     pages = noise(7, 9, 5)
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(pages, -1, 0), photometric="minisblack")
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif", 5), pages)
-    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif", 1), pages[..., :1])
+    for channels in (1, 3):  # the first page alone would be a part of the picture, unsaid
+        with pytest.raises(ValueError, match=r"it holds 5 images .* save each as a file"):
+            images.read_image(tmp_path / "a.tif", channels)
 
 
 def test_sixteen_bits_of_a_colour_tiff_are_not_cut_to_eight(tmp_path):

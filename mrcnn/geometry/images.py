@@ -5,6 +5,8 @@
 
 import functools
 from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +120,8 @@ def read_image(file: image_files.ImageFile, channels: int = 3) -> np.ndarray:
         channels: C.
 
     Raises:
-        ValueError: the file is missing, no image, truncated, empty or too large to be trusted.
+        ValueError: the file is missing, no image, truncated, empty, too large to be trusted or of
+            several images.
     """
     name = "the image" if isinstance(file, bytes) else file
     try:
@@ -136,7 +139,8 @@ def read_image(file: image_files.ImageFile, channels: int = 3) -> np.ndarray:
         raise ValueError(f"{name}: cannot be read as an image: no such file") from error
     # On damaged files decoders raise whatever they trip over: OSError, SyntaxError, struct.error.
     except Exception as error:
-        raise ValueError(f"{name}: cannot be read as an image: {error}") from error
+        why = image_files.reason(error)
+        raise ValueError(f"{name}: cannot be read as an image: {why}") from error
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
@@ -153,8 +157,8 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4) or image.size == 0:
         raise ValueError(
-            f"an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
-            f"got {np.shape(array)}; pass one image, channels last"
+            "an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"got {_what(array)}"
         )
     colours = to_uint8(image[..., : 3 if image.shape[-1] > 2 else 1])
     return colours if colours.shape[-1] == 3 else np.repeat(colours, 3, axis=-1)
@@ -172,6 +176,9 @@ def to_channels(array: np.ndarray, channels: int) -> np.ndarray:
         ValueError: the array has not so many channels.
     """
     image = np.asarray(array)
+    if image.ndim < 2:
+        return to_rgb(array)  # which says what is wrong with it
+    image = _without_gaps(image)
     is_float = np.issubdtype(image.dtype, np.floating)
     if channels == 3 and not (is_float and image.ndim == 3 and image.min(initial=0) < 0):
         return to_rgb(image)
@@ -189,11 +196,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     percent. A value so has one grey in all images of a set, in training as in detection, whether
     the sensor filled 8, 12, 13 or all 16 bits; a scale chosen by image would be brighter and
     change from one image to the next. Floats up to 1 are fractions; those that exceed 255 by less
-    than its double (after a resize, or a change of brightness) are cut. Negative values and NaN
-    become 0.
+    than its double (after a resize, or a change of brightness) are cut. Negative values become 0,
+    and so do NaN and infinities, which have no part in the choice of the scale.
 
     Raises:
-        ValueError: the greatest value is above 65535.
+        ValueError: the greatest value is above 65535, none is finite, or they are no numbers.
     """
     if image.dtype == np.uint8:
         return image
@@ -203,18 +210,49 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         return _grey_of_16_bits()[image]
     if image.dtype == np.int16:
         return _grey_of_16_bits()[image.clip(min=0)]
-    values = np.nan_to_num(image.astype(np.float32)).clip(min=0)
-    greatest = values.max(initial=0)
+    if image.dtype.kind not in "fiu":
+        raise ValueError(f"pixel values must be real numbers, got {image.dtype}")
+    return _scaled(_without_gaps(image))
+
+
+def _scaled(image: np.ndarray) -> np.ndarray:
+    """Return what `to_uint8` makes of large types and of floats."""
+    greatest = image.max(initial=0)
     if greatest > 65535:
         raise ValueError(
             f"pixel values must not exceed 65535, got {greatest}; scale them to 0..255"
         )
-    is_float = np.issubdtype(image.dtype, np.floating)
+    values, is_float = image.clip(min=0).astype(np.float32), image.dtype.kind == "f"
     if is_float and greatest <= 1:
         values *= 255
     elif greatest > (MOST_OVERSHOOT if is_float else 255):
         return _grey_of_16_bits()[np.rint(values).astype(np.uint16)]
     return (values + 0.5).clip(max=255).astype(np.uint8)
+
+
+def _without_gaps(image: np.ndarray) -> np.ndarray:
+    """Return an image with 0 where a float is NaN or infinite: what maps have where nothing is.
+
+    Raises:
+        ValueError: no value is finite.
+    """
+    if image.dtype.kind != "f":
+        return image
+    is_finite = np.isfinite(image)
+    if is_finite.all():
+        return image
+    if not is_finite.any():
+        raise ValueError("no value of the image is a finite number")
+    return np.where(is_finite, image, image.dtype.type(0))
+
+
+def _what(array: Any) -> str:
+    """Return what was passed in place of an image, and what to do."""
+    if isinstance(array, str | PathLike):
+        return f"a {type(array).__name__}; open the file first: mrcnn.geometry.images.read_image"
+    if np.ndim(array) == 0 and not isinstance(array, np.ndarray):
+        return f"a {type(array).__name__}; pass one image, as an array"
+    return f"{np.shape(array)}; pass one image, channels last"
 
 
 @functools.cache
