@@ -12,6 +12,9 @@ import numpy as np
 
 STRIDE = 64  # of the coarsest pyramid level: input sides are its multiples
 LEAST_STRIDE = 32  # of the coarsest map that others are added to: less padding needs no more
+# How far narrow images are enlarged: the longer side up to so many times the greater of min_dim and
+# max_dim; for a crop, which needs the shorter side to be min_dim, up to so many pixels.
+LONGEST, MOST_PIXELS = 4, 2**28
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def place(
 
     Args:
         image_shape: (H, W) or (H, W, C).
-        min_dim: the shorter side is enlarged to it; also the side of a crop.
+        min_dim: the shorter side is enlarged to it, but see LONGEST; also the side of a crop.
         max_dim: the longer side never exceeds it, and the side of the input (mode square).
         min_scale: the image is enlarged by this at least.
         mode: square, pad64, crop, none, or short_side, see `place_by_short_side`.
@@ -76,7 +79,8 @@ def place(
         rng: chooses the position of a crop; None is the centre.
 
     Raises:
-        ValueError: the mode is unknown or its sides do not suit the strides.
+        ValueError: the mode is unknown, its sides do not suit the strides, or the image is too
+            narrow for a crop.
     """
     height, width = int(image_shape[0]), int(image_shape[1])
     if mode == "none":
@@ -85,6 +89,8 @@ def place(
         return place_by_short_side(image_shape, min_dim, max_dim, factor=factor)
     enlarged = min_dim / min(height, width) if min_dim else 1
     scale = max(1, enlarged, min_scale or 0) * factor
+    limit = LONGEST * max(min_dim or 0, max_dim or 0) / max(height, width)
+    scale = min(scale, max(1, limit)) if limit else scale
     if mode == "crop":
         scale = max(scale, enlarged)
     if mode == "square" and max_dim and round(max(height, width) * scale) > max_dim:
@@ -186,6 +192,11 @@ def _cropped(
     side: int,
     rng: np.random.Generator | None,
 ) -> Placement:
+    if resized[0] * resized[1] > MOST_PIXELS:
+        raise ValueError(
+            f"an image of {source[0]} x {source[1]} pixels is too narrow for a crop of {side} x "
+            f"{side}: leave it out, or take the resize mode square"
+        )
     spare_rows, spare_cols = resized[0] - side, resized[1] - side
     y, x = spare_rows // 2, spare_cols // 2
     if rng is not None:
