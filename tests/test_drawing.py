@@ -336,3 +336,29 @@ def test_run_lengths_are_drawn_as_their_masks_are():
     drawn = instances.draw_instances(image, found, ["BG", "thing"])
     rles = {**found, "masks": masks.to_rle(mask)}
     np.testing.assert_array_equal(instances.draw_instances(image, rles, ["BG", "thing"]), drawn)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_all_ways_of_drawing_take_run_lengths(scale):
+    objects = objects_of([(20, 30, 60, 80), (0, 0, 10, 10), (40, 50, 80, 90)], ["cat", "", "dog"])
+    as_runs = objects._replace(masks=masks.to_rle(objects.masks))
+    for options in ({}, {"show_masks": False}, {"show_boxes": False}):
+        drawn = instances.draw_objects(gray(), objects, scale=scale, **options)
+        again = instances.draw_objects(gray(), as_runs, scale=scale, **options)
+        np.testing.assert_array_equal(drawn, again)
+
+
+def test_run_lengths_of_another_size_are_refused():
+    objects = objects_of([(20, 30, 60, 80)])
+    objects = objects._replace(masks=masks.to_rle(np.zeros((7, 9, 1), bool)))
+    with pytest.raises(ValueError, match=r"masks of \(7, 9\) do not fit an image of"):
+        instances.draw_objects(gray(), objects)
+
+
+def test_a_picture_tells_what_wrote_it(tmp_path):
+    pictures.save_image(tmp_path / "a.png", gray(), software="mrcnn detect")
+    pictures.save_image(tmp_path / "b.png", gray())
+    assert pictures.is_written_by(tmp_path / "a.png", "mrcnn detect")
+    assert not pictures.is_written_by(tmp_path / "b.png", "mrcnn detect")
+    (tmp_path / "c.png").write_bytes(b"no image")
+    assert not pictures.is_written_by(tmp_path / "c.png", "mrcnn detect")

@@ -271,3 +271,23 @@ def test_threads_that_paste_leave_the_number_of_threads_as_it_was():
         for _ in executor.map(lambda _: pasting.paste_rle(*arguments), range(40)):
             pass
     assert threads() == before
+
+
+def random_masks(seed: int = 0) -> np.ndarray:
+    """Return masks of every kind: a few pixels, noise, whole columns, everything, nothing."""
+    noise = np.random.default_rng(seed).random((13, 17, 8)) < [0.02, 0.3, 0.7, 0.5, 0, 0, 0, 0]
+    noise[3:9, 4:11, 4] = True
+    noise[:, 5:8, 5] = True
+    noise[..., 6] = True
+    return noise
+
+
+def test_boxes_and_parts_of_runs_are_those_of_the_masks():
+    inside = random_masks()
+    expected = masks.bounds(inside)
+    for number, rle in enumerate(masks.to_rle(inside)):
+        runs = masks.runs_of(rle, inside.shape)
+        assert masks.bounds_of_runs(runs, 13).tolist() == expected[number].tolist()
+        for y1, x1, y2, x2 in ([0, 0, 13, 17], [2, 3, 9, 12], [5, 5, 5, 5], [12, 16, 13, 17]):
+            part = masks.part_of_runs(runs, 13, [y1, x1, y2, x2])
+            np.testing.assert_array_equal(part, inside[y1:y2, x1:x2, number])

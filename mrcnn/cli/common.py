@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mrcnn import files
 from mrcnn.config import Config
 from mrcnn.setting_values import parse_setting
@@ -132,8 +134,14 @@ def progress(items: Iterable[Any], unit: str = "image", total: int | None = None
 
 def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
     """Return the detections of one image that have at least this score."""
-    kept = found["scores"] >= score
-    return {key: rows[..., kept] if key == "masks" else rows[kept] for key, rows in found.items()}
+    kept = np.flatnonzero(found["scores"] >= score)
+    return {key: _chosen(key, rows, kept) for key, rows in found.items()}
+
+
+def _chosen(key: str, rows: Any, kept: np.ndarray) -> Any:
+    if isinstance(rows, list):  # masks as run lengths
+        return [rows[place] for place in kept]
+    return rows[..., kept] if key == "masks" else rows[kept]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,6 +1,6 @@
 """Objects in an image: masks with outlines, boxes and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +20,13 @@ MAX_BOXES = 12
 class Objects(NamedTuple):
     """What `draw_objects` draws, in image pixels; the labels of the first find a place first.
 
-    rois (N, 4); masks (H, W, N) bool, or inside where they exceed 0.5; colors (N, 3) uint8; texts,
-    N of them, empty for none. Objects of which the roi is all zero are padding, not drawn.
+    rois (N, 4); masks (H, W, N) bool, or inside where they exceed 0.5, or N run lengths; colors
+    (N, 3) uint8; texts, N of them, empty for none. Objects whose roi is all zero are padding,
+    not drawn.
     """
 
     rois: np.ndarray
-    masks: np.ndarray
+    masks: np.ndarray | list[dict]
     colors: np.ndarray
     texts: Sequence[str]
 
@@ -69,7 +70,7 @@ def draw_instances(
         texts = [""] * len(texts)
     has_masks = "masks" in detections
     nothing = np.broadcast_to(np.False_, (*image.shape[:2], len(texts)))
-    masks = mask_math.to_array(detections["masks"], image.shape) if has_masks else nothing
+    masks = detections["masks"] if has_masks else nothing
     objects = Objects(detections["rois"], masks, colors, texts)
     return draw_objects(image, select(objects, kept), show_masks=has_masks, scale=scale)
 
@@ -97,14 +98,10 @@ def draw_objects(
         ValueError: if the image is not (H, W, 3) uint8 or masks are of another size.
     """
     pictures.check(image)
-    if objects.masks.shape[2] and objects.masks.shape[:2] != image.shape[:2]:
-        raise ValueError(
-            f"masks of {objects.masks.shape[:2]} do not fit an image of {image.shape[:2]}; "
-            "expand mini-masks first, with utils.expand_mask"
-        )
+    _check_masks(objects.masks, image.shape)
     objects = select(objects, np.flatnonzero(np.any(objects.rois != 0, axis=1)))
     canvas = pictures.enlarge(image, scale).copy()
-    _draw_masks(canvas, objects, FILL_OPACITY if show_masks else 0.0)
+    _draw_masks(canvas, objects, FILL_OPACITY if show_masks else 0.0, scale)
     rois = _clipped(objects.rois, image.shape[:2]) * scale
     if show_boxes and (len(rois) <= MAX_BOXES or not show_masks):
         for roi, color in zip(rois, objects.colors, strict=True):
@@ -121,9 +118,10 @@ def select(objects: Objects, places: Sequence[int] | np.ndarray) -> Objects:
     places = np.asarray(places, int)
     if np.array_equal(places, np.arange(len(objects.rois))):
         return objects  # masks are large: no copy for nothing
+    masks = objects.masks
     return Objects(
         objects.rois[places],
-        objects.masks[..., places],
+        [masks[place] for place in places] if isinstance(masks, list) else masks[..., places],
         objects.colors[places],
         [objects.texts[place] for place in places],
     )
@@ -149,28 +147,53 @@ def _line_width(canvas: np.ndarray) -> int:
     return max(1, round(max(canvas.shape[:2]) / 420))
 
 
-def _draw_masks(canvas: np.ndarray, objects: Objects, opacity: float) -> None:
+def _check_masks(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> None:
+    is_list = isinstance(masks, list)
+    sizes = {tuple(rle["size"]) for rle in masks} if is_list else {masks.shape[:2]}
+    if len(masks if is_list else masks.T) and sizes != {tuple(image_shape[:2])}:
+        raise ValueError(
+            f"masks of {min(sizes)} do not fit an image of {tuple(image_shape[:2])}; "
+            "expand mini-masks first, with utils.expand_mask"
+        )
+
+
+def _draw_masks(canvas: np.ndarray, objects: Objects, opacity: float, scale: int) -> None:
     """Draw all masks, the large ones first, so that small ones stay in sight."""
-    masks = objects.masks if objects.masks.dtype == bool else objects.masks > 0.5
+    height, width = len(canvas) // scale, canvas.shape[1] // scale
+    line = _line_width(canvas)
     # Boxes need not fit the masks, so the pixels to touch are found in the masks themselves.
-    regions = mask_math.bounds(masks)
+    regions, part_of = _parts(objects.masks, (height, width))
     for place in np.argsort(-box_math.area(regions), kind="stable"):
         if regions[place].any():
-            _draw_mask(canvas, masks[:, :, place], regions[place], objects.colors[place], opacity)
+            region = _padded(regions[place], line // scale + 1, (height, width))
+            y1, x1, y2, x2 = region * scale
+            inside = _enlarged_mask(part_of(place, region), scale)
+            _draw_mask(canvas[y1:y2, x1:x2], inside, objects.colors[place], opacity, line)
+
+
+def _parts(
+    masks: np.ndarray | list[dict], size: tuple[int, int]
+) -> tuple[np.ndarray, Callable[[int, np.ndarray], np.ndarray]]:
+    """Return the boxes of masks (N, 4), and a function: number, box -> what it shows there."""
+    if isinstance(masks, list):
+        runs, height = [mask_math.runs_of(rle, size) for rle in masks], size[0]
+        regions = [mask_math.bounds_of_runs(each, height) for each in runs]
+        boxes = np.array(regions, np.int32).reshape(-1, 4)
+        return boxes, lambda number, box: mask_math.part_of_runs(runs[number], height, box)
+    inside = masks if masks.dtype == bool else masks > 0.5
+    return (
+        mask_math.bounds(inside),
+        lambda number, box: inside[box[0] : box[2], box[1] : box[3], number],
+    )
 
 
 def _draw_mask(
-    canvas: np.ndarray, mask: np.ndarray, region: np.ndarray, color: np.ndarray, opacity: float
+    part: np.ndarray, inside: np.ndarray, color: np.ndarray, opacity: float, line: int
 ) -> None:
-    """Blend one mask (H, W) into the canvas, with an outline just inside its edge.
+    """Blend one mask into a part of the canvas (h, w, 3), with an outline just inside its edge.
 
     Only the pixels of its region are touched: a float copy of whole masks would not fit for many.
     """
-    scale = len(canvas) // len(mask)
-    line = _line_width(canvas)
-    y1, x1, y2, x2 = _padded(region, line // scale + 1, mask.shape)
-    part = canvas[y1 * scale : y2 * scale, x1 * scale : x2 * scale]
-    inside = _enlarged_mask(mask[y1:y2, x1:x2], scale)
     if not inside.any():
         return
     # A line as thick as the object itself would hide it.

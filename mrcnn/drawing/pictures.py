@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mrcnn import files
 from mrcnn.geometry import images as image_math
@@ -57,8 +58,11 @@ def stack(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(placed)
 
 
-def save_image(path: str | PathLike[str], image: np.ndarray) -> None:
+def save_image(path: str | PathLike[str], image: np.ndarray, *, software: str = "") -> None:
     """Write a uint8 RGB image, whole or not at all; folders are made where missing.
+
+    Args:
+        software: what a PNG says that it was written by, see `is_written_by`.
 
     Raises:
         ValueError: if the image is not (H, W, 3) uint8 or the suffix is no image format.
@@ -67,5 +71,19 @@ def save_image(path: str | PathLike[str], image: np.ndarray) -> None:
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(f"the name must end in one of {IMAGE_SUFFIXES}, got {path.name!r}")
+    options: dict[str, Any] = {"quality": 95}
+    if software:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_text("Software", software)
     with files.replacing(path) as partial:
-        Image.fromarray(image).save(partial, quality=95)
+        Image.fromarray(image).save(partial, **options)
+
+
+def is_written_by(path: str | PathLike[str], software: str) -> bool:
+    """Tell whether a file is a PNG that says so, see `save_image`."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return picture.info.get("Software") == software
+    # On damaged files decoders raise whatever they trip over.
+    except Exception:
+        return False

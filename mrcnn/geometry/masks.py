@@ -128,15 +128,46 @@ def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
     height, width = int(image_shape[0]), int(image_shape[1])
     planes = np.zeros((len(rles), width * height), bool)
     for plane, rle in zip(planes, rles, strict=True):
-        if list(rle["size"]) != [height, width]:
-            raise ValueError(f"the mask has size {rle['size']}, the image {[height, width]}")
-        ends = _run_lengths(rle["counts"]).cumsum()
-        if (ends[-1] if ends.size else 0) != height * width:
-            raise ValueError(f"the runs of the mask do not fill its size {rle['size']}")
-        # Runs alternate, background first.
-        for start, stop in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=False):
+        for start, stop in runs_of(rle, (height, width)).tolist():
             plane[start:stop] = True
     return planes.reshape(-1, width, height).transpose(2, 1, 0)  # columns are contiguous
+
+
+def runs_of(rle: dict, image_shape: Sequence[int]) -> np.ndarray:
+    """Return where the runs of a mask start and stop, column by column: (R, 2) int64.
+
+    Raises:
+        ValueError: it has another size than the image, or its runs do not fill it.
+    """
+    size = [int(image_shape[0]), int(image_shape[1])]
+    if list(rle["size"]) != size:
+        raise ValueError(f"the mask has size {rle['size']}, the image {size}")
+    ends = _run_lengths(rle["counts"]).cumsum()
+    if (ends[-1] if ends.size else 0) != size[0] * size[1]:
+        raise ValueError(f"the runs of the mask do not fill its size {rle['size']}")
+    # Runs alternate, background first.
+    runs = np.stack([ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]], axis=1)
+    return runs[runs[:, 0] < runs[:, 1]]
+
+
+def bounds_of_runs(runs: np.ndarray, height: int) -> np.ndarray:
+    """Return the tight box of a mask's runs (R, 2), in pixels; zeros for none: (4,) int32."""
+    if not len(runs):
+        return np.zeros(4, np.int32)
+    columns, rows = np.divmod(runs - [0, 1], height)  # of the first and last pixels
+    y1, y2 = rows[:, 0].min(), rows[:, 1].max() + 1
+    if (columns[:, 0] != columns[:, 1]).any():
+        y1, y2 = 0, height
+    return np.array([y1, columns[0, 0], y2, columns[-1, 1] + 1], np.int32)
+
+
+def part_of_runs(runs: np.ndarray, height: int, box: Sequence[int]) -> np.ndarray:
+    """Return what a mask's runs (R, 2) show in a box of whole pixels: (h, w) bool."""
+    y1, x1, y2, x2 = (int(edge) for edge in box)
+    columns = np.zeros((x2 - x1) * height, bool)
+    for start, stop in (runs - x1 * height).clip(0, len(columns)).tolist():
+        columns[start:stop] = True
+    return columns.reshape(x2 - x1, height).T[y1:y2]
 
 
 def check_rle(rle: dict, image_shape: Sequence[int]) -> None:
