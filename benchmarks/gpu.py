@@ -174,6 +174,7 @@ class Ours:
         self.config: Config = TorchvisionConfig().replace(
             NAME="gpu",
             NUM_CLASSES=NUM_CLASSES,
+            IMAGE_RESIZE_MODE="none",
             PRECISION=precision,
             MINI_MASK_SHAPE=(MINI_MASK, MINI_MASK),
             MAX_GT_INSTANCES=NUM_OBJECTS,

@@ -6,17 +6,23 @@ its trained weights. Everything is checked once, by `Config.check`, before a net
 
 import difflib
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from mrcnn import conventions, setting_faults, setting_values
+from mrcnn.class_names import BACKGROUND
 
 logger = logging.getLogger("mrcnn")
 
-BACKGROUND = ("bg", "background", "_background_", "__background__")
-DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
+# What the settings give, and the settings that each is computed from.
+DERIVED = {
+    "BATCH_SIZE": "IMAGES_PER_GPU and GPU_COUNT",
+    "IMAGE_SHAPE": "IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_CHANNEL_COUNT",
+    "IMAGE_META_SIZE": "NUM_CLASSES",
+}
 LOSSES = (
     "rpn_class_loss",
     "rpn_bbox_loss",
@@ -28,7 +34,16 @@ LOSSES = (
 
 
 class Config:
-    """Settings of a network, its training and its detections. Lengths are pixels of the input."""
+    """Settings of a network, its training and its detections. Lengths are pixels of the input.
+
+    BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE are derived, and follow settings that are changed on
+    an instance. One that a program sets to another value itself keeps that value.
+    """
+
+    BATCH_SIZE: int
+    IMAGE_SHAPE: np.ndarray  # height, width and channels of the network's input
+    IMAGE_META_SIZE: int
+    _set_by_program: frozenset[str] = frozenset()
 
     NAME: str | None = None  # lower-cased in names of log folders and checkpoints; must be set
 
@@ -131,13 +146,35 @@ class Config:
 
     def __init__(self) -> None:
         """Derive BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE from the settings."""
-        self.CLASS_NAMES = _with_background(self.CLASS_NAMES, self.NUM_CLASSES)
-        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
+        self._derive()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a setting, and derive again what depends on it."""
+        if name in DERIVED and not np.array_equal(value, self.derived()[name]):
+            super().__setattr__("_set_by_program", self._set_by_program | {name})
+        elif name in DERIVED:
+            super().__setattr__("_set_by_program", self._set_by_program - {name})
+        super().__setattr__(name, np.asarray(value) if name == "IMAGE_SHAPE" else value)
+        if name.isupper():
+            self._derive()
+
+    def _derive(self) -> None:
+        names = _with_background(self.CLASS_NAMES, self.NUM_CLASSES)
+        super().__setattr__("CLASS_NAMES", names)
+        for name, value in self.derived().items():
+            if name not in self._set_by_program:
+                super().__setattr__(name, value)
+
+    def derived(self) -> dict[str, Any]:
+        """Return what BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE are by the other settings."""
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
         if self.IMAGE_RESIZE_MODE == "short_side":  # the longest input that images can get
             side = -(-side // max(self.BACKBONE_STRIDES)) * max(self.BACKBONE_STRIDES)
-        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
-        self.IMAGE_META_SIZE = 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
+        return {
+            "BATCH_SIZE": self.IMAGES_PER_GPU * self.GPU_COUNT,
+            "IMAGE_SHAPE": np.array([side, side, self.IMAGE_CHANNEL_COUNT]),
+            "IMAGE_META_SIZE": 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES,
+        }
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -157,7 +194,7 @@ class Config:
     @classmethod
     def names(cls) -> list[str]:
         """Return the names of all settings, the derived ones left out."""
-        return sorted({name for name in dir(cls) if name.isupper()})
+        return sorted({name for name in dir(cls) if name.isupper()} - set(DERIVED))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON can hold. Callables are left out."""
@@ -167,7 +204,10 @@ class Config:
     def replace(self, **settings: Any) -> "Config":
         """Return a copy with these settings changed."""
         values = {k: getattr(self, k) for k in self.names()}
-        return type(self).from_dict(values | settings)
+        replaced = type(self).from_dict(values | settings)
+        for name in self._set_by_program:
+            setattr(replaced, name, getattr(self, name))
+        return replaced
 
     def display(self) -> None:
         """Print the settings, the derived ones included."""
@@ -195,6 +235,16 @@ class Config:
         return self.LEARNING_RATE * share
 
     @property
+    def steps_per_epoch(self) -> int:
+        """STEPS_PER_EPOCH as a whole number: programs divide a number of images by the batch."""
+        return math.ceil(self.STEPS_PER_EPOCH or 0)
+
+    @property
+    def validation_steps(self) -> int:
+        """VALIDATION_STEPS as a whole number, 0 for no validation."""
+        return math.ceil(self.VALIDATION_STEPS or 0)
+
+    @property
     def iou_types(self) -> tuple[str, ...]:
         """What COCO's scores can compare of a network of these settings."""
         masks = ("segm",) if self.HAS_MASKS else ()
@@ -210,13 +260,31 @@ class Config:
 
         Names that are nearly those of settings are warned about.
         """
+        self._warn_of_names()
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Raise ValueError for the first setting that cannot work, with value and remedy."""
+        for is_wrong, message in setting_faults.of_all(self):
+            if is_wrong:
+                raise ValueError(message)
+
+    def _warn_of_names(self) -> None:
         for name in {name for name in dir(self) if name.isupper()} - {*Config.names(), *DERIVED}:
             near = difflib.get_close_matches(name, Config.names(), 1, cutoff=0.85)
             if near:
                 logger.warning("%s is not a setting; is %s meant?", name, near[0])
-        for is_wrong, message in setting_faults.of_all(self):
-            if is_wrong:
-                raise ValueError(message)
+        for name in DERIVED.keys() & {name for name in dir(type(self)) if name.isupper()}:
+            if not np.array_equal(getattr(type(self), name), getattr(self, name)):
+                logger.warning(
+                    "%s of the class is not used: it follows from %s", name, DERIVED[name]
+                )
+        if "BATCH_SIZE" in self._set_by_program:
+            logger.warning(
+                "BATCH_SIZE was set to %s, so IMAGES_PER_GPU * GPU_COUNT (%s) is not used",
+                self.BATCH_SIZE,
+                self.derived()["BATCH_SIZE"],
+            )
 
 
 def _with_background(names: Any, num_classes: int) -> tuple:

@@ -8,13 +8,14 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from mrcnn import matterport, utils
+from mrcnn import matterport, setting_values, utils
 from mrcnn.config import Config
 from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
 from mrcnn.matterport import *  # noqa: F403 (programs reach these names through this module)
 from mrcnn.matterport import classes
+from mrcnn.matterport.built import ActingSettings, BuiltSettings
 from mrcnn.matterport.data import augmentations
 from mrcnn.matterport.detection import DetectionInSteps, repeatable
 from mrcnn.matterport.inspection import Inspection
@@ -37,7 +38,7 @@ if K.backend() == "tensorflow":
     __all__ += ["tf"]
 
 
-class MaskRCNN(Inspection, DetectionInSteps):
+class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
     """Mask R-CNN: train it on a `Dataset`, or detect objects in images.
 
     Args:
@@ -51,12 +52,13 @@ class MaskRCNN(Inspection, DetectionInSteps):
         epoch: Number of finished epochs of training.
         log_dir: Folder of the current training run.
         checkpoint_path: Of its checkpoints, with the field {epoch:04d}.
-        anchors: (N, 4) float64, pixels, of the shape that `get_anchors` was last asked for.
+        anchors: (N, 4) float64, pixels, of the input of the last image or of the shape that
+            `get_anchors` was last asked for; before that, of IMAGE_SHAPE in training and None in
+            inference.
         load_report: Of the last `load_weights`.
     """
 
     # Of the class, for subclasses whose own __init__ does not call this one.
-    anchors: np.ndarray | None = None
     load_report: hdf5.LoadReport
     _resumed: Path | None = None
     _claimed: str | None = None
@@ -114,6 +116,9 @@ class MaskRCNN(Inspection, DetectionInSteps):
         self.inference_model.config = config
         self._trace = None
         self.predictor = Predictor(self.inference_model, config)
+        self._built = BuiltSettings(config)
+        if mode == "training":
+            self.predictor.input_shape = (int(config.IMAGE_SHAPE[0]), int(config.IMAGE_SHAPE[1]))
         return self.training_model if mode == "training" else self.inference_model
 
     # Weights and log folders
@@ -195,7 +200,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
 
     def save_weights(self, filepath: str | Path, *, kernel_dtype: str = "float32") -> None:
         """Write weights and settings; see `hdf5.save`."""
-        settings = {"config": self.config.to_dict(), "epoch": self.epoch}
+        settings = {"config": self._settings().to_dict(), "epoch": self.epoch}
         hdf5.save(Path(filepath), self.inference_model, settings, kernel_dtype=kernel_dtype)
 
     # Training
@@ -229,6 +234,8 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """
         if self.mode != "training":
             raise ValueError('train needs MaskRCNN(mode="training")')
+        learning_rate = setting_values.rate("learning_rate", learning_rate)
+        epochs = setting_values.whole("epochs", epochs)
         if epochs <= self.epoch:
             logger.warning(
                 "nothing trains: epochs=%d is the number of the last epoch, counted from the "
@@ -238,20 +245,22 @@ class MaskRCNN(Inspection, DetectionInSteps):
                 self.epoch,
             )
             return keras.callbacks.History()
-        classes.adopt_classes(self.config, train_dataset, val_dataset)
-        classes.adopt_keypoints(self.config, train_dataset)
+        config = self._settings(training=True)
+        config.check_values()
+        classes.adopt_classes(config, train_dataset, val_dataset)
+        classes.adopt_keypoints(config, train_dataset)
         self.set_trainable(layers)
-        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
+        self.compile(learning_rate, config.LEARNING_MOMENTUM)
         stream = training_run.training_stream(
             train_dataset,
-            self.config,
+            config,
             self._augmentations(augmentation),
             no_augmentation_sources or (),
             self.epoch,
         )
         validation = None
-        if val_dataset is not None and self.config.VALIDATION_STEPS:
-            validation = training_run.validation_stream(val_dataset, self.config)
+        if val_dataset is not None and config.validation_steps:
+            validation = training_run.validation_stream(val_dataset, config)
         self._claim_log_dir()
         print(f"\nStarting at epoch {self.epoch + 1}. LR={learning_rate}\n")
         print(f"Checkpoint Path: {self.checkpoint_path}")
@@ -291,7 +300,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
         with self.strategy.scope():
             optimizer = trainer.make_optimizer(self.config, learning_rate, momentum)
             self.training_model.compile(optimizer)
-        step = self.epoch * self.config.STEPS_PER_EPOCH
+        step = self.epoch * self.config.steps_per_epoch
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
         count = trainer.restore_optimizer(
             self.training_model, {"iterations": np.asarray(step), **state}
@@ -308,7 +317,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
         return augmentations(augmentation)
 
     def _write_checkpoint(self, path: Path, epoch: int) -> None:
-        settings = {"config": self.config.to_dict(), "epoch": epoch}
+        settings = {"config": self.training_model.config.to_dict(), "epoch": epoch}
         state = trainer.optimizer_state(self.training_model)
         hdf5.save(path, self.inference_model, settings, state)
 
@@ -347,6 +356,7 @@ class MaskRCNN(Inspection, DetectionInSteps):
         """Yield what `detect` returns, image by image, so that a folder need not fit in memory."""
         if masks not in MASKS:
             raise ValueError(f"masks must be one of {sorted(MASKS)}, got {masks!r}")
+        self._settings()
         if self.has_own_steps(MaskRCNN):
             return self.detect_in_steps(images, masks)
         return self.predictor.detect_each(images, masks)
@@ -363,10 +373,11 @@ class MaskRCNN(Inspection, DetectionInSteps):
             verbose: 1 prints the table.
             limit: Only so many of the images, the first ones; None for all.
         """
-        classes.warn_of_other_classes(self.config, dataset)
+        config = self._settings()
+        classes.warn_of_other_classes(config, dataset)
         image_ids = dataset.image_ids[:limit].tolist()
         objects = coco.ground_truth_of(dataset, image_ids)
-        truth = coco.Truth(objects, image_ids, range(self.config.NUM_CLASSES))
+        truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))
         scores = self.score_against(truth, dataset, image_ids=image_ids)
         if verbose:
             print(coco.format_table(scores))
@@ -376,21 +387,12 @@ class MaskRCNN(Inspection, DetectionInSteps):
         self, truth: coco.Truth, dataset: Dataset, **options: Any
     ) -> dict[str, dict[str, Any]]:
         """Return the scores of detections in a dataset's images; see `coco.score_detector`."""
+        config = self._settings()
         return coco.score_detector(
             lambda image: self.detect([image])[0],
             dataset,
             truth,
-            max_detections=self.config.DETECTION_MAX_INSTANCES,
-            iou_types=self.config.iou_types,
+            max_detections=config.DETECTION_MAX_INSTANCES,
+            iou_types=config.iou_types,
             **options,
         )
-
-    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
-        """Return the anchors for an input of this shape, normalized: (N, 4) float32.
-
-        Their pixels are in `anchors` afterwards.
-        """
-        shape = (int(image_shape[0]), int(image_shape[1]))
-        self.anchors = networks.pixel_anchors(self.config, shape)
-        self._anchor_cache = {tuple(image_shape): self.predictor.anchors(shape).copy()}
-        return self._anchor_cache[tuple(image_shape)]

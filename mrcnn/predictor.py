@@ -51,7 +51,10 @@ class Predictor:
 
     Attributes:
         run: [images, metas, anchors] -> the outputs that OUTPUTS names.
+        input_shape: Height and width of the input whose anchors were last asked for.
     """
+
+    input_shape: tuple[int, int] | None = None
 
     def __init__(self, inference: keras.Model, config: Config) -> None:
         self.config = config
@@ -174,7 +177,8 @@ class Predictor:
 
     def anchors(self, input_shape: Sequence[int]) -> np.ndarray:
         """Return the anchors of an input of this height and width: (N, 4) normalized, float32."""
-        return self._anchors(int(input_shape[0]), int(input_shape[1]))
+        self.input_shape = (int(input_shape[0]), int(input_shape[1]))
+        return self._anchors(*self.input_shape)
 
     def _make_anchors(self, height: int, width: int) -> np.ndarray:
         pixels = networks.pixel_anchors(self.config, (height, width))

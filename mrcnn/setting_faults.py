@@ -3,6 +3,8 @@
 Each message has the value and the remedy. `Config.check` raises the first that is so.
 """
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,42 @@ Faults = list[tuple[bool, str]]
 
 def of_all(config: Any) -> Faults:
     """Return what can be wrong with a `Config`."""
-    subjects = (of_input, of_training, of_first_stage, of_heads, of_keypoints)
+    subjects = (of_derived, of_input, of_training, of_first_stage, of_heads, of_keypoints)
     return [fault for subject in subjects for fault in subject(config)]
+
+
+def of_derived(config: Any) -> Faults:
+    """Return what can be wrong with derived settings, which programs may set themselves."""
+    derived = config.derived()
+    shape, expected = config.IMAGE_SHAPE.tolist(), derived["IMAGE_SHAPE"].tolist()
+    if config.IMAGE_RESIZE_MODE == "none" and len(shape) == 3:
+        expected = [*shape[:2], expected[2]]
+    return [
+        (
+            shape != expected,
+            f"IMAGE_SHAPE was set to {shape}, but images become {expected} by IMAGE_RESIZE_MODE, "
+            "IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_CHANNEL_COUNT: set those",
+        ),
+        (
+            (size := derived["IMAGE_META_SIZE"]) != config.IMAGE_META_SIZE,
+            f"IMAGE_META_SIZE was set to {config.IMAGE_META_SIZE}, but is {size} with NUM_CLASSES "
+            f"= {config.NUM_CLASSES}: leave it out",
+        ),
+        *(
+            (
+                not isinstance(value := getattr(config, name), Integral) or value < 1,
+                f"{name} must be a whole number from 1 on, got {value!r}",
+            )
+            for name in ("GPU_COUNT", "IMAGES_PER_GPU", "BATCH_SIZE")
+        ),
+    ]
 
 
 def of_input(config: Any) -> Faults:
     """Return what can be wrong with the name, the numerics and the images."""
-    side = int(config.IMAGE_SHAPE[0])
     stride = max(config.BACKBONE_STRIDES)
+    uneven = [int(side) for side in config.IMAGE_SHAPE[:2] if side % stride]
+    side = uneven[0] if uneven else 0
     return [
         (
             config.CONVENTIONS not in conventions.FAMILIES,
@@ -33,7 +63,7 @@ def of_input(config: Any) -> Faults:
         ),
         (not config.NAME, "NAME must be set, for instance NAME = 'nucleus'"),
         (
-            side % stride != 0,
+            bool(uneven),
             f"the side of the input must be a multiple of {stride}, got {side}: set "
             f"IMAGE_MIN_DIM and IMAGE_MAX_DIM to {max(side // stride, 1) * stride}, say",
         ),
@@ -74,6 +104,17 @@ def of_input(config: Any) -> Faults:
 def of_training(config: Any) -> Faults:
     """Return what can be wrong with the training and its data."""
     return [
+        (
+            not _is_number(config.STEPS_PER_EPOCH) or config.STEPS_PER_EPOCH <= 0,
+            "STEPS_PER_EPOCH must be a number of batches above 0 (a fraction is rounded up), got "
+            f"{config.STEPS_PER_EPOCH!r}",
+        ),
+        (
+            config.VALIDATION_STEPS is not None
+            and (not _is_number(config.VALIDATION_STEPS) or config.VALIDATION_STEPS < 0),
+            "VALIDATION_STEPS must be a number of batches (a fraction is rounded up), or 0 for no "
+            f"validation, got {config.VALIDATION_STEPS!r}",
+        ),
         (
             not isinstance(config.AUGMENTATIONS, list | tuple),
             f"AUGMENTATIONS must be a list of names, got {config.AUGMENTATIONS!r}: a program's "
@@ -204,3 +245,7 @@ def of_keypoints(config: Any) -> Faults:
             f"KEYPOINT_PAIRS must be pairs of places below NUM_KEYPOINTS ({count}), got {pairs}",
         ),
     ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

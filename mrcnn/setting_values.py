@@ -1,6 +1,7 @@
 """Values of settings: from a command line, from JSON, to JSON."""
 
 import ast
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +54,37 @@ def like(name: str, default: Any, value: Any) -> Any:
     return value
 
 
+def whole(name: str, value: Any) -> int:
+    """Return a whole number, which may come as a float or from NumPy.
+
+    Raises:
+        ValueError: When it is none.
+    """
+    number = _as_float(value)
+    if not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(number)
+
+
+def rate(name: str, value: Any) -> float:
+    """Return a learning rate, which may come from NumPy.
+
+    Raises:
+        ValueError: When it is no number from 0 on.
+    """
+    number = _as_float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a number such as 0.001, got {value!r}")
+    return number
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _truth_like(name: str, value: Any) -> Any:
     words = {"true": True, "false": False, "none": None}
     if isinstance(value, str) and value.lower() not in words:
@@ -63,6 +95,8 @@ def _truth_like(name: str, value: Any) -> Any:
 def _number_like(name: str, default: float, value: Any) -> Any:
     if value is None:
         return None
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         if isinstance(default, bool) and isinstance(value, bool):
             return value

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -214,3 +215,104 @@ def test_a_name_that_is_nearly_a_setting_is_warned_about(caplog):
     assert [record.message for record in caplog.records] == [
         "IMAGE_MIN_DIMM is not a setting; is IMAGE_MIN_DIM meant?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"NUM_CLASSES": 4}, (8, [256, 256, 3], 16)),
+        ({"IMAGES_PER_GPU": 1}, (2, [256, 256, 3], 15)),
+        ({"GPU_COUNT": 1, "IMAGES_PER_GPU": 3}, (3, [256, 256, 3], 15)),
+        ({"IMAGE_MAX_DIM": 512}, (8, [512, 512, 3], 15)),
+        ({"IMAGE_MIN_DIM": 128, "IMAGE_RESIZE_MODE": "crop"}, (8, [128, 128, 3], 15)),
+        ({"IMAGE_RESIZE_MODE": "short_side", "IMAGE_MAX_DIM": 300}, (8, [320, 320, 3], 15)),
+        ({"IMAGE_CHANNEL_COUNT": 1}, (8, [256, 256, 1], 15)),
+    ],
+)
+def test_derived_settings_follow_changes_of_an_instance(changes, expected):
+    for order in (changes.items(), reversed(changes.items())):
+        config = CellConfig()
+        for name, value in order:
+            setattr(config, name, value)
+        found = (config.BATCH_SIZE, config.IMAGE_SHAPE.tolist(), config.IMAGE_META_SIZE)
+        assert found == expected
+    assert CellConfig().BATCH_SIZE == 8
+
+
+def test_background_is_added_to_class_names_set_on_an_instance():
+    config = CellConfig()
+    config.CLASS_NAMES = ["a", "b", "c"]
+    config.NUM_CLASSES = 4
+    assert config.CLASS_NAMES == ("BG", "a", "b", "c")
+    config.check()
+
+
+def test_a_batch_size_of_the_program_holds_and_is_told(caplog):
+    config = CellConfig()
+    config.BATCH_SIZE = 1
+    config.IMAGES_PER_GPU = 2
+    assert config.BATCH_SIZE == config.replace(SEED=3).BATCH_SIZE == 1
+    config.check()
+    assert "BATCH_SIZE was set to 1, so IMAGES_PER_GPU * GPU_COUNT (4) is not used" in caplog.text
+
+
+def test_a_batch_size_that_is_the_derived_one_follows_later_changes(caplog):
+    config = CellConfig()
+    config.BATCH_SIZE = 8
+    config.GPU_COUNT = 1
+    assert config.BATCH_SIZE == 4
+    config.check()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("IMAGE_SHAPE", [512, 512, 3], "IMAGE_SHAPE was set to [512, 512, 3]"),
+        ("IMAGE_META_SIZE", 93, "IMAGE_META_SIZE was set to 93"),
+        ("BATCH_SIZE", 0, "BATCH_SIZE must be a whole number from 1 on, got 0"),
+        ("IMAGES_PER_GPU", 0, "IMAGES_PER_GPU must be a whole number from 1 on, got 0"),
+        ("GPU_COUNT", 1.5, "GPU_COUNT must be a whole number from 1 on, got 1.5"),
+        ("STEPS_PER_EPOCH", 0, "STEPS_PER_EPOCH must be a number of batches above 0"),
+        ("STEPS_PER_EPOCH", -2, "got -2"),
+        ("STEPS_PER_EPOCH", math.nan, "got nan"),
+        ("STEPS_PER_EPOCH", math.inf, "got inf"),
+        ("STEPS_PER_EPOCH", None, "got None"),
+        ("VALIDATION_STEPS", -1, "VALIDATION_STEPS must be a number of batches"),
+        ("VALIDATION_STEPS", math.nan, "VALIDATION_STEPS"),
+    ],
+)
+def test_values_set_on_an_instance_that_cannot_hold_are_refused(name, value, words):
+    config = CellConfig()
+    setattr(config, name, value)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        config.check()
+
+
+def test_an_input_that_is_not_square_may_be_set_where_images_are_not_resized():
+    config = CellConfig.from_dict({"IMAGE_RESIZE_MODE": "none"})
+    config.IMAGE_SHAPE = (256, 512, 3)
+    config.check()
+    config.IMAGE_SHAPE = (256, 500, 3)
+    with pytest.raises(ValueError, match="multiple of 64, got 500"):
+        config.check()
+
+
+def test_a_derived_setting_of_a_class_is_warned_about(caplog):
+    config = type("Mine", (CellConfig,), {"BATCH_SIZE": 5})()
+    config.check()
+    assert config.BATCH_SIZE == 8
+    assert caplog.messages == [
+        "BATCH_SIZE of the class is not used: it follows from IMAGES_PER_GPU and GPU_COUNT"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "steps"), [(7, 7), (2.5, 3), (0.2, 1), (np.int64(4), 4), (np.float32(1.5), 2)]
+)
+def test_steps_are_rounded_up(value, steps):
+    config = CellConfig()
+    config.STEPS_PER_EPOCH = config.VALIDATION_STEPS = value
+    config.check()
+    assert config.steps_per_epoch == config.validation_steps == steps
+    assert config.replace(SEED=1).steps_per_epoch == steps

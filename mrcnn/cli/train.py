@@ -184,10 +184,10 @@ def _config(
     if "LEARNING_RATE" in chosen:  # is meant as it is, whatever the size of the batch
         chosen = {"LEARNING_RATE_IMAGES": 0, **chosen}
     config = recipe.from_dict({**defaults, **stored, **classes, **chosen})
-    steps = options.steps or chosen.get("STEPS_PER_EPOCH")
-    if steps is None and options.weights == "last":
-        steps = config.STEPS_PER_EPOCH
-    steps = steps or math.ceil(dataset.num_images / config.BATCH_SIZE)
+    one_pass = math.ceil(dataset.num_images / config.BATCH_SIZE)
+    usual = config.STEPS_PER_EPOCH if options.weights == "last" else one_pass
+    steps = chosen.get("STEPS_PER_EPOCH", usual) if options.steps is None else options.steps
+    steps = config.replace(STEPS_PER_EPOCH=steps).steps_per_epoch
     schedule = {}
     if recipe is presets.ModernConfig:
         schedule = presets.scheduled(options.epochs or NEW_EPOCHS, steps)

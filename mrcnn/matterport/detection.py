@@ -10,6 +10,7 @@ import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.geometry import masks as mask_math
+from mrcnn.network import network as networks
 from mrcnn.predictor import Frame, Predictor, unmold
 
 STEPS = ("mold_inputs", "unmold_detections")
@@ -23,6 +24,31 @@ class DetectionInSteps:
     inference_model: Any
     mode: str
     predictor: Predictor
+    _pixel_anchors: tuple[tuple[int, int] | None, np.ndarray] | None = None
+
+    @property
+    def anchors(self) -> np.ndarray | None:
+        """The anchors of the last input, in its pixels; see `MaskRCNN`."""
+        shape = self._input_shape()
+        if shape and (self._pixel_anchors is None or self._pixel_anchors[0] != shape):
+            self.anchors = networks.pixel_anchors(self.predictor.config, shape)
+        return self._pixel_anchors[1] if self._pixel_anchors else None
+
+    @anchors.setter
+    def anchors(self, pixels: np.ndarray) -> None:
+        self._pixel_anchors = (self._input_shape(), pixels)
+
+    def _input_shape(self) -> tuple[int, int] | None:
+        predictor = getattr(self, "predictor", None)  # not there while the network is built
+        return predictor.input_shape if predictor else None
+
+    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
+        """Return the anchors for an input of this shape, normalized: (N, 4) float32.
+
+        Their pixels are in `anchors` afterwards.
+        """
+        self._anchor_cache = {tuple(image_shape): self.predictor.anchors(image_shape).copy()}
+        return self._anchor_cache[tuple(image_shape)]
 
     def mold_inputs(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return images as the network takes them; see `Predictor.mold_inputs`."""

@@ -58,7 +58,7 @@ def training_stream(
         augmentation=augmentations,
         no_augmentation_sources=tuple(no_augmentation_sources),
         workers=config.WORKERS,
-        start=epoch * config.STEPS_PER_EPOCH,
+        start=epoch * config.steps_per_epoch,
     )
 
 
@@ -72,7 +72,7 @@ def validation_stream(dataset: Dataset, config: Config) -> BatchStream:
         seed=config.SEED,
         shuffle=False,
         workers=config.WORKERS,
-        count=min(config.VALIDATION_STEPS, passes),
+        count=min(config.validation_steps, passes),
     )
 
 
@@ -107,7 +107,7 @@ def fit(
                 shuffle=False,
                 initial_epoch=epochs.start,
                 epochs=epochs.stop,
-                steps_per_epoch=model.config.STEPS_PER_EPOCH,
+                steps_per_epoch=model.config.steps_per_epoch,
                 validation_data=feeds[1].dataset() if validation is not None else None,
                 callbacks=[
                     callbacks.StopOnDivergence(),

@@ -1,5 +1,6 @@
 """Devices and the way of batches to them: tf.distribute and tf.data."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,10 @@ class Feed:
 
     def dataset(self) -> tf.data.Dataset:
         """Return the dataset. Loads one batch to learn the shapes, so early errors come as such."""
-        first: Any = next(iter(self.batches))
+        batches = iter(self.batches)
+        first: Any = next(batches)
+        if batches is self.batches:  # goes on from where it is, so the first is not lost
+            self.batches = itertools.chain([first], batches)
         signature = {k: tf.TensorSpec(v.shape, v.dtype) for k, v in first.items()}
         dataset = tf.data.Dataset.from_generator(self._guarded, output_signature=signature)
         if self.count is not None:

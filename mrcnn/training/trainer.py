@@ -42,8 +42,6 @@ class TrainingModel(keras.Model):
         # A bound method, since Keras would count a model among this one's layers.
         self._run = folding.folded(keras.Model(self.inputs, self.output), training=True).call
         self.strategy = distribution.current()
-        self.mean_pixel = np.asarray(config.MEAN_PIXEL, np.float32)
-        self.pixel_std = np.asarray(config.PIXEL_STD, np.float32)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
     def compile(self, *args, **kwargs):
@@ -65,8 +63,9 @@ class TrainingModel(keras.Model):
         del mask
         if self.jit_compile:
             inputs = self._of_known_sizes(inputs)
-        image = ops.cast(inputs["input_image"], "float32") - self.mean_pixel
-        image = image / self.pixel_std
+        image = ops.cast(inputs["input_image"], "float32")
+        image = image - np.asarray(self.config.MEAN_PIXEL, np.float32)
+        image = image / np.asarray(self.config.PIXEL_STD, np.float32)
         if self.config.conventions.pads_at_end:
             image *= _inside_window(inputs["input_image_meta"], ops.shape(image))
         with backend_ops.within_xla(self.jit_compile):
@@ -166,7 +165,7 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
     rate: Any = float(learning_rate)
     momentum = float(momentum)
     if config.WARMUP_STEPS or config.LEARNING_RATE_DROPS:
-        drops = [epoch * config.STEPS_PER_EPOCH for epoch in config.LEARNING_RATE_DROPS]
+        drops = [epoch * config.steps_per_epoch for epoch in config.LEARNING_RATE_DROPS]
         rate = WarmupAndDrops(float(learning_rate), config.WARMUP_STEPS, drops)
     optimizer = ClippedSGD(
         config.GRADIENT_CLIP_NORM,

@@ -1,9 +1,13 @@
 """Keras models whose own `save_weights` and `load_weights` also speak Matterport's files."""
 
+import itertools
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.weights import hdf5, loading
@@ -54,6 +58,19 @@ class NamedWeights:
 @keras.saving.register_keras_serializable("mrcnn")
 class InferenceModel(NamedWeights, keras.Model):
     """The inference graph as callers see it: any `keras.Model` method, and `.h5` weight files."""
+
+    def predict_generator(self, generator: Iterable[Any], steps: Any = None, **options: Any) -> Any:
+        """Return the outputs on batches of a generator, each [images, metas, anchors] or a tuple.
+
+        Args:
+            generator: Of batches. steps: Their number, rounded up; None for all.
+            options: Keras 2's, which have no effect.
+        """
+        del options
+        batches = itertools.islice(generator, None if steps is None else math.ceil(steps))
+        inputs = (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
+        found = [self.predict_on_batch(list(each)) for each in inputs]
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
 
 # In `.h5` files Keras writes the class of a model without its package.
