@@ -8,6 +8,7 @@ pytest.importorskip("pycocotools")
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
 
 SIZE = (64, 64)
@@ -382,3 +383,49 @@ def test_numbers_that_no_class_has_are_left_out():
     }
     (result,) = coco.to_results(found, 1, ids)
     assert result["category_id"] == 17
+
+
+class Failing(Dataset):
+    """Images that `load_image` raises a program's own error for."""
+
+    def __init__(self, count: int, bad: tuple) -> None:
+        super().__init__()
+        self.bad = bad
+        self.add_class("a", 1, "thing")
+        for number in range(count):
+            self.add_image("a", number, None)
+        self.prepare()
+
+    def load_image(self, image_id: int) -> np.ndarray:
+        if image_id in self.bad:
+            raise KeyError("pixels")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
+        return np.ones((8, 8, 1), bool), np.array([1], np.int32)
+
+
+def detect_nothing(image):  # noqa: ARG001
+    empty = np.zeros((0, 4), np.int32)
+    return {
+        "rois": empty,
+        "class_ids": empty[:, 0],
+        "scores": empty[:, 0].astype("f"),
+        "masks": np.zeros((8, 8, 0), bool),
+    }
+
+
+def score_failing(dataset):
+    ids = dataset.image_ids.tolist()
+    truth = coco.Truth(coco.ground_truth_of(dataset, ids), ids, range(2))
+    return coco.score_detector(detect_nothing, dataset, truth, max_detections=5)
+
+
+def test_whatever_load_image_raises_leaves_an_image_out_of_the_scores(caplog):
+    assert score_failing(Failing(10, (3,)))["bbox"]["AP"] == 0
+    assert caplog.messages == ["left out of the scores: image 3: KeyError: 'pixels'"]
+
+
+def test_more_than_a_tenth_of_unreadable_images_is_an_error():
+    with pytest.raises(RuntimeError, match=r"2 images cannot be read, more than a tenth: image 3"):
+        score_failing(Failing(19, (3, 4)))

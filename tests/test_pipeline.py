@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import logging
 import threading
@@ -10,6 +11,7 @@ from mrcnn.data import augment, pipeline
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.geometry import images, masks
+from mrcnn.training import tensorflow_devices
 
 FORMAT = pipeline.SampleFormat(
     min_dim=64,
@@ -256,30 +258,122 @@ def test_bad_image_is_replaced_and_warned_about_once(caplog):
     with caplog.at_level(logging.WARNING, "mrcnn"):
         shown = list(itertools.chain.from_iterable(shown_ids(batch) for batch in batches))
     assert shown[:7] == [0, 1, 2, 3, 4, 6, 6]
-    assert batches.bad_images == {5: "5.png is broken"}
-    assert caplog.messages == ["skipped image 5 (5.png): 5.png is broken"]
+    assert batches.bad_images == {5: "OSError: 5.png is broken"}
+    assert caplog.messages == ["skipped image 5 (5.png): OSError: 5.png is broken"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("bad", [(3, 7), range(12)])
 def test_more_than_a_tenth_of_bad_images_is_an_error(workers, bad):
     batches = stream(Squares(12, bad=bad), workers=workers, count=8)
-    with pytest.raises(RuntimeError, match=r"2 of 12 images .* is broken"):
+    with pytest.raises(RuntimeError, match=r"2 of 12 images .*OSError: .* is broken"):
         list(batches)
     assert not data_threads()
 
 
+ERRORS = (KeyError("a"), IndexError("of 3"), TypeError("no"), AttributeError("x"), MemoryError())
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_faults_of_the_program_are_not_skipped(monkeypatch, workers):
-    dataset = Squares()
+@pytest.mark.parametrize("method", ["load_image", "load_mask"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_a_program_raises_skips_the_image(monkeypatch, caplog, method, error, workers):
+    dataset = Squares(20)
+    load = getattr(dataset, method)
 
     def fail(image_id):
-        raise KeyError(image_id)
+        if image_id == 5:
+            raise error
+        return load(image_id)
+
+    monkeypatch.setattr(dataset, method, fail)
+    batches = stream(dataset, shuffle=False, count=7, workers=workers)
+    shown = [number for batch in batches for number in shown_ids(batch)]
+    assert shown[:7] == [0, 1, 2, 3, 4, 6, 6]
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    assert batches.bad_images == {5: reason}
+    assert caplog.messages == [f"skipped image 5 (5.png): {reason}"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_faults_of_the_program_stop_the_run_with_their_type(monkeypatch, workers):
+    dataset = Squares()
+    error = KeyError("polygons")
+
+    def fail(image_id):  # noqa: ARG001
+        raise error
 
     monkeypatch.setattr(dataset, "load_mask", fail)
-    with pytest.raises(KeyError):
+    with pytest.raises(RuntimeError, match=r"cannot be used.*KeyError: 'polygons'") as raised:
+        next(iter(stream(dataset, workers=workers)))
+    assert raised.value.__cause__ is error
+    assert not data_threads()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interruptions_pass_through(monkeypatch, workers):
+    dataset = Squares()
+
+    def fail(image_id):  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "load_image", fail)
+    with pytest.raises(KeyboardInterrupt):
         next(iter(stream(dataset, workers=workers)))
     assert not data_threads()
+
+
+def test_an_image_that_loads_the_next_time_does_not_count_for_ever(monkeypatch, caplog):
+    dataset = Squares(20)
+    load, asked = dataset.load_image, []
+
+    def fail_first(image_id):
+        asked.append(image_id)
+        if image_id in (3, 9, 15) and asked.count(image_id) == 1 + image_id // 5:
+            raise OSError("the share is away")
+        return load(image_id)
+
+    monkeypatch.setattr(dataset, "load_image", fail_first)
+    batches = pipeline.BatchStream(dataset, FORMAT, 4, shuffle=False, workers=0, count=25)
+    assert sum(len(shown_ids(batch)) for batch in batches) == 100
+    assert batches.bad_images == {}
+    assert len(caplog.messages) == 3
+
+
+class OfOtherDtypes(Squares):
+    """Image 0 is uint8, image 1 float32 beyond 0..255, of two channels."""
+
+    def load_image(self, image_id):
+        values = np.zeros((32, 48, 2), np.uint8 if image_id == 0 else np.float32)
+        values[:] = 7 if image_id == 0 else [300.5, -40]
+        return values
+
+
+def test_images_of_a_batch_have_one_dtype_that_holds_all():
+    two = dict(vars(FORMAT), channels=2)
+    batches = pipeline.BatchStream(
+        OfOtherDtypes(2), pipeline.SampleFormat(**two), 2, shuffle=False, workers=0, count=1
+    )
+    (batch,) = batches
+    assert batch["input_image"].dtype == np.float32
+    np.testing.assert_array_equal(batch["input_image"][:, 32, 32], [[7, 7], [300.5, -40]])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_images_of_other_dtypes_than_the_first_arrive_as_they_are(backend):
+    devices = importlib.import_module(f"mrcnn.training.{backend}_devices")
+    two = pipeline.SampleFormat(**dict(vars(FORMAT), channels=2))
+    batches = pipeline.BatchStream(OfOtherDtypes(4), two, 1, shuffle=False, workers=0, count=4)
+    fed = devices.Feed(batches, 4).dataset()
+    found = [fed[place] for place in range(4)] if backend == "jax" else list(fed)
+    values = [np.asarray(batch["input_image"])[0, 32, 32].tolist() for batch in found]
+    assert values == [[7, 7], [300.5, -40], [300.5, -40], [300.5, -40]]
+
+
+def test_a_feed_of_an_iterator_begins_with_its_first_batch():
+    batches = stream(Squares(), shuffle=False, count=3)
+    fed = tensorflow_devices.Feed(map(dict, iter(batches)), 3).dataset()
+    assert [int(batch["input_image_meta"][0, 0]) for batch in fed] == [0, 3, 6]
 
 
 def test_empty_dataset_is_refused():

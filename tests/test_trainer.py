@@ -456,7 +456,7 @@ def test_a_single_bad_image_is_skipped_and_counted(tmp_path, capsys, caplog):
     with caplog.at_level(logging.WARNING, "mrcnn"):
         model.train(Rectangles(12, bad=(3,)), None, 0.01, 1, "all")
     assert "1 bad images were skipped" in capsys.readouterr().out
-    assert caplog.messages == ["skipped image 3 (3.png): 3.png is broken"]
+    assert caplog.messages == ["skipped image 3 (3.png): OSError: 3.png is broken"]
 
 
 def test_validation_is_one_pass_at_most():

@@ -12,6 +12,13 @@ class BadSample(ValueError):  # noqa: N818 (it names the sample, not a fault of 
     """A sample that cannot be used: a missing or unreadable image, masks of another size."""
 
 
+def summary(error: Exception) -> str:
+    """Return what went wrong with an image, in a line; with the type unless that says no more."""
+    if isinstance(error, BadSample):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 class Dataset:
     """Images with their objects. Subclass it: add classes and images, override `load_mask`.
 

@@ -7,7 +7,7 @@ load it earlier: they never change what is loaded.
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from mrcnn.data import augment
-from mrcnn.data.dataset import BadSample, Dataset
+from mrcnn.data.dataset import BadSample, Dataset, summary
 from mrcnn.geometry import images
 from mrcnn.geometry import placement as placements
 
@@ -176,7 +176,8 @@ class BatchStream(_StreamSettings):
     Position i of the stream is a place in pass i // n over the n images; its sample depends
     on the seed and i alone. So the batches are the same for any number of workers, and a run
     resumed with `start` sees what the first one would have seen. An image that cannot be
-    loaded is replaced by the next one of the pass, warned about once, and remembered.
+    loaded is replaced by the next one of the pass, warned about once, and remembered until it can:
+    whatever exception a program's `load_image` or `load_mask` raises, as in Matterport's.
 
     Attributes:
         dataset: prepared.
@@ -189,7 +190,7 @@ class BatchStream(_StreamSettings):
         workers: number of threads, 0 loads in the caller's.
         start: number of the first batch.
         count: of batches, None is endless.
-        bad_images: the reason for each image_id that could not be loaded.
+        bad_images: the reason for each image_id that could not be loaded the last time.
 
     Raises:
         ValueError: the dataset is empty or has more classes than the network.
@@ -200,6 +201,7 @@ class BatchStream(_StreamSettings):
     sample_format: SampleFormat
     batch_size: int
     bad_images: dict[int, str] = field(default_factory=dict, init=False)
+    _warned: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.dataset.image_info) == 0 or len(self.dataset.image_ids) == 0:
@@ -223,9 +225,9 @@ class BatchStream(_StreamSettings):
             while batch := list(itertools.islice(samples, self.batch_size)):
                 yield collate(batch, self.sample_format.max_instances)
 
-    def _load(self, position: int) -> tuple[Sample | None, dict[int, str]]:
-        """Return the sample of a position and the reasons of the images it had to pass over."""
-        failures: dict[int, str] = {}
+    def _load(self, position: int) -> tuple[Sample | None, dict[int, Exception]]:
+        """Return the sample of a position and the errors of the images it had to pass over."""
+        failures: dict[int, Exception] = {}
         for attempt in range(len(self.dataset.image_ids)):
             image_id = self._image_id(position, attempt)
             rng = np.random.default_rng((self.seed, 1, position, attempt))
@@ -235,8 +237,9 @@ class BatchStream(_StreamSettings):
                 sample = load_sample(
                     self.dataset, image_id, self.sample_format, augmentation, rng=rng
                 )
-            except (ValueError, OSError) as error:
-                failures[image_id] = str(error)
+            except Exception as error:
+                # Tracebacks keep images in memory; the first tells where a program fails.
+                failures[image_id] = error.with_traceback(None) if failures else error
                 if self._too_many(failures):
                     break
             else:
@@ -254,22 +257,27 @@ class BatchStream(_StreamSettings):
         )
         return int(image_ids[order[place]])
 
-    def _accept(self, sample: Sample | None, failures: dict[int, str]) -> Sample:
+    def _accept(self, sample: Sample | None, failures: dict[int, Exception]) -> Sample:
         """Return a loaded sample once its failures are noted; called in the stream's order."""
-        for image_id, reason in failures.items():
-            if image_id not in self.bad_images:
-                path = self.dataset.image_info[image_id].get("path")
-                logger.warning("skipped image %s (%s): %s", image_id, path, reason)
-                self.bad_images[image_id] = reason
+        for image_id, error in failures.items():
+            self._note(image_id, summary(error))
         if sample is None or self._too_many(self.bad_images):
             first = "; ".join(list(self.bad_images.values())[:3])
             raise RuntimeError(
                 f"{len(self.bad_images)} of {len(self.dataset.image_ids)} images cannot be used, "
                 f"more than a tenth: {first}"
-            )
+            ) from next(iter(failures.values()), None)
+        self.bad_images.pop(int(sample.image_meta[0]), None)
         return sample
 
-    def _too_many(self, failures: dict[int, str]) -> bool:
+    def _note(self, image_id: int, reason: str) -> None:
+        if image_id not in self._warned:
+            path = self.dataset.image_info[image_id].get("path")
+            logger.warning("skipped image %s (%s): %s", image_id, path, reason)
+        self._warned.add(image_id)
+        self.bad_images[image_id] = reason
+
+    def _too_many(self, failures: Sized) -> bool:
         return 10 * len(failures) > len(self.dataset.image_ids)
 
 

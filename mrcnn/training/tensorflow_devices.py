@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+IMAGES = "input_image"
 # What a `Feed` makes.
 BATCHES = tf.data.Dataset
 # What a step raises that fails on the device.
@@ -91,12 +92,16 @@ class Feed:
         self.error: BaseException | None = None
 
     def dataset(self) -> tf.data.Dataset:
-        """Return the dataset. Loads one batch to learn the shapes, so early errors come as such."""
+        """Return the dataset. Loads one batch to learn the shapes, so early errors come as such.
+
+        Images are float32: the dtype of the first batch's need not be that of all.
+        """
         batches = iter(self.batches)
         first: Any = next(batches)
         if batches is self.batches:  # goes on from where it is, so the first is not lost
             self.batches = itertools.chain([first], batches)
-        signature = {k: tf.TensorSpec(v.shape, v.dtype) for k, v in first.items()}
+        dtypes = {k: np.float32 if k == IMAGES else v.dtype for k, v in first.items()}
+        signature = {k: tf.TensorSpec(v.shape, dtypes[k]) for k, v in first.items()}
         dataset = tf.data.Dataset.from_generator(self._guarded, output_signature=signature)
         if self.count is not None:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.count))
@@ -104,7 +109,9 @@ class Feed:
 
     def _guarded(self) -> Iterator[dict[str, np.ndarray]]:
         try:
-            yield from self.batches
+            for batch in self.batches:
+                images = np.asarray(batch[IMAGES], np.float32)
+                yield {**batch, IMAGES: images}
         except GeneratorExit:
             raise
         except BaseException as error:

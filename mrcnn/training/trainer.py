@@ -59,7 +59,7 @@ class TrainingModel(keras.Model):
             super().compile(*args, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
-        """Subtract the mean pixel on the device, since images travel as small integers."""
+        """Subtract the mean pixel on the device: images travel as raw pixels."""
         del mask
         if self.jit_compile:
             inputs = self._of_known_sizes(inputs)
