@@ -16,7 +16,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, summary
 from mrcnn.evaluation import engine
 from mrcnn.evaluation import keypoints as of_points
 from mrcnn.evaluation.tables import FIGURES, format_table
@@ -225,7 +225,7 @@ def score_detector(
 ) -> dict[str, dict[str, Any]]:
     """Return the scores of what is detected in a dataset's images against a ground truth.
 
-    Images that cannot be read are left out with a warning each.
+    Images that cannot be read, whatever `load_image` raises, are left out with a warning each.
 
     Args:
         detect: An image -> its detections, see `to_results`.
@@ -242,9 +242,10 @@ def score_detector(
     for image_id, truth_id in progress(pairs):
         try:
             image = dataset.load_image(image_id)
-        except (ValueError, OSError) as error:
-            logger.warning("left out of the scores: %s", error)
-            bad.append(str(error))
+        except Exception as error:
+            reason = f"image {image_id}: {summary(error)}"
+            logger.warning("left out of the scores: %s", reason)
+            bad.append(reason)
             continue
         results += to_results(detect(image), truth_id, truth.category_ids)
         seen.append(truth_id)
