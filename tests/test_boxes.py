@@ -50,6 +50,27 @@ def test_iou_agrees_with_matterports(matterport_network):
 
 
 @both
+@pytest.mark.parametrize("scale", [1.0, 1e-3], ids=["pixels", "normalized"])
+def test_share_inside_is_of_the_first_box(xp, scale):
+    found = np.array([[0, 0, 10, 10], [0, 0, 2, 2], [0, 5, 10, 15], [0, 0, 0, 0]]) * scale
+    regions = np.array([[0, 0, 10, 10], [0, 0, 1, 100]]) * scale
+    expected = [[1, 0.1], [1, 0.5], [0.5, 0.1], [0, 0]]
+    found = np.asarray(boxes.share_inside(*tensors(xp, found, regions), xp))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_share_inside_is_what_coco_compares_with_crowds():
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    first, second = random_boxes(30, seed=1), random_boxes(8, seed=2)
+    sides = [
+        np.concatenate([b[:, 1::-1], (b[:, 2:] - b[:, :2])[:, ::-1]], 1) for b in (first, second)
+    ]
+    expected = coco_mask.iou(*(side.astype(np.float64) for side in sides), [1] * len(second))
+    assert (expected > 0).sum() > 50
+    np.testing.assert_allclose(boxes.share_inside(first, second), expected, atol=1e-5)
+
+
+@both
 def test_area_of_inverted_boxes_is_zero(xp):
     found = boxes.area(*tensors(xp, [[0, 0, 2, 3], [2, 3, 0, 0], [0, 3, 2, 0]]), xp)
     np.testing.assert_array_equal(np.asarray(found), [6, 0, 0])

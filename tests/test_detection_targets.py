@@ -70,6 +70,14 @@ def test_rois_on_crowds_do_not_learn():
     np.testing.assert_allclose(rois[:2], [FAR, FAR])
 
 
+def test_small_rois_in_a_large_crowd_do_not_learn():
+    small = [0.3, 0.3, 0.301, 0.301]
+    rois, class_ids, _, weights = sample([small] * 9 + [FAR], [-1], [[0, 0, 0.55, 0.55]], count=4)
+    assert weights.tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(rois[0], FAR)
+    assert not class_ids.any()
+
+
 def test_a_roi_on_an_object_inside_a_crowd_is_positive():
     _, class_ids, matched, weights = sample(
         [FAR, NEAR], [-1, 5], [[0, 0, 0.55, 0.55], OBJECT], count=4

@@ -90,10 +90,27 @@ def test_best_match_without_objects_is_minus_one():
     np.testing.assert_array_equal(best, [[-1, -1]])
 
 
+def in_crowd(boxes, class_ids, gt_boxes):
+    arrays = (ops.convert_to_tensor([array], "float32") for array in (boxes, gt_boxes))
+    boxes, gt_boxes = arrays
+    class_ids = ops.convert_to_tensor([class_ids], "int32")
+    return np.asarray(matching.lies_in_crowd(boxes, class_ids, gt_boxes))[0].tolist()
+
+
 def test_only_negative_classes_are_crowds():
-    overlaps = ops.convert_to_tensor([[[0.5, 0.0], [0.0, 0.5], [0.0, 0.0001]]])
-    touched = matching.touches_crowd(overlaps, ops.convert_to_tensor([[1, -1]]))
-    np.testing.assert_array_equal(touched, [[False, True, False]])
+    boxes = [[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]]
+    gt_boxes = [[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]
+    assert in_crowd(boxes, [1, -1, 0], gt_boxes) == [False, True, False]
+
+
+def test_a_small_box_inside_a_large_crowd_is_of_it():
+    small = [500, 500, 508, 508]  # an IoU of 6e-5
+    assert in_crowd([small, [0, 0, 1024, 1024]], [-3], [[0, 0, 1024, 1024]]) == [True, True]
+
+
+def test_half_of_a_box_makes_it_of_a_crowd():
+    boxes = [[0, 0, 10, 10], [0, 1, 10, 11], [0, 0, 10, 100], [0, 0, 0, 0]]
+    assert in_crowd(boxes, [-1], [[0, 0, 10, 5]]) == [True, False, False, False]
 
 
 def test_masked_mean_by_hand():

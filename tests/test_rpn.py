@@ -80,6 +80,12 @@ def test_anchors_on_crowds_are_neither_foreground_nor_background():
     np.testing.assert_array_equal(match, [[1, 0, -1]])
 
 
+def test_small_anchors_in_a_large_crowd_are_not_background():
+    anchors = [[500, 500, 508, 508], [0, 1000, 32, 1032], [0, 1010, 32, 1042]]
+    match, _ = targets(anchors, [[0, 0, 1024, 1024]], [-1])
+    np.testing.assert_array_equal(match, [[0, 0, -1]])
+
+
 def test_a_crowd_forces_no_anchor():
     match, _ = targets([[0, 0, 10, 10], [50, 50, 60, 60]], [[0, 0, 10, 10]], [-1])
     np.testing.assert_array_equal(match, [[0, -1]])

@@ -35,12 +35,27 @@ def iou(boxes: Array, other_boxes: Array, xp: ModuleType = np) -> Array:
 
     Pairs with an empty union (padding against padding) have IoU 0.
     """
+    overlap = intersection(boxes, other_boxes, xp)
+    union = area(boxes, xp)[..., :, None] + area(other_boxes, xp)[..., None, :] - overlap
+    return overlap / xp.where(union > 0, union, xp.ones_like(union))
+
+
+def share_inside(boxes: Array, regions: Array, xp: ModuleType = np) -> Array:
+    """Return what share of each box's own area lies in each region: (..., N, M).
+
+    Takes boxes (..., N, 4) and regions (..., M, 4). Boxes without area (padding) have share 0. It
+    is what COCO's evaluation calls the IoU with a crowd.
+    """
+    areas = area(boxes, xp)[..., :, None]
+    return intersection(boxes, regions, xp) / xp.where(areas > 0, areas, xp.ones_like(areas))
+
+
+def intersection(boxes: Array, other_boxes: Array, xp: ModuleType = np) -> Array:
+    """Return the area that all pairs share: (..., N, 4), (..., M, 4) -> (..., N, M)."""
     a, b = boxes[..., :, None, :], other_boxes[..., None, :, :]
     height = xp.minimum(a[..., 2], b[..., 2]) - xp.maximum(a[..., 0], b[..., 0])
     width = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
-    intersection = xp.maximum(height, 0.0) * xp.maximum(width, 0.0)
-    union = area(a, xp) + area(b, xp) - intersection
-    return intersection / xp.where(union > 0, union, xp.ones_like(union))
+    return xp.maximum(height, 0.0) * xp.maximum(width, 0.0)
 
 
 def encode(boxes: Array, gt_boxes: Array, xp: ModuleType = np) -> Array:

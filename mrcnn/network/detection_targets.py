@@ -25,9 +25,10 @@ def sample_rois(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return random rois to learn from, the positive ones first.
 
-    Positive is a roi with an IoU of 0.5 with an object, negative one with less that lies on no
-    crowd. The objects' own boxes are proposals too, so that the heads have something to learn
-    before the RPN does *(as in Fast R-CNN's reference code)*; negatives fill the count.
+    Positive is a roi with an IoU of 0.5 with an object, negative one with less and less than half
+    of its area in a crowd. The objects' own boxes are proposals too, so that the heads have
+    something to learn before the RPN does *(as in Fast R-CNN's reference code)*; negatives fill the
+    count.
 
     Args:
         proposals: (B, P, 4) normalized; zero rows are padding and never chosen.
@@ -48,7 +49,8 @@ def sample_rois(
 
     is_real = box_math.area(proposals, ops) > 0
     is_positive = is_real & (best_iou >= POSITIVE_IOU)
-    is_negative = is_real & ~is_positive & ~matching.touches_crowd(overlaps, gt_class_ids)
+    is_in_crowd = matching.lies_in_crowd(proposals, gt_class_ids, gt_boxes)
+    is_negative = is_real & ~is_positive & ~is_in_crowd
     noise = matching.uniform_noise(seeds, proposals.shape[1], stream=1)
     wanted = ops.full_like(seeds, most_positive)
     positives = matching.keep_random(is_positive, wanted, most_positive, noise)

@@ -9,7 +9,12 @@ from typing import Any
 
 from keras import ops
 
+from mrcnn.geometry import boxes as box_math
+
 Tensor = Any
+# The share of its own area from which on a box is of a crowd: the lowest of the thresholds at which
+# COCO's evaluation (pycocotools, iscrowd) ignores a detection that lies in a crowd.
+CROWD_SHARE = 0.5
 # Sums a count over the replicas of a distributed step; the identity on one device.
 AcrossReplicas = Callable[[Tensor], Tensor]
 
@@ -45,10 +50,18 @@ def best_match(overlaps: Tensor, is_object: Tensor) -> tuple[Tensor, Tensor]:
     return ops.max(overlaps, axis=-1), ops.argmax(overlaps, axis=-1)
 
 
-def touches_crowd(overlaps: Tensor, gt_class_ids: Tensor) -> Tensor:
-    """Return which boxes lie on a crowd region, to be ignored: (B, N, G), (B, G) -> (B, N)."""
+def lies_in_crowd(boxes: Tensor, gt_class_ids: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Return which boxes lie in a crowd region, to be ignored: (B or 1, N, 4) -> (B, N).
+
+    A crowd counts by the share of the box's own area that is inside: a small box in a large crowd
+    is one of its objects, however small its IoU with all of them.
+
+    Args:
+        gt_class_ids: (B, G), negative for crowds. gt_boxes: (B, G, 4), in the frame of the boxes.
+    """
     is_crowd = (gt_class_ids < 0)[:, None, :]
-    return ops.any(is_crowd & (overlaps >= 0.001), axis=-1)
+    inside = box_math.share_inside(boxes, gt_boxes, ops) >= CROWD_SHARE
+    return ops.any(is_crowd & inside, axis=-1)
 
 
 def keep_random(candidates: Tensor, count: Tensor, most: int, noise: Tensor) -> Tensor:

@@ -68,9 +68,9 @@ def targets(
     """Return the target of each anchor: match (B, N) int32 and deltas (B, N, 4).
 
     Match is 1 for foreground, -1 for background, 0 for anchors that do not learn: those between,
-    those on crowds, and all beyond a random `anchors_per_image`, at most half of them foreground.
-    An anchor is foreground with an IoU of 0.7, or where no anchor fits an object better; then it
-    learns that object.
+    those with half of their area in a crowd, and all beyond a random `anchors_per_image`, at most
+    half of them foreground. An anchor is foreground with an IoU of 0.7, or where no anchor fits an
+    object better; then it learns that object.
 
     Args:
         anchors: (N, 4), pixels of the input.
@@ -80,7 +80,8 @@ def targets(
         std_dev: (4,) by which deltas are divided.
     """
     is_object = gt_class_ids > 0
-    overlaps = box_math.iou(ops.convert_to_tensor(anchors, "float32")[None], gt_boxes, ops)
+    boxes = ops.convert_to_tensor(anchors, "float32")[None]
+    overlaps = box_math.iou(boxes, gt_boxes, ops)
     best_iou, best_gt = matching.best_match(overlaps, is_object)
     best_of_gt = ops.max(overlaps, axis=1, keepdims=True)
     is_best = (overlaps == best_of_gt) & (best_of_gt > 0) & is_object[:, None, :]
@@ -89,11 +90,11 @@ def targets(
 
     is_positive = (best_iou >= POSITIVE_IOU) | is_forced
     is_negative = ~is_positive & (best_iou < NEGATIVE_IOU)
-    is_negative &= ~matching.touches_crowd(overlaps, gt_class_ids)
+    is_negative &= ~matching.lies_in_crowd(boxes, gt_class_ids, gt_boxes)
     match = _sample(is_positive, is_negative, seeds, anchors_per_image)
 
     matched_boxes = matching.gather_rows(gt_boxes, best_gt)
-    deltas = box_math.encode(ops.convert_to_tensor(anchors, "float32")[None], matched_boxes, ops)
+    deltas = box_math.encode(boxes, matched_boxes, ops)
     return match, deltas / ops.convert_to_tensor(std_dev, "float32")
 
 
