@@ -1,6 +1,7 @@
 """From images to detections: into the network's frame, through it, and back."""
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from mrcnn.network import backend_ops, folding
 from mrcnn.network import network as networks
 from mrcnn.network.compiled import Compiled
 
+logger = logging.getLogger("mrcnn")
 Detections = dict[str, Any]
-
 
 # What is read from the inference graph, and the layers that make it.
 OUTPUTS = {
@@ -85,6 +86,8 @@ class Predictor:
         anchors = np.tile(self.anchors(molded.shape[1:3]), (len(molded), 1, 1))
         with memory.told(self.config, training=False):
             found = self.run([molded, metas, anchors])
+        for detections in found["detections"]:
+            _tell_of_limit(detections)
         return [{key: rows[i] for key, rows in found.items()} for i in range(len(molded))]
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -240,6 +243,18 @@ def unmold(
         points[..., :2] = box_math.points_to_image(points[..., :2], frame.window, frame.image_size)
         results["keypoints"] = points
     return results
+
+
+def _tell_of_limit(detections: np.ndarray) -> None:
+    """Warn where all rows (D, 6) of the detections of an image are taken."""
+    limit = len(detections)
+    if limit and detections[-1, 4] > 0:
+        logger.warning(
+            "%d objects, which is the limit DETECTION_MAX_INSTANCES: there may be more. Raise it "
+            "(--set DETECTION_MAX_INSTANCES=%d), or cut the image into tiles",
+            limit,
+            2 * limit,
+        )
 
 
 def _groups(

@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from mrcnn.setting_values import parse_setting
 
 if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN
+
+LINE_EVERY = 30  # seconds, of progress where there is no terminal
 
 
 def run_command(options: argparse.Namespace, name: str) -> int:
@@ -122,14 +125,27 @@ def load_network(options: argparse.Namespace) -> "MaskRCNN":
 
 
 def progress(items: Iterable[Any], unit: str = "image", total: int | None = None) -> Iterator[Any]:
-    """Yield the items, with a bar where stderr is a terminal.
+    """Yield the items, with a bar where stderr is a terminal, else a line now and then.
 
     Args:
         total: The number of items, where they do not have a length.
     """
+    if not sys.stderr.isatty():
+        total = len(items) if total is None and isinstance(items, Sized) else total
+        return _with_lines(items, unit, total)
     from tqdm import tqdm
 
-    return iter(tqdm(items, unit=unit, total=total, disable=not sys.stderr.isatty()))
+    return iter(tqdm(items, unit=unit, total=total))
+
+
+def _with_lines(items: Iterable[Any], unit: str, total: int | None) -> Iterator[Any]:
+    started = said = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - said >= LINE_EVERY:
+            said, of_all = now, f" of {total}" if total is not None else ""
+            print(f"{done}{of_all} {unit}s, {now - started:.0f} s", file=sys.stderr, flush=True)
+        yield item
 
 
 def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:

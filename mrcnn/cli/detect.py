@@ -2,107 +2,243 @@
 
 import argparse
 import logging
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrcnn.cli import common
-from mrcnn.data.formats import files
+from mrcnn import files
+from mrcnn.cli import common, detect_images
+from mrcnn.cli.detect_images import Found
+from mrcnn.cli.results import ResultsFile, is_ours
+from mrcnn.data.formats import files as texts
+from mrcnn.geometry import image_files
 from mrcnn.geometry import images as image_math
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
+    from mrcnn.model import MaskRCNN
 
 logger = logging.getLogger("mrcnn")
+
+RESULTS = "detections.json"
+SHOWN = 5  # names of images that failed, in the last line
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE_OR_DIR",
+        help="images, folders with all that is inside, quoted patterns such as 'in/**/*.jpg'",
+    )
     command.add_argument(
         "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
     )
-    command.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    command.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help=f"folder for the pictures and {RESULTS}, which is written as images are done",
+    )
     command.add_argument(
         "--min-score", type=common.fraction, default=0.5, help="(default: %(default)s)"
+    )
+    command.add_argument(
+        "--annotations",
+        metavar="JSON",
+        help="a COCO file whose ids of images and categories the results have",
+    )
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the results of an earlier run in the folder; nothing else is ever replaced",
     )
     common.add_settings(command)
 
 
+@dataclass
+class Tally:
+    """What became of the images so far."""
+
+    done: int = 0
+    best: float = 0.0  # score of all that was found, shown or not
+    failed: list[str] = field(default_factory=list)
+
+
 def run(options: argparse.Namespace) -> int:
     """Detect objects in images and folders; write a picture of each and detections.json."""
-    paths = _image_paths(options.images)
+    output = Path(options.output)
+    found, notes = detect_images.find(options.images, output)
+    annotations = None
+    if options.annotations:
+        annotations = _annotations(options.annotations)
+        listed = detect_images.with_ids_of(found, annotations)
+        if len(listed) < len(found):
+            notes.append(f"{len(found) - len(listed)} images are not in {options.annotations}")
+        found = listed
+    targets = detect_images.targets(found, output, overwrite=options.overwrite)
+    _check_results(output, overwrite=options.overwrite)
+    for note in notes:
+        print(note, file=sys.stderr)
     model = common.load_network(options)
-    with common.quiet_start():
+    detector = Detector(model, options.min_score, _categories(model.config, annotations))
+    files.make_folder(output)
+    tally = Tally()
+    with ResultsFile(output / RESULTS) as results:
+        try:
+            for each, target in zip(common.progress(found), targets, strict=True):
+                detector.detect(each, target, results, tally)
+        finally:  # Ctrl-C and a full disk as well
+            _report(tally, results.count, len(found), options)
+    return 1 if tally.failed else 0
+
+
+class Detector:
+    """Detects, draws and writes the objects of one image after the other.
+
+    Args:
+        min_score: of the objects that are shown.
+        categories: id of each class in the results, None for those that have none.
+    """
+
+    def __init__(self, model: "MaskRCNN", min_score: float, categories: Sequence[Any]) -> None:
+        self.model, self.min_score, self.categories = model, min_score, categories
+        self.names = model.config.CLASS_NAMES or _numbered(model.config.NUM_CLASSES)
+        self.name_of = dict(zip(categories, self.names, strict=False))
+
+    def detect(self, image: Found, target: Path, results: ResultsFile, tally: Tally) -> None:
+        """Detect in one image; one that fails is named and counted.
+
+        Raises:
+            OSError: what was found cannot be written.
+        """
+        try:
+            with _named(image.path):
+                drawn, rows, best = self._look_at(image)
+        # Of the decoder, of settings that do not suit an image, of memory.
+        except (ValueError, RuntimeError, MemoryError) as error:
+            reason = image_files.reason(error)
+            is_named = str(image.path) in reason
+            logger.warning("%s", reason if is_named else f"{image.path}: {reason}")
+            tally.failed.append(image.name)
+            return
+        from mrcnn.drawing import pictures
+
+        pictures.save_image(target, drawn, software=detect_images.SOFTWARE)
+        results.add(rows)
+        tally.done += 1
+        tally.best = max(tally.best, best)
+
+    def _look_at(self, image: Found) -> tuple[Any, list[dict[str, Any]], float]:
+        """Return the picture of an image, its rows of the results, and the best score."""
         from mrcnn import visualize
         from mrcnn.drawing import pictures
         from mrcnn.evaluation import coco
-    output = Path(options.output)
-    category_ids = _category_ids(model.config)
-    results, failed = [], 0
-    for path, target in zip(common.progress(paths), _targets(paths, output), strict=True):
-        try:
-            image = image_math.read_image(path, model.config.IMAGE_CHANNEL_COUNT)
-        except ValueError as error:
-            logger.warning("%s", error)
-            failed += 1
-            continue
-        found = common.at_least(model.detect([image])[0], options.min_score)
-        names = model.config.CLASS_NAMES or _numbered(model.config.NUM_CLASSES)
-        drawn = visualize.draw_instances(pictures.visible(image), found, names)
-        if "keypoints" in found:
-            keypoint_names = model.config.KEYPOINT_NAMES
-            drawn = visualize.draw_keypoints(drawn, found["keypoints"], keypoint_names)
-        visualize.save_image(target, drawn)
-        for row in coco.to_results(found, 0, category_ids):
-            results.append({**row, "image_id": _image_id(path), "file_name": path.name})
-    common.write_json(output / "detections.json", results)
-    print(
-        f"{len(results)} objects in {len(paths) - failed} images; pictures and detections.json "
-        f"in {output}"
-    )
-    if failed:
-        print(f"{failed} images could not be read", file=sys.stderr)
-    return 1 if failed else 0
+
+        config = self.model.config
+        pixels = image_math.read_image(image.path, config.IMAGE_CHANNEL_COUNT)
+        everything = self.model.detect([pixels], masks="rle")[0]
+        shown = common.at_least(everything, self.min_score)
+        drawn = visualize.draw_instances(pictures.visible(pixels), shown, self.names)
+        if "keypoints" in shown:
+            drawn = visualize.draw_keypoints(drawn, shown["keypoints"], config.KEYPOINT_NAMES)
+        rows = [
+            {**row, "file_name": image.name, "category_name": self.name_of[row["category_id"]]}
+            for row in coco.to_results(shown, image.id, self.categories)
+        ]
+        return drawn, rows, float(everything["scores"].max(initial=0))
 
 
-def _image_paths(arguments: Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for argument in map(Path, arguments):
-        if argument.is_dir():
-            inside = files.images_in(argument)
-            if not inside:
-                raise ValueError(f"{argument}: there are no images in this folder")
-            paths += inside
-        elif argument.is_file():
-            paths.append(argument)
-        else:
-            raise FileNotFoundError(f"{argument}: there is no such image or folder")
-    return paths
+def _annotations(path: str) -> dict[str, Any]:
+    """Return a COCO file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    content = texts.read_json(path)
+    keys = ("images", "categories")
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
+        raise ValueError(f"{path}: a COCO file is wanted, with lists of images and categories")
+    return content
 
 
-def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
-    """Return where the picture of each image goes: no image is overwritten, no name used twice."""
-    targets: list[Path] = []
-    taken = {path.resolve() for path in paths}
-    for path in paths:
-        target, number = output / f"{path.stem}.png", 1
-        while target.resolve() in taken:
-            number += 1
-            target = output / f"{path.stem}_{number}.png"
-        taken.add(target.resolve())
-        targets.append(target)
-    return targets
+def _categories(config: "Config", annotations: dict[str, Any] | None) -> Sequence[Any]:
+    """Return the category id of each class: that of the annotations, or of the training data.
+
+    Raises:
+        ValueError: the annotations have none of the classes.
+    """
+    own = config.CATEGORY_IDS or tuple(range(config.NUM_CLASSES))
+    if annotations is None or not config.CLASS_NAMES:
+        return own
+    by_name = {entry["name"]: entry["id"] for entry in annotations["categories"]}
+    absent = [name for name in config.CLASS_NAMES[1:] if name not in by_name]
+    if len(absent) == len(config.CLASS_NAMES) - 1:
+        raise ValueError(
+            f"the annotations have none of the network's classes {list(absent)}, but "
+            f"{list(by_name)}"
+        )
+    if absent:
+        logger.warning("not in the annotations, so left out: %s", ", ".join(absent))
+    return [None, *(by_name.get(name) for name in config.CLASS_NAMES[1:])]
 
 
-def _image_id(path: Path) -> int | str:
-    """Return COCO's number where the file is named by it, as in 000000000139.jpg."""
-    return int(path.stem) if path.stem.isdecimal() else path.name
+def _check_results(output: Path, *, overwrite: bool) -> None:
+    """Raise ValueError if there is a results file that must stay."""
+    path = output / RESULTS
+    if not path.exists():
+        return
+    if not path.is_file() or not is_ours(path):
+        raise ValueError(f"{path} was not written by mrcnn detect: move it, or give another folder")
+    if not overwrite:
+        raise ValueError(detect_images.older(output, RESULTS))
 
 
-def _category_ids(config: "Config") -> Sequence[Any]:
-    return config.CATEGORY_IDS or tuple(range(config.NUM_CLASSES))
+def _report(tally: Tally, count: int, total: int, options: argparse.Namespace) -> None:
+    """Print what was found, what failed and what is not done."""
+    found = f"{_counted(count, 'object')} in {_counted(tally.done, 'image')}"
+    if tally.done and not count:
+        print(f"{found} at a score of {options.min_score:g} or more; {_hint(tally.best)}")
+    else:
+        print(f"{found}; pictures and {RESULTS} in {options.output}")
+    if tally.failed:
+        names = ", ".join(tally.failed[:SHOWN]) + (", ..." if len(tally.failed) > SHOWN else "")
+        print(f"{_counted(len(tally.failed), 'image')} failed: {names}", file=sys.stderr)
+    if left := total - tally.done - len(tally.failed):
+        print(f"{left} of {_counted(total, 'image')} are not done", file=sys.stderr)
+
+
+def _hint(best: float) -> str:
+    if not best:
+        return "nothing was found at any score: try --set DETECTION_MIN_CONFIDENCE=0.05"
+    lower = best * 2 / 3
+    step = 10.0 ** math.floor(math.log10(lower))
+    rounded = math.floor(lower / step + 1e-9) * step
+    return f"the best score was {best:.2g}: try --min-score {rounded:.1g}"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the path of an image before what is logged of it."""
+
+    def name(record: logging.LogRecord) -> bool:
+        record.msg, record.args = f"{path}: {record.getMessage()}", ()
+        return True
+
+    logger.addFilter(name)
+    try:
+        yield
+    finally:
+        logger.removeFilter(name)
 
 
 def _numbered(count: int) -> list[str]:

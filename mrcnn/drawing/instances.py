@@ -148,11 +148,13 @@ def _line_width(canvas: np.ndarray) -> int:
 
 
 def _check_masks(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> None:
-    is_list = isinstance(masks, list)
-    sizes = {tuple(rle["size"]) for rle in masks} if is_list else {masks.shape[:2]}
-    if len(masks if is_list else masks.T) and sizes != {tuple(image_shape[:2])}:
+    if isinstance(masks, list):
+        sizes = {tuple(rle["size"]) for rle in masks}
+    else:
+        sizes = {masks.shape[:2]} if masks.shape[2] else set()
+    if other := sizes - {tuple(image_shape[:2])}:
         raise ValueError(
-            f"masks of {min(sizes)} do not fit an image of {tuple(image_shape[:2])}; "
+            f"masks of {min(other)} do not fit an image of {tuple(image_shape[:2])}; "
             "expand mini-masks first, with utils.expand_mask"
         )
 

@@ -57,7 +57,7 @@ def read_pixels(file: ImageFile, channels: int = 3) -> np.ndarray:
     try:
         with opened(file) as image:
             if not _needs_tifffile(image, channels):
-                _check_pages(_pages(image, file))
+                _check_pages(_pages(image, file), is_tiff=image.format == "TIFF")
                 image.load()
                 return _values(image)
     except (OSError, ValueError):
@@ -182,7 +182,7 @@ def _read_raw(path: str | PathLike) -> tuple[np.ndarray, bool]:
     try:
         with opened(path) as image:
             if not _needs_tifffile(image, 1):
-                _check_pages(_pages(image, path))
+                _check_pages(_pages(image, path), is_tiff=image.format == "TIFF")
                 return np.array(image), image.format in LOSSY
     except (OSError, ValueError):
         if not _is_tiff(path):
@@ -262,12 +262,14 @@ def _tiff_pages(tiff: tifffile.TiffFile) -> int:
     return max(len(own), int(np.prod(stacked)))
 
 
-def _check_pages(pages: int) -> None:
-    if pages > 1:
-        raise ValueError(
-            f"it holds {pages} images (pages or frames), one is wanted: save each as a file of its "
-            "own. The pages of a TIFF are read together where IMAGE_CHANNEL_COUNT is their number"
-        )
+def _check_pages(pages: int, *, is_tiff: bool) -> None:
+    if pages <= 1:
+        return
+    bands = f"; as bands of one image they are read with IMAGE_CHANNEL_COUNT={pages}"
+    raise ValueError(
+        f"it holds {pages} {'pages' if is_tiff else 'frames'}, one image is wanted: save each as a "
+        f"file of its own{bands if is_tiff and pages != 3 else ''}"
+    )
 
 
 def _values(image: PIL.Image.Image) -> np.ndarray:
@@ -294,11 +296,11 @@ def _orientation(image: PIL.Image.Image) -> int:
 
 def _read_tiff(file: ImageFile, channels: int) -> np.ndarray:
     with tifffile.TiffFile(_source(file)) as tiff:
-        page, series = tiff.pages.first, tiff.series[0]
-        check_pixels(page.imagelength, page.imagewidth)
-        pages = _tiff_pages(tiff)
+        page = tiff.pages.first
+        check_pixels(page.imagelength, page.imagewidth)  # before anything is made of them
+        pages, series = _tiff_pages(tiff), tiff.series[0]
         if pages != channels or channels in (1, 3):
-            _check_pages(pages)
+            _check_pages(pages, is_tiff=True)
         # Bands cost memory, too, and those of nobody's wish are none of four.
         check_pixels(series.size // max(channels, 4), 1)
         values, axes = series.asarray(), series.axes
