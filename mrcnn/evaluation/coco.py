@@ -7,7 +7,8 @@ found in one image, and `score` compares the two.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ class Truth(NamedTuple):
 
 
 def to_results(
-    detections: Mapping[str, Any], image_id: int, category_ids: Sequence[int | None]
+    detections: Mapping[str, Any], image_id: int | str, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """Return the detections of one image in COCO's results form, ready for `json.dump`.
 
@@ -59,7 +60,7 @@ def to_results(
     y1, x1, y2, x2 = np.asarray(boxes, np.float64).T
     results: list[dict[str, Any]] = [
         {
-            "image_id": int(image_id),
+            "image_id": image_id if isinstance(image_id, str) else int(image_id),
             "category_id": category_ids[class_id],
             "bbox": bbox,
             "score": float(score),
@@ -247,13 +248,28 @@ def score_detector(
             logger.warning("left out of the scores: %s", reason)
             bad.append(reason)
             continue
-        results += to_results(detect(image), truth_id, truth.category_ids)
+        with _limit_untold():  # scores count no more objects than the limit
+            results += to_results(detect(image), truth_id, truth.category_ids)
         seen.append(truth_id)
     if 10 * len(bad) > len(pairs):
         raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
     return score(
         truth.coco, results, max_detections=max_detections, image_ids=seen, iou_types=iou_types
     )
+
+
+@contextmanager
+def _limit_untold() -> Iterator[None]:
+    """Leave out warnings of images with as many detections as there may be."""
+
+    def is_of_more(record: logging.LogRecord) -> bool:
+        return "limit DETECTION_MAX_INSTANCES" not in str(record.msg)
+
+    logger.addFilter(is_of_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_of_more)
 
 
 def _read(path: str | PathLike[str]) -> Mapping[str, Any]:
