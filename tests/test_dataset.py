@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,7 +21,7 @@ def two_sources():
 
 def test_background_comes_first(two_sources):
     assert two_sources.num_classes == 4
-    assert two_sources.class_names == ["BG", "person", "dog", "square"]
+    assert two_sources.class_names == ["BG", "person", "dog, hound", "square"]
     assert two_sources.class_info[0] == {"source": "", "id": 0, "name": "BG"}
 
 
@@ -124,3 +126,61 @@ def test_some_classes_of_a_dataset_come_with_the_images_that_have_them():
     masks, class_ids = chosen.load_mask(0)
     assert masks.shape == (4, 4, 1)
     np.testing.assert_array_equal(class_ids, [1])
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("bottle, clear", "bottle, clear"), (7, "7"), (0, "0"), (None, "class 4"), (" ", "class 4")],
+)
+def test_names_of_classes_are_text_as_it_was_given(given, name):
+    dataset = Dataset()
+    dataset.add_class("a", 4, given)
+    dataset.prepare()
+    assert dataset.class_names == ["BG", name]
+
+
+def test_the_default_without_objects_is_told_once_a_dataset(caplog):
+    class Damage(Two):
+        def load_mask(self, image_id):
+            return super(Two, self).load_mask(image_id)
+
+    for dataset in (Damage(), Damage()):
+        for image_id in (1, 0):
+            assert len(dataset.load_mask(image_id)[1]) == 0
+    assert caplog.messages == 2 * [
+        "load_mask of Damage gave the image 'dog' of source 'pets' to the default, which has no "
+        "objects; override load_mask, or compare the name of the source with the one it asks for"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("coco.99", "source 'coco' has no class '99'; it has 1 (person), 18 (dog, hound)"),
+        ("images.1", "source 'images' has no classes, so none '1'; ['coco', 'shapes'] have some"),
+        ("coco", "source 'coco' has no class ''"),
+    ],
+)
+def test_a_class_that_a_source_does_not_have_is_an_error_that_lists_them(two_sources, asked, words):
+    with pytest.raises(BadSample, match=re.escape(words)):
+        two_sources.map_source_class_id(asked)
+
+
+def test_long_lists_of_known_classes_are_cut():
+    dataset = Dataset()
+    for number in range(1, 81):
+        dataset.add_class("coco", number, f"kind {number}")
+    dataset.prepare()
+    with pytest.raises(BadSample, match=r"10 \(kind 10\), \.\.\.$"):
+        dataset.map_source_class_id("coco.91")
+
+
+def test_objects_of_a_class_that_was_added_later_are_an_error():
+    pets, mixed = Two(), Dataset()
+    mixed.add_dataset("animals", pets)
+    mixed.prepare()
+    pets.add_class("pets", 19, "horse")
+    pets.prepare()
+    pets.load_mask = lambda image_id: (np.ones((4, 4, 1), bool), np.array([3]))  # noqa: ARG005
+    with pytest.raises(BadSample, match=r"source 'animals' has no class '19'; it has 17 \(cat\)"):
+        mixed.load_mask(0)

@@ -1,11 +1,15 @@
 """Datasets: the classes and images of one or several sources, as Matterport's users know them."""
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from mrcnn.geometry import images
+
+logger = logging.getLogger("mrcnn")
+MOST_LISTED = 10
 
 
 class BadSample(ValueError):  # noqa: N818 (it names the sample, not a fault of the program)
@@ -35,12 +39,15 @@ class Dataset:
 
     Attributes:
         class_info: per class {"source", "id", "name"}, the background first.
+        class_names: of the classes, the background first, once the dataset is prepared: text as it
+            was given, commas included; "class 7" where the class of id 7 was given none.
         image_info: per image {"id", "source", "path"} and whatever `add_image` was given.
         channels: C of the images.
     """
 
     channels = 3
     keypoint_names: Sequence[str] = ()
+    _default_was_told = False
 
     def __init__(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
         self.class_info: list[dict] = [{"source": "", "id": 0, "name": "BG"}]
@@ -82,14 +89,14 @@ class Dataset:
         for image_id in other.image_ids:
             if class_ids is None or other.classes_in(image_id) & set(wanted):
                 info = {**other.image_info[image_id], "origin": (other, int(image_id))}
+                info["takes_all"] = class_ids is None
                 self.image_info.append({**info, "source": source})
 
     def prepare(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
         """Number the classes and images; call it after the last `add_class` and `add_image`."""
         self.num_classes = len(self.class_info)
         self.class_ids = np.arange(self.num_classes)
-        # The first of several names that a source lists for one class.
-        self.class_names = [str(info["name"]).split(",")[0] for info in self.class_info]
+        self.class_names = [_name_of(info) for info in self.class_info]
         self.num_images = len(self.image_info)
         self._image_ids = np.arange(self.num_images)
         self.class_from_source_map = _numbered(self.class_info)
@@ -110,7 +117,13 @@ class Dataset:
         return self._image_ids
 
     def map_source_class_id(self, source_class_id: str) -> int:
-        """Return the class id of a source's own, given as "source.id"."""
+        """Return the class id of a source's own, given as "source.id".
+
+        Raises:
+            BadSample: the source has no such class.
+        """
+        if source_class_id not in self.class_from_source_map:
+            raise BadSample(self._without_class(source_class_id))
         return self.class_from_source_map[source_class_id]
 
     def get_source_class_id(self, class_id: int, source: str) -> Any:
@@ -150,10 +163,11 @@ class Dataset:
         """Return the objects of an image: masks (H, W, N) bool, class_ids (N,) int32.
 
         A negative class id is a crowd: a region that is neither object nor background. The
-        default has no objects, so that such images are trained as background.
+        default has no objects, so that such images are trained as background, and says so once.
         """
         if "origin" in self.image_info[image_id]:
             return self._masks_of_origin(image_id)
+        self._tell_of_default(image_id)
         height, width = self.load_image(image_id).shape[:2]
         return np.zeros((height, width, 0), bool), np.zeros(0, np.int32)
 
@@ -170,6 +184,32 @@ class Dataset:
     def classes_in(self, image_id: int) -> set[int]:
         """Return the classes of an image's objects, crowds too; override it where that is cheap."""
         return set(np.abs(self.load_mask(image_id)[1]).tolist())
+
+    def _tell_of_default(self, image_id: int) -> None:
+        if self._default_was_told:
+            return
+        self._default_was_told = True
+        info = self.image_info[image_id]
+        logger.warning(
+            "load_mask of %s gave the image %r of source %r to the default, which has no objects; "
+            "override load_mask, or compare the name of the source with the one it asks for",
+            type(self).__name__,
+            info["id"],
+            info["source"],
+        )
+
+    def _without_class(self, source_class_id: str) -> str:
+        source, _, class_id = str(source_class_id).partition(".")
+        known = [
+            f"{info['id']} ({_name_of(info)})"
+            for info in self.class_info
+            if info["source"] == source
+        ]
+        if not known:
+            sources = sorted({info["source"] for info in self.class_info[1:]})
+            return f"source {source!r} has no classes, so none {class_id!r}; {sources} have some"
+        listed = ", ".join(known[:MOST_LISTED]) + ", ..." * (len(known) > MOST_LISTED)
+        return f"source {source!r} has no class {class_id!r}; it has {listed}"
 
     def _masks_of_origin(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the objects that the dataset has from which the image was added."""
@@ -194,8 +234,18 @@ class Dataset:
         info = self.image_info[image_id]
         other = info["origin"][0]
         keys = [f"{info['source']}.{other.class_info[abs(each)]['id']}" for each in class_ids]
-        kept = [place for place, key in enumerate(keys) if key in self.class_from_source_map]
-        return kept, [self.class_from_source_map[keys[place]] for place in kept]
+        kept = [
+            place
+            for place, key in enumerate(keys)
+            if info["takes_all"] or key in self.class_from_source_map
+        ]
+        return kept, [self.map_source_class_id(keys[place]) for place in kept]
+
+
+def _name_of(info: dict) -> str:
+    """Return the name of a class as text; programs pass numbers, and nothing."""
+    name = "" if info["name"] is None else str(info["name"])
+    return name if name.strip() else f"class {info['id']}"
 
 
 def _numbered(infos: list[dict]) -> dict[str, int]:
