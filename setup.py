@@ -29,6 +29,8 @@ setup(
         "matplotlib>=3.8",
         "opencv-python-headless>=4.8",
         "pillow>=10.1",
+        "pyyaml>=6",
+        "scipy>=1.11",
         "tensorboard>=2.19",
         "tifffile",
         "threadpoolctl>=3",

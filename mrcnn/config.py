@@ -245,6 +245,12 @@ class Config:
         return math.ceil(self.VALIDATION_STEPS or 0)
 
     @property
+    def input_size(self) -> tuple[int, int, float, str]:
+        """How images enter the network: least and greatest side, least scale, and the mode."""
+        sides = int(self.IMAGE_MIN_DIM or 0), int(self.IMAGE_MAX_DIM or 0)
+        return (*sides, float(self.IMAGE_MIN_SCALE or 0), self.IMAGE_RESIZE_MODE)
+
+    @property
     def iou_types(self) -> tuple[str, ...]:
         """What COCO's scores can compare of a network of these settings."""
         masks = ("segm",) if self.HAS_MASKS else ()

@@ -249,6 +249,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         config.check_values()
         classes.adopt_classes(config, train_dataset, val_dataset)
         classes.adopt_keypoints(config, train_dataset)
+        training_run.check_objects(train_dataset, val_dataset, self.config)
         self.set_trainable(layers)
         self.compile(learning_rate, config.LEARNING_MOMENTUM)
         stream = training_run.training_stream(

@@ -78,8 +78,9 @@ def test_more_objects_than_a_network_takes(tmp_path):
     regions = [rectangle(2 * n, 0, 2, 60, kind="leaf") for n in range(8)]
     path = write_via(tmp_path, {"a.png": regions, "b.png": [LEAF]})
     limits = Limits(smallest_anchor=1, max_instances=7)
-    (finding,) = [each for each in checked(path, limits=limits) if each.severity == "warning"]
+    finding, lost = [each for each in checked(path, limits=limits) if each.severity == "warning"]
     assert (finding.code, finding.image) == ("too-many-objects", "a.png")
+    assert "1 of 9 objects will not be learned: 1 more than MAX_GT_INSTANCES" in lost.message
     assert "8 objects, MAX_GT_INSTANCES is 7" in finding.message
     assert "too-many-objects" not in dict(map(reversed, faults(checked(path))))
 
@@ -209,7 +210,13 @@ MALFORMED = [
     (
         "coco_uncompressed_rle_crowd.json",
         None,
-        {("error", "missing-image", 1), ("warning", "unused-class", 1), ("info", "id-gaps", 1)},
+        {
+            ("error", "missing-image", 1),
+            ("error", "class-lost", 1),
+            ("warning", "objects-lost", 1),
+            ("warning", "unused-class", 1),
+            ("info", "id-gaps", 1),
+        },
     ),
 ]
 

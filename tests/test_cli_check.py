@@ -31,7 +31,7 @@ def test_errors_end_with_1(tmp_path, capsys):
     status, shown = run(capsys, path)
     assert status == 1
     assert "ERRORS\n  missing-image\n    image a.png: there is no file" in shown.out
-    assert "-> put it there" in shown.out
+    assert "-> pass --images DIR" in shown.out
     assert shown.out.endswith("1 error, 0 warnings\n")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 
 import PIL.Image
 import pytest
@@ -10,6 +9,7 @@ from test_cli import run, run_steps_eagerly, small_settings
 from via_set import polygon, rectangle, write_via
 
 from mrcnn.data.formats import load_dataset
+from mrcnn.evaluation import coco
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import catalog, hdf5
 
@@ -102,23 +102,22 @@ def test_the_format_may_be_forced(sets, tmp_path, capsys):
 
 def test_truth_is_what_the_reader_made_of_a_turned_picture(tmp_path):
     """A COCO file whose sizes are those of the stored pictures is scored all the same."""
-    from mrcnn.cli.evaluate import _truth
-
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.new("RGB", (10, 8)).save(tmp_path / "a.jpg", exif=exif)
     square = [2, 1, 6, 1, 6, 4, 2, 4]
+    annotation = {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [square], "area": 99}
     content = {
         "images": [{"id": 7, "file_name": "a.jpg", "width": 10, "height": 8}],
         "categories": [{"id": 3, "name": "dog"}],
-        "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "segmentation": [square]}],
+        "annotations": [annotation],
     }
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(content))
-    truth, ids = _truth(load_dataset(path), str(path))
-    assert ids == [0]
+    truth = coco.ground_truth_of(load_dataset(path))
     assert (truth.imgs[0]["height"], truth.imgs[0]["width"]) == (10, 8)
-    shutil.copy(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert truth.anns[1]["area"] == 12  # what is stated is of the stored picture, as the box is
+    assert truth.anns[1]["bbox"] == [4, 2, 3, 4]
     PIL.Image.new("RGB", (10, 8)).save(tmp_path / "a.jpg")
-    truth, ids = _truth(load_dataset(path), str(path))
-    assert (ids, truth.imgs[7]["height"]) == ([7], 8)
+    truth = coco.ground_truth_of(load_dataset(path))
+    assert (truth.imgs[0]["height"], truth.anns[1]["area"]) == (8, 99)

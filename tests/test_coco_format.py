@@ -131,13 +131,14 @@ def test_object_without_pixels_is_dropped_with_one_warning(tmp_path, caplog, seg
         ({"annotations": []}, "has no annotations"),
         ({"images": None}, "no list of images"),
         ({"categories": None}, "no list of categories"),
-        ({"images": [{"id": 1, "file_name": "a.png"}]}, "lacks width, height"),
-        ({"images": [{"id": 1, "width": 5, "height": 0}]}, "states a size of 0 x 5"),
+        ({"images": [{"file_name": "a.png"}]}, "lacks id"),
+        ({"images": [{"id": 1, "width": 1e9, "height": 5}]}, "a size of 5 x 1000000000"),
+        ({"images": [{"id": 1, "width": 1e5, "height": 1e5}]}, "larger than any image"),
         ({"images": [{"id": 1, "width": 5, "height": "x"}]}, "states no size, but 'x' x 5"),
         ({"images": [{"id": [1], "width": 5, "height": 5}]}, "neither a whole number nor a text"),
         ({"images": [7]}, "an entry of images is no object: 7"),
         ({"annotations": [7]}, "an entry of annotations is no object: 7"),
-        ({"annotations": {"a": 1}}, "annotations are no list"),
+        ({"annotations": {"a": 1}}, "an entry of annotations is no object"),
         (
             {
                 "categories": [{"id": 5, "name": "a"}, {"id": 6, "name": "a"}],

@@ -211,7 +211,7 @@ def test_somebodys_conversion_has_the_same_masks(shared_data):
     ("changes", "message"),
     [
         ({"shapes": [5]}, "object 0 of image a.json: it is no shape"),
-        ({"imageHeight": -3}, "states a size of -3 x 6"),
+        ({"imageHeight": 1e9}, "states a size of 1000000000 x 6"),
         ({"imageWidth": [6]}, "states no size"),
     ],
 )

@@ -8,7 +8,8 @@ from via_set import polygon, rectangle, write_via
 
 from mrcnn.data.formats import load_dataset
 from mrcnn.data.problems import Problems
-from mrcnn.data.survey import crosses_itself, survey
+from mrcnn.data.survey import survey
+from mrcnn.geometry.polygons import crosses_itself
 
 
 def surveyed(path, **options):

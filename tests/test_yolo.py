@@ -128,11 +128,12 @@ def test_names_in_every_form(tmp_path, text):
     [
         ("nc: 2", "has no names"),
         ("names: leaf", "must be a list"),
-        ("names: [leaf", "no ] follows"),
-        ("names:\n  a: leaf", "cannot read a: leaf"),
-        ("names:\nval: b", "cannot read nothing"),
-        ("names: [*anchor]", "must be a list"),
+        ("names: [leaf", "no YAML: .* at line 1"),
+        ("names:\n  a: leaf", "from numbers: .*'a'"),
+        ("names:\nval: b", "must be a list"),
+        ("names: [*anchor]", "undefined alias"),
         ("names: {leaf, stem}", "must be a list"),
+        ("names: [[leaf]]", "class 0 is no text"),
     ],
 )
 def test_other_forms_of_names_are_refused(tmp_path, text, message):

@@ -66,19 +66,15 @@ def _load(
         "training": (options.dataset, options.images),
         "validation": (options.val, options.val_images),
     }
-    loaded, findings = {}, []
-    for part, (path, images) in given.items():
+    sources = {}
+    for part, name in (("training", "train"), ("validation", "val")):
+        path, images = given[part]
         if path is None:
             continue
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
-        arguments = datasets.reading(options, images, settings)
-        dataset, found = doctor.load_for_check(path, **arguments)
-        if dataset is None:
-            findings += found
-        else:
-            loaded[part] = dataset
-    return loaded, findings
+        sources[part] = datasets.source(options, path, images, settings, name)
+    return doctor.load_parts_for_check(sources)
 
 
 def _report(loaded: dict[str, AnnotatedDataset], findings: list[Finding]) -> str:

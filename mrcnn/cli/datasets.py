@@ -1,7 +1,7 @@
 """Options that say which annotations a command reads, and how."""
 
 import argparse
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from mrcnn.config import Config
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.check import Limits
-from mrcnn.data.formats import FORMATS, load_dataset
+from mrcnn.data.formats import FORMATS, Source, load, registry
 from mrcnn.data.suggest import InputSize
 
 SET = "an annotation file, or the folder of a set: COCO, VIA, labelme, Pascal VOC, YOLO, masks"
@@ -28,15 +28,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def reading(
-    options: argparse.Namespace, images: str | None, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments of `load_dataset` that the options stand for.
+def source(
+    options: argparse.Namespace,
+    path: str,
+    images: str | None,
+    settings: dict[str, Any],
+    part: str,
+) -> Source:
+    """Return what a command is to read.
 
     Args:
         options: of a command with `add_options`.
+        path: of the annotations.
         images: the folder of the images, None: looked for nearby.
         settings: whose IMAGE_CHANNEL_COUNT the images are read with.
+        part: train or val.
 
     Raises:
         ValueError: the number of channels is none.
@@ -44,50 +50,27 @@ def reading(
     channels = settings.get("IMAGE_CHANNEL_COUNT", Config.IMAGE_CHANNEL_COUNT)
     if not isinstance(channels, int) or channels < 1:
         raise ValueError(f"IMAGE_CHANNEL_COUNT must be a whole number from 1 on, got {channels!r}")
-    return {
-        "format": options.format,
-        "images": images,
-        "channels": channels,
-        "class_attribute": options.class_attribute,
-    }
+    return Source(Path(path), images, options.format, options.class_attribute, channels, part)
 
 
 def load_pair(
     options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple[AnnotatedDataset, AnnotatedDataset | None]:
-    """Return the sets of --train and --val, the latter with the classes of the former.
+    """Return the sets of --train and --val, the latter with the classes of the former, by name.
 
     Raises:
-        ValueError: they cannot be read, or differ in their classes.
+        ValueError: they cannot be read, or --val has objects of a class that --train lacks.
     """
     if options.val_images and not options.val:
         raise ValueError("--val-images needs --val")
-    dataset = load_dataset(options.train, **reading(options, options.images, settings))
+    training = source(options, options.train, options.images, settings, "train")
     if not options.val:
-        return dataset, None
-    arguments = reading(options, options.val_images, settings)
-    if dataset.format == "coco":
-        # Its files list their classes, with or without objects, so a difference is a mistake.
-        validation = load_dataset(options.val, **arguments)
-    else:
-        validation = load_dataset(options.val, class_names=dataset.class_names[1:], **arguments)
-    if validation.class_names != dataset.class_names:
-        raise ValueError(
-            f"the classes of --train {_names(dataset)} and of --val {_names(validation)} differ"
-        )
-    return dataset, validation
+        return load(training), None
+    validation = source(options, options.val, options.val_images, settings, "val")
+    return registry.load_pair(training, validation)
 
 
 def limits(config: Config) -> Limits:
     """Return what a network with these settings can take."""
-    size = InputSize(
-        int(config.IMAGE_MIN_DIM or 0),
-        int(config.IMAGE_MAX_DIM or 0),
-        float(config.IMAGE_MIN_SCALE or 0),
-        config.IMAGE_RESIZE_MODE,
-    )
+    size = InputSize(*config.input_size)
     return Limits(size, float(np.min(config.RPN_ANCHOR_SCALES)), config.MAX_GT_INSTANCES)
-
-
-def _names(dataset: AnnotatedDataset) -> Sequence[str]:
-    return dataset.class_names[1:]

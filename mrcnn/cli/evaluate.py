@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import common, datasets
-from mrcnn.data.annotated import AnnotatedDataset
-from mrcnn.data.formats import files, load_dataset, registry
+from mrcnn.data.formats import load
+from mrcnn.evaluation import tables
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -28,16 +28,24 @@ def run(options: argparse.Namespace) -> int:
     with common.quiet_start():
         from mrcnn.evaluation import coco
     config = model.config
-    dataset = load_dataset(
-        options.annotations,
-        **datasets.reading(options, options.images, config.to_dict()),
+    names = config.CLASS_NAMES[1:] or None
+    annotations = datasets.source(
+        options, options.annotations, options.images, config.to_dict(), "val"
     )
-    objects, image_ids = _truth(dataset, options.annotations)
-    names = config.CLASS_NAMES or tuple(dataset.class_names)
-    truth = coco.Truth(objects, image_ids, coco.match_categories(names, objects))
+    dataset = load(annotations, class_names=names)
+    if dataset.num_classes != config.NUM_CLASSES:
+        raise ValueError(
+            f"the network has {config.NUM_CLASSES} classes with the background and no names for "
+            f"them, the annotations have {dataset.num_classes}: {dataset.class_names}"
+        )
+    truth = coco.ground_truth_of(dataset)
     started = time.perf_counter()
-    scores = model.score_against(truth, dataset, progress=common.progress)
-    print(coco.format_table(scores))
+    scores = model.score_against(
+        coco.Truth(truth, dataset.image_ids.tolist(), range(config.NUM_CLASSES)),
+        dataset,
+        progress=common.progress,
+    )
+    _show(scores)
     print(
         f"{dataset.num_images} images, at most {config.DETECTION_MAX_INSTANCES} detections "
         f"each, {time.perf_counter() - started:.0f} s"
@@ -47,18 +55,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _truth(dataset: AnnotatedDataset, path: str) -> tuple[Any, list[Any]]:
-    """Return the ground truth and its ids of the images.
-
-    A COCO file is its own truth, with the areas that it states. Where its reader has left out or
-    turned something, and for all other formats, the truth is what the reader made of it.
-    """
-    from mrcnn.evaluation import coco
-
-    is_changed = any(finding.severity != "info" for finding in dataset.problems) or any(
-        dataset.turn(image_id) != 1 for image_id in dataset.image_ids
-    )
-    if dataset.format != "coco" or is_changed:
-        return coco.ground_truth_of(dataset), dataset.image_ids.tolist()
-    content = files.read_json(registry.only_file(Path(path), "coco"))
-    return coco.ground_truth(content), [info["id"] for info in dataset.image_info]
+def _show(scores: dict[str, dict[str, Any]]) -> None:
+    """Print the scores of the classes that the annotations have, and which ones they lack."""
+    first = next(iter(scores.values()))["per_class"]
+    absent = [name for name, figures in first.items() if figures["AP"] is None]
+    if len(absent) == len(first):
+        absent = []
+    shown = {
+        kind: {
+            **figures,
+            "per_class": {k: v for k, v in figures["per_class"].items() if k not in absent},
+        }
+        for kind, figures in scores.items()
+    }
+    print(tables.format_table(shown))
+    if absent:
+        print(f"Not scored, since the annotations have no objects of them: {', '.join(absent)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn.cli import check, common, datasets
-from mrcnn.data import augment
+from mrcnn.data import augment, census
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 
@@ -197,8 +197,18 @@ def _config(
 
 
 def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
-    """Log what the doctor sees at a glance; what the readers found is logged already."""
+    """Log what the doctor sees at a glance; what the readers found is logged already.
+
+    Raises:
+        ValueError: nothing is left to learn.
+    """
     findings = doctor.check(dataset, validation, datasets.limits(config), thorough=False)
+    of_census = [each for each in findings if each.code in census.CODES]
+    for finding in of_census:
+        if finding.severity == "error":
+            raise ValueError(f"{finding}; {finding.remedy}")
+    # The warnings among them come with the training.
+    findings = [each for each in findings if each not in of_census]
     read = [*dataset.problems, *(validation.problems if validation else ())]
     known = {str(finding) for finding in read}
     lines = check.in_short([finding for finding in findings if str(finding) not in known])

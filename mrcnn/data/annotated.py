@@ -1,20 +1,24 @@
 """The dataset that every reader of annotations makes: objects as outlines, masks when asked."""
 
 import base64
-import dataclasses
+import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from mrcnn.data import outlines
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.data.outlines import AnnotatedObject
-from mrcnn.data.problems import Finding, Problems
+from mrcnn.data.problems import Finding, Loss
 from mrcnn.geometry import image_files, images
+from mrcnn.geometry import masks as mask_math
+
+TRUSTED_PIXELS = 2**28  # of all masks of an image together, before its file is asked for its size
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Annotations:
         images: with their objects.
         is_unnamed: the files name no class: there is one, named after a folder.
         keypoint_names: of the keypoints that objects have.
+        titles: ids of what is listed as a class, and is none if no part of the set has objects of
+            it: the background, or the title of the set.
     """
 
     format: str
@@ -55,6 +61,13 @@ class Annotations:
     images: list[AnnotatedImage] = field(default_factory=list)
     is_unnamed: bool = False
     keypoint_names: Sequence[str] = ()
+    titles: Collection[Any] = ()
+
+    def used_names(self) -> set[str]:
+        """Return the names of the classes that objects are of."""
+        used = {item.class_id for image in self.images for item in image.objects}
+        used |= {1} if any(image.label_image for image in self.images) else set()
+        return {name for class_id, name in self.classes.items() if class_id in used}
 
 
 class AnnotatedDataset(Dataset):
@@ -67,12 +80,18 @@ class AnnotatedDataset(Dataset):
         format: the name of the format that was read.
         is_unnamed: its files name no class: there is one, named after a folder.
         problems: what the reader found.
+        losses: the objects that it left out.
     """
 
     def __init__(
-        self, annotations: Annotations, problems: Sequence[Finding] = (), channels: int = 3
+        self,
+        annotations: Annotations,
+        problems: Sequence[Finding] = (),
+        channels: int = 3,
+        losses: Sequence[Loss] = (),
     ) -> None:
         super().__init__()
+        self.losses = list(losses)
         self.format = annotations.format
         self.is_unnamed = annotations.is_unnamed
         self.keypoint_names = annotations.keypoint_names
@@ -121,6 +140,15 @@ class AnnotatedDataset(Dataset):
         (height, width), orientation = image_files.read_size(self.image_file(image_id))
         return (width, height) if orientation >= 5 else (height, width)
 
+    def upright_size(self, image_id: int) -> tuple[int, int]:
+        """Return height and width of the upright picture, as far as the annotations know them.
+
+        Raises:
+            ValueError: as `object_size`.
+        """
+        height, width = self.object_size(image_id)
+        return (width, height) if self.turn(image_id) >= 5 else (height, width)
+
     def image_file(self, image_id: int) -> str | bytes:
         """Return the path of an image, or its bytes where it is embedded in the annotations.
 
@@ -130,8 +158,11 @@ class AnnotatedDataset(Dataset):
         image = self.annotated(image_id)
         if image.embedded is None:
             return image.path
-        content = json.loads(Path(image.embedded).read_bytes())
-        return base64.b64decode(content["imageData"])
+        try:
+            encoded = json.loads(Path(image.embedded).read_bytes())["imageData"]
+            return base64.b64decode(encoded.rpartition(",")[2])  # of data:image/png;base64,...
+        except (OSError, KeyError, AttributeError, binascii.Error, ValueError) as error:
+            raise ValueError(f"{image.embedded}: the image inside is damaged: {error}") from error
 
     def class_id_of(self, item: AnnotatedObject) -> int:
         """Return the class id of an object, negative for a crowd."""
@@ -159,6 +190,7 @@ class AnnotatedDataset(Dataset):
         """
         try:
             objects = self.objects(image_id)
+            self._check_claim(image_id, len(objects))
             masks, kept = outlines.rasterise(objects, self.object_size(image_id))
             class_ids = [self.class_id_of(objects[place]) for place in kept]
             self._kept[image_id] = kept
@@ -193,9 +225,49 @@ class AnnotatedDataset(Dataset):
         points[..., :2] = image_files.turned_points(points[..., :2], size, self.turn(image_id))
         return points
 
+    def records(self, image_id: int) -> list[dict[str, Any]]:
+        """Return the objects of an image as COCO's scores take them, without drawing them.
+
+        Each has category_id (its class id here), iscrowd, segmentation (run lengths, upright),
+        and area and bbox where the file states them.
+
+        Raises:
+            BadSample: as `load_mask`.
+        """
+        try:
+            objects, size = self.objects(image_id), self.object_size(image_id)
+            rles = outlines.encode_each(objects, size)
+        except ValueError as error:
+            raise BadSample(str(error)) from error
+        turn = self.turn(image_id)
+        found = []
+        for item, rle in zip(objects, rles, strict=True):
+            if not coco_mask.area(rle):
+                continue
+            stated = item.stated
+            if turn != 1:
+                mask = mask_math.from_rle([rle], size)
+                rle, stated = mask_math.to_rle(image_files.turned(mask, turn))[0], {}
+            class_id = self.class_id_of(item)
+            record = {"category_id": abs(class_id), "iscrowd": int(class_id < 0), **stated}
+            found.append({**record, "segmentation": rle})
+        return found
+
     def classes_in(self, image_id: int) -> set[int]:
         """Return the classes of an image's objects, those without a pixel too; draws no mask."""
         return {abs(self.class_id_of(item)) for item in self.objects(image_id)}
+
+    def _check_claim(self, image_id: int, num_objects: int) -> None:
+        """Refuse a large stated size that the image does not have, before masks take memory."""
+        size = self.annotated(image_id).size
+        if size is None or size[0] * size[1] * num_objects <= TRUSTED_PIXELS:
+            return
+        stored, _ = image_files.read_size(self.image_file(image_id))
+        if sorted(stored) != sorted(size):
+            raise BadSample(
+                f"its annotations are for {size[1]} x {size[0]} pixels, the image has "
+                f"{stored[1]} x {stored[0]}"
+            )
 
     def turn(self, image_id: int) -> int:
         """Return the EXIF orientation that leads from the objects' frame to the upright image."""
@@ -210,49 +282,3 @@ class AnnotatedDataset(Dataset):
                 return 1
             self._turns[image_id] = orientation if orientation >= 5 and stored == size else 1
         return self._turns[image_id]
-
-
-def make_dataset(
-    annotations: Annotations,
-    problems: Problems,
-    *,
-    channels: int = 3,
-    class_names: Sequence[str] | None = None,
-) -> AnnotatedDataset:
-    """Return the prepared dataset of what a reader read; its warnings are logged.
-
-    Args:
-        problems: of the reader.
-        channels: of the images.
-        class_names: number the classes in this order, the background left out; None: as read.
-
-    Raises:
-        ValueError: the problems are strict, and a class with objects is none of `class_names`.
-    """
-    if class_names is not None:
-        annotations = _renamed(annotations, class_names, problems)
-    if problems.strict:
-        problems.log()
-    return AnnotatedDataset(annotations, problems.found, channels)
-
-
-def _renamed(
-    annotations: Annotations, class_names: Sequence[str], problems: Problems
-) -> Annotations:
-    """Return annotations with these classes, in this order, and ids from the annotations."""
-    if annotations.is_unnamed and len(class_names) == 1:
-        classes = dict.fromkeys(annotations.classes, class_names[0])
-        return dataclasses.replace(annotations, classes=classes)
-    ids = {name: class_id for class_id, name in annotations.classes.items()}
-    used = {item.class_id for image in annotations.images for item in image.objects}
-    unknown = [name for name in ids if name not in class_names and ids[name] in used]
-    if unknown:
-        problems.error(
-            "unknown-class",
-            f"there are objects of the classes {unknown}, known are {list(class_names)}",
-            remedy="rename the classes, or leave these objects out",
-        )
-    names = [*class_names, *unknown]
-    free = (f"absent {number}" for number in range(len(names)))
-    classes = {ids[name] if name in ids else next(free): name for name in names}
-    return dataclasses.replace(annotations, classes=classes, is_unnamed=False)

@@ -1,15 +1,19 @@
 """The doctor: what is wrong with a set, or a pair of sets, before time is spent on training."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from mrcnn.data.annotated import AnnotatedDataset
-from mrcnn.data.formats import load_dataset
+from mrcnn import class_names
+from mrcnn.data import census
+from mrcnn.data.annotated import AnnotatedDataset, Annotations
+from mrcnn.data.assembly import make_dataset
+from mrcnn.data.formats import Source, load_dataset
+from mrcnn.data.formats.registry import read
 from mrcnn.data.problems import SEVERITIES, Finding, Problems
 from mrcnn.data.suggest import InputSize, object_sides, suggest
 from mrcnn.data.survey import ImageSurvey, Progress, survey
@@ -48,6 +52,30 @@ def load_for_check(
     return dataset, dataset.problems
 
 
+def load_parts_for_check(
+    sources: Mapping[str, Source],
+) -> tuple[dict[str, AnnotatedDataset], list[Finding]]:
+    """Return the parts of a set that can be read, and why the others cannot.
+
+    Args:
+        sources: of each part. What may be a title of the set is told from all together.
+    """
+    reports = {part: Problems(strict=False) for part in sources}
+    annotations: dict[str, Annotations] = {}
+    findings: list[Finding] = []
+    for part, source in sources.items():
+        try:
+            annotations[part] = read(source, reports[part])
+        except ValueError as error:
+            finding = Finding("error", "unreadable-annotations", str(error))
+            findings += [*reports[part].found, finding]
+    used = {name for each in annotations.values() for name in each.used_names()}
+    return {
+        part: make_dataset(each, reports[part], channels=sources[part].channels, used_names=used)
+        for part, each in annotations.items()
+    }, findings
+
+
 def check(
     dataset: AnnotatedDataset,
     validation: AnnotatedDataset | None = None,
@@ -73,7 +101,11 @@ def check(
             continue
         image_ids = _chosen(each.num_images, None if thorough else QUICK)
         surveys[part] = survey(each, image_ids, read_pixels=thorough, progress=progress)
-        found = [*each.problems, *_of_set(each, surveys[part], limits)]
+        found = [
+            *each.problems,
+            *_of_set(each, surveys[part], limits, part),
+            *_of_census(each, limits, part),
+        ]
         named = part if validation is not None else None
         findings += [replace(finding, part=named) for finding in found]
     for name, value in suggest(surveys["training"], limits.input_size).items():
@@ -91,18 +123,28 @@ def _chosen(count: int, most: int | None) -> list[int]:
     return np.linspace(0, count - 1, most).astype(int).tolist()
 
 
-def _of_set(dataset: AnnotatedDataset, surveys: list[ImageSurvey], limits: Limits) -> list[Finding]:
+def _of_census(dataset: AnnotatedDataset, limits: Limits, part: str) -> list[Finding]:
+    """Return what is wrong with the number of objects that will be learned, or scored."""
+    problems = Problems(strict=False)
+    counted = census.take(dataset, limits.input_size, limits.max_instances)
+    census.report(counted, problems, is_scored=part == "validation")
+    return problems.found
+
+
+def _of_set(
+    dataset: AnnotatedDataset, surveys: list[ImageSurvey], limits: Limits, part: str
+) -> list[Finding]:
     problems = Problems(strict=False)
     problems.found += [finding for each in surveys for finding in each.findings]
     _check_classes(dataset, problems)
-    _check_counts(surveys, limits, problems)
+    _check_counts(surveys, limits, part, problems)
     _check_rectangles(surveys, problems)
     for names in _same([(each.digest, each.name) for each in surveys]):
         problems.warning(
             "same-image",
             f"the same picture is there {len(names)} times: {_few(names)}",
             image=names[0],
-            remedy="keep one of them",
+            remedy="keep one of them, with the objects of all",
         )
     return problems.found
 
@@ -131,12 +173,15 @@ def _check_classes(dataset: AnnotatedDataset, problems: Problems) -> None:
         )
 
 
-def _check_counts(surveys: list[ImageSurvey], limits: Limits, problems: Problems) -> None:
+def _check_counts(
+    surveys: list[ImageSurvey], limits: Limits, part: str, problems: Problems
+) -> None:
     empty = [each.name for each in surveys if not len(each.class_ids)]
     if empty:
         problems.info(
             "no-objects-in-image",
-            f"{len(empty)} images have no objects, and are trained as background: {_few(empty)}",
+            f"{len(empty)} images have no objects, and are "
+            f"{'scored' if part == 'validation' else 'trained'} as background: {_few(empty)}",
         )
     for each in surveys:
         if len(each.class_ids) > limits.max_instances:
@@ -166,7 +211,7 @@ def _check_rectangles(surveys: list[ImageSurvey], problems: Problems) -> None:
         problems.warning(
             "mixed-boxes",
             f"{rectangles} of {total} objects are outlined by a box, the others by a polygon: "
-            "their masks will be learned to be boxes",
+            "the model will learn box-shaped masks",
             remedy="outline all objects",
         )
 
@@ -200,11 +245,13 @@ def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list
     """Return how the classes of two sets differ."""
     problems = Problems(strict=False)
     known, others = dataset.class_names[1:], validation.class_names[1:]
-    if validation.is_unnamed and len(known) == 1:
+    if (validation.is_unnamed and len(known) == 1) or (dataset.is_unnamed and len(others) == 1):
         return []
     near = {_normal(name): name for name in known}
+    used = _used_names(validation)
+    matched = class_names.matched(others, known)
     for name in others:
-        if name in known:
+        if name in matched or name not in used:
             continue
         twin = near.get(_normal(name))
         hint = f"; the training set has {twin!r}" if twin else ""
@@ -218,11 +265,16 @@ def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list
         problems.warning(
             "class-only-in-validation",
             f"classes with objects in the validation set only cannot be learned: {_few(unlearned)}",
-            remedy="divide the images anew",
+            remedy="re-split the dataset",
         )
-    missing = [name for name in known if name not in others]
+    missing = [name for name in known if name not in used]
     if missing:
-        problems.info("class-only-in-training", f"the validation set lacks {_few(missing)}")
+        problems.info(
+            "class-only-in-training",
+            f"{'classes' if len(missing) > 1 else 'class'} {', '.join(map(repr, missing[:LISTED]))}"
+            f"{', ...' if len(missing) > LISTED else ''} "
+            f"{'have' if len(missing) > 1 else 'has'} no objects in the validation set",
+        )
     return problems.found
 
 

@@ -12,13 +12,19 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from mrcnn.geometry import image_files, masks
 
-FARTHEST = 1e6  # pixels: the time and memory of rasterising grow with the way around
+FARTHEST = 1e6  # pixels that a coordinate may be from the first one
+# Pixels around polygons. pycocotools takes 16 bytes for each fifth of a pixel on the way, and ends
+# the process where it gets no memory.
+LONGEST = 4e6
+MOST_OF_PALETTE = 255  # a label image with greater values holds colours
+SURE = 0.75  # a disc of this radius holds the centre of a pixel, wherever it lies
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Polygon:
     """A closed polygon.
 
@@ -35,25 +41,32 @@ class Polygon:
         return self.points * (size[1], size[0]) if self.is_relative else self.points
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Runs:
     """A mask of the whole image as COCO's compressed run lengths."""
 
     rle: dict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaskFile:
-    """The pixels of a mask file that have a value; None: all that are not 0."""
+    """The pixels of a mask file that have a value; None: all that are not 0.
+
+    Attributes:
+        path: of the file.
+        value: of the pixels.
+        colour: their value where the file is in colours, see `image_files.read_labels`.
+    """
 
     path: str
     value: int | None = None
+    colour: int | None = None
 
 
 Shape = Polygon | Runs | MaskFile
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class AnnotatedObject:
     """One object of an image.
 
@@ -63,13 +76,16 @@ class AnnotatedObject:
         is_crowd: a region that is neither object nor background.
         id: as its file has it, or its place there, for messages.
         keypoints: (P, 3) of y, x in pixels and visibility, where it has any.
+        stated: its area and its bbox (x, y, width, height) where the file states them, which COCO's
+            scores go by.
     """
 
     class_id: Any
     shapes: Sequence[Shape]
     is_crowd: bool = False
-    id: Any = field(default=None, compare=False)
+    id: Any = None
     keypoints: np.ndarray | None = None
+    stated: dict[str, Any] = field(default_factory=dict)
 
 
 def polygon(x: Iterable, y: Iterable) -> Polygon:
@@ -80,9 +96,18 @@ def polygon(x: Iterable, y: Iterable) -> Polygon:
     """
     try:
         points = np.array([list(x), list(y)], np.float64).T
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("its coordinates are no pairs of numbers") from error
-    if len(points) < 3:
+    return checked(points)
+
+
+def checked(points: np.ndarray) -> Polygon:
+    """Return the polygon of points (n, 2) of x and y.
+
+    Raises:
+        ValueError: there are fewer than three, or they are not finite or beyond any image.
+    """
+    if points.ndim != 2 or len(points) < 3:
         raise ValueError("it has fewer than three points")
     if not np.isfinite(points).all():
         raise ValueError("it has coordinates that are no numbers")
@@ -116,19 +141,69 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: floa
     )
 
 
+def stored_runs(counts: Any, stated: Any, size: tuple[int, int]) -> Runs:
+    """Return a mask of COCO's run lengths of either kind.
+
+    Args:
+        counts: a list of numbers, or the compressed text.
+        stated: the size that is stated with them.
+        size: (H, W) of the image.
+
+    Raises:
+        ValueError: they are of another size, damaged, or do not fill it.
+    """
+    height, width = size
+    if not isinstance(stated, list | tuple) or list(stated) != [height, width]:
+        raise ValueError(f"its mask has size {stated}, the image [{height}, {width}]")
+    if isinstance(counts, list):
+        if not all(isinstance(run, int | float) and run >= 0 and run == int(run) for run in counts):
+            raise ValueError("its runs are no whole numbers from 0 on")
+        if sum(counts) != height * width:
+            raise ValueError(f"its runs add up to {sum(counts)}, not {height * width}")
+        listed = {"size": [height, width], "counts": [int(run) for run in counts]}
+        counts = coco_mask.frPyObjects(listed, height, width)["counts"]
+    if not isinstance(counts, str | bytes):
+        raise ValueError("its mask has no counts")
+    rle = {"size": [height, width], "counts": counts}
+    masks.check_rle(rle, size)
+    return Runs({**rle, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts})
+
+
+class TooLongError(ValueError):
+    """An outline whose way around is too long to be drawn."""
+
+
 def encode(shapes: Sequence[Shape], size: tuple[int, int]) -> dict:
     """Return what the shapes cover together as compressed run lengths of the size (H, W).
 
     Raises:
+        TooLongError: an outline is too long.
         ValueError: a mask has another size, or its file cannot be read.
     """
     polygons = [
-        shape.pixels(size).ravel().tolist() for shape in shapes if isinstance(shape, Polygon)
+        _bounded(shape.pixels(size), size).ravel().tolist()
+        for shape in shapes
+        if isinstance(shape, Polygon)
     ]
     rles = [_stored(shape, size).rle for shape in shapes if not isinstance(shape, Polygon)]
     if polygons:
         rles += coco_mask.frPyObjects(polygons, *size)
     return rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+
+
+def encode_each(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> list[dict]:
+    """Return the run lengths of each object; of those that are too long to be drawn, empty ones.
+
+    Raises:
+        ValueError: a mask has another size than the image, or its file cannot be read.
+    """
+    rles = []
+    for item in objects:
+        try:
+            rles.append(encode(item.shapes, size))
+        except TooLongError:
+            rles.append(run_lengths(np.zeros(size, bool)).rle)
+    return rles
 
 
 def rasterise(
@@ -139,9 +214,55 @@ def rasterise(
     Raises:
         ValueError: a mask has another size than the image, or its file cannot be read.
     """
-    rles = [encode(item.shapes, size) for item in objects]
+    rles = encode_each(objects, size)
     kept = np.flatnonzero([coco_mask.area(rle) > 0 for rle in rles])
     return masks.from_rle([rles[place] for place in kept], size), kept
+
+
+def surely_cover_a_pixel(outlines: Sequence[np.ndarray], sizes: np.ndarray) -> np.ndarray:
+    """Return which polygons hold the centre of a pixel for sure, without drawing them: (N,) bool.
+
+    A polygon whose area is at least r times its length around holds a disc of radius r.
+
+    Args:
+        outlines: N of points (n, 2), x and y in pixels.
+        sizes: (N, 2) height and width of the image of each.
+    """
+    if not len(outlines):
+        return np.zeros(0, bool)
+    lengths = np.array([len(points) for points in outlines])
+    first = np.cumsum(lengths) - lengths
+    points = np.concatenate(outlines)
+    following = np.arange(1, len(points) + 1)
+    following[first + lengths - 1] = first
+    ends = points[following]
+    doubled = np.add.reduceat(points[:, 0] * ends[:, 1] - ends[:, 0] * points[:, 1], first)
+    around = np.add.reduceat(np.hypot(*(ends - points).T), first)
+    low, high = (edge.reduceat(points, first) for edge in (np.minimum, np.maximum))
+    is_inside = (low >= 0).all(axis=1) & (high <= np.asarray(sizes)[:, ::-1]).all(axis=1)
+    return is_inside & (np.abs(doubled) / 2 >= SURE * around) & (around > 0)
+
+
+def covers(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> np.ndarray:
+    """Return which objects have a pixel in an image of size (H, W): (N,) bool.
+
+    Raises:
+        ValueError: a mask has another size than the image, or its file cannot be read.
+    """
+    polygons = [
+        (place, shape.pixels(size))
+        for place, item in enumerate(objects)
+        for shape in item.shapes
+        if isinstance(shape, Polygon)
+    ]
+    sizes = np.tile(size, (len(polygons), 1))
+    sure = surely_cover_a_pixel([points for _, points in polygons], sizes)
+    covered = np.zeros(len(objects), bool)
+    covered[[place for (place, _), is_sure in zip(polygons, sure, strict=True) if is_sure]] = True
+    left = np.flatnonzero(~covered).tolist()
+    rles = encode_each([objects[place] for place in left], size)
+    covered[left] = [coco_mask.area(rle) > 0 for rle in rles]
+    return covered
 
 
 def run_lengths(mask: np.ndarray) -> Runs:
@@ -155,24 +276,77 @@ def labels_of(path: str) -> list[int]:
     Raises:
         ValueError: the file is no label image.
     """
-    return [int(value) for value in np.unique(_label_image(path)) if value != 0]
+    return [value for value in _labelled(path)[1] if value != 0]
 
 
 def _stored(shape: Runs | MaskFile, size: tuple[int, int]) -> Runs:
     """Return a mask that is stored as run lengths of this size."""
     if isinstance(shape, Runs):
         found, name = tuple(shape.rle["size"]), "a mask"
+    elif shape.value is None:
+        mask = image_files.read_labels(shape.path) != 0
+        found, name = mask.shape, shape.path
     else:
-        labels = _label_image(shape.path)
-        found, name = labels.shape, shape.path
+        found, rles = _labelled(shape.path)
+        name = shape.path
     if found != tuple(size):
         raise ValueError(f"{name} has size {list(found)}, the image {list(size)}")
     if isinstance(shape, Runs):
         return shape
-    return run_lengths(labels != 0 if shape.value is None else labels == shape.value)
+    if shape.value is None:
+        return run_lengths(mask)
+    is_in_colours = shape.colour is not None and max(rles) > MOST_OF_PALETTE
+    value = shape.colour if is_in_colours else shape.value
+    assert value is not None
+    return Runs(rles[value]) if value in rles else run_lengths(np.zeros(size, bool))
 
 
-@lru_cache(maxsize=4)
-def _label_image(path: str) -> np.ndarray:
-    # All objects of an image ask for the same file, one after the other.
-    return image_files.read_labels(path)
+@lru_cache(maxsize=4)  # all objects of an image ask for the same file, one after the other
+def _labelled(path: str) -> tuple[tuple[int, ...], dict[int, dict]]:
+    """Return the size of a label image and the run lengths of each of its values."""
+    labels = image_files.read_labels(path)
+    values, numbers = np.unique(labels, return_inverse=True)
+    numbers = numbers.reshape(labels.shape)
+    boxes = ndimage.find_objects(numbers + 1)
+    return labels.shape, {
+        int(value): masks.rle_of_part(
+            numbers[box] == number, (box[0].start, box[1].start), labels.shape
+        )
+        for number, (value, box) in enumerate(zip(values, boxes, strict=True))
+    }
+
+
+def _bounded(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the part of a polygon in and around an image: (n, 2) -> (m, 2).
+
+    Points less than an image away stay as they are, as pycocotools rounds the ends of every side.
+
+    Raises:
+        ValueError: it is too long to be drawn.
+    """
+    limits = np.array(size[::-1], np.float64)  # width, height
+    if (points < -limits).any() or (points > 2 * limits).any():
+        for axis in (0, 1):
+            points = _above(points, axis, -limits[axis])
+            points = -_above(-points, axis, -2 * limits[axis])
+        if len(points) < 3:
+            points = np.full((3, 2), -1.0)  # nothing of it is in the image
+    around = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
+    if around > LONGEST:
+        raise TooLongError(f"its outline is {around:.0f} pixels long, at most {LONGEST:.0f} can be")
+    return points
+
+
+def _above(points: np.ndarray, axis: int, limit: float) -> np.ndarray:
+    """Return the part of a polygon beyond a line *(Sutherland and Hodgman 1974)*."""
+    if not len(points):
+        return points
+    ends = np.roll(points, -1, axis=0)
+    inside = points[:, axis] >= limit
+    crosses = inside != np.roll(inside, -1)
+    run = np.where(crosses, ends[:, axis] - points[:, axis], 1)
+    share = ((limit - points[:, axis]) / run)[:, None]
+    met = points + share * (ends - points)
+    met[:, axis] = limit
+    both = np.stack([points, met], axis=1).reshape(-1, 2)
+    return both[np.stack([inside, crosses], axis=1).reshape(-1)]

@@ -9,6 +9,15 @@ logger = logging.getLogger("mrcnn")
 
 SEVERITIES = ("error", "warning", "info")
 
+# Why an annotated object does not train.
+NO_AREA = "no area"
+UNREAD = "unread shape"
+CROWD = "crowd"
+CUT_OFF = "cut off by the border"
+TOO_MANY = "more than MAX_GT_INSTANCES"
+TOO_SMALL = "nothing left of it in the input"
+OF_BACKGROUND = "of the background"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -41,6 +50,23 @@ class Finding:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """An annotated object that does not train.
+
+    Attributes:
+        class_name: of its class, None where it is not known.
+        reason: one of those above.
+        image: the name of its image.
+        count: of such objects.
+    """
+
+    class_name: str | None
+    reason: str
+    image: str | None
+    count: int = 1
+
+
 @dataclass
 class Problems:
     """Collects what a reader finds. Readers call `error`, `warning` and `info` and go on.
@@ -48,10 +74,12 @@ class Problems:
     Attributes:
         strict: raise on errors, as training needs; else they are only collected.
         found: in the order of the file.
+        losses: the objects that are left out.
     """
 
     strict: bool = True
     found: list[Finding] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
 
     def error(self, code: str, message: str, **where: Any) -> None:
         """Note a fault that keeps the set from being trained on.
@@ -71,10 +99,20 @@ class Problems:
         """Note something that is left out or changed."""
         self.found.append(Finding("warning", code, message, **where))
 
-    def dropped(self, reason: object, **where: Any) -> None:
-        """Note an object that is left out."""
+    def dropped(
+        self, message: object, class_name: str | None = None, reason: str = UNREAD, **where: Any
+    ) -> None:
+        """Note an object that is left out.
+
+        Args:
+            message: what is wrong with it.
+            class_name: of its class.
+            reason: of the `Loss`.
+            where: image and object of the `Finding`.
+        """
         remedy = "draw it anew or remove it; it is left out of training"
-        self.warning("no-area", f"dropped: {reason}", remedy=remedy, **where)
+        self.warning("no-area", f"dropped: {message}", remedy=remedy, **where)
+        self.losses.append(Loss(class_name, reason, where.get("image")))
 
     def info(self, code: str, message: str, **where: Any) -> None:
         """Note something worth knowing."""

@@ -56,12 +56,13 @@ def object_sides(surveys: Sequence[ImageSurvey], input_size: InputSize) -> np.nd
     for each in surveys:
         if each.size and len(each.boxes):
             height, width = (each.boxes[:, 2:] - each.boxes[:, :2]).T
-            sides.append(np.sqrt(height * width) * _scale(each.size, input_size))
+            sides.append(np.sqrt(height * width) * scale_of(each.size, input_size))
     all_sides = np.concatenate(sides)
     return all_sides[all_sides > 0]
 
 
-def _scale(size: tuple[int, int], input_size: InputSize) -> float:
+def scale_of(size: tuple[int, int], input_size: InputSize) -> float:
+    """Return by what an image of size (H, W) is enlarged on its way into the network."""
     if input_size.mode == "none":
         return 1.0
     return placements.place(

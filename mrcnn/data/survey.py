@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy.spatial import cKDTree
 from skimage import measure
 
 from mrcnn.data import outlines
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.outlines import AnnotatedObject, Polygon
 from mrcnn.data.problems import Finding, Problems
-from mrcnn.geometry import image_files
+from mrcnn.geometry import image_files, polygons
 
 SAME = 0.95  # the IoU from which on two objects are one, outlined twice
 ROUNDING = 0.5  # pixels that corners may lie beyond the image
-ROWS_AT_ONCE = 512  # of the table of crossings
+NEAR = 0.3  # of the side of an object: duplicates have their centres nearer together
+MOST_TWINS = 200_000  # pairs of objects on one place, after which no more are compared
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
@@ -67,23 +69,6 @@ def survey(
     return [_survey_image(dataset, image_id, read_pixels) for image_id in progress(image_ids)]
 
 
-def crosses_itself(points: np.ndarray) -> bool:
-    """Tell whether the sides of a closed polygon (n, 2) cross; touching is no crossing."""
-    distinct = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
-    if len(distinct) < 4:
-        return False
-    starts, ends = distinct, np.roll(distinct, -1, axis=0)
-    for first in range(0, len(starts), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        of_starts = _side(starts[rows], ends[rows], starts)
-        of_ends = _side(starts[rows], ends[rows], ends)
-        back_starts = _side(starts, ends, starts[rows]).T
-        back_ends = _side(starts, ends, ends[rows]).T
-        if ((of_starts * of_ends < 0) & (back_starts * back_ends < 0)).any():
-            return True
-    return False
-
-
 def _survey_image(dataset: AnnotatedDataset, image_id: int, read_pixels: bool) -> ImageSurvey:
     name = Path(dataset.image_info[image_id]["path"]).name
     problems = Problems(strict=False)
@@ -107,14 +92,14 @@ def _survey_objects(
     outlined = [_is_rectangle(item) for item in objects if isinstance(item.shapes[0], Polygon)]
     found.num_rectangles, found.num_polygons = sum(outlined), len(outlined) - sum(outlined)
     size = dataset.object_size(image_id)
-    rles = [outlines.encode(item.shapes, size) for item in objects]
+    rles = outlines.encode_each(objects, size)
     boxes = np.zeros((0, 4))
     if rles:
         boxes = coco_mask.toBbox(rles)
     found.boxes = np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
     for item, rle in zip(objects, rles, strict=True):
         _check_object(item, rle, size, dataset.format == "via", (problems, found.name))
-    _check_duplicates(objects, rles, problems, found.name)
+    _check_duplicates(objects, rles, found.boxes, (problems, found.name))
     if dataset.annotated(image_id).label_image and len(rles) == 1:
         _check_single_label(rles[0], problems, found.name)
 
@@ -129,7 +114,7 @@ def _checked_size(
             "missing-image",
             f"there is no file {image.path}",
             image=name,
-            remedy="put it there, give the folder of the images, or remove the entry",
+            remedy="pass --images DIR (or --val-images DIR), or remove the entry",
         )
         return None
     try:
@@ -185,8 +170,8 @@ def _check_object(
         report: where to, and the name of the image.
     """
     problems, name = report
-    polygons = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
-    points = np.concatenate(polygons) if polygons else np.zeros((0, 2))
+    parts = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
+    points = np.concatenate(parts) if parts else np.zeros((0, 2))
     limit = np.array(size[::-1], float)  # width, height
     where = {"image": name, "object": item.id}
     if not coco_mask.area(rle):
@@ -208,7 +193,7 @@ def _check_object(
             **where,
             remedy="it is cut off at the border; mend it where it should not be",
         )
-    if any(crosses_itself(polygon) for polygon in polygons):
+    if any(map(polygons.crosses_itself, parts)):
         problems.warning(
             "self-crossing",
             "its outline crosses itself: what it encloses twice may count as outside",
@@ -218,12 +203,15 @@ def _check_object(
 
 
 def _check_duplicates(
-    objects: Sequence[AnnotatedObject], rles: list[dict], problems: Problems, name: str
+    objects: Sequence[AnnotatedObject],
+    rles: list[dict],
+    boxes: np.ndarray,
+    report: tuple[Problems, str],
 ) -> None:
-    if len(rles) < 2:
-        return
-    overlaps = np.triu(coco_mask.iou(rles, rles, [0] * len(rles)), k=1)
-    for first, second in np.argwhere(overlaps >= SAME):
+    problems, name = report
+    for first, second in _near_each_other(boxes):
+        if coco_mask.iou([rles[first]], [rles[second]], [0])[0, 0] < SAME:
+            continue
         classes = objects[first].class_id, objects[second].class_id
         problems.warning(
             "duplicate-object" if classes[0] == classes[1] else "two-classes",
@@ -235,6 +223,22 @@ def _check_duplicates(
         )
 
 
+def _near_each_other(boxes: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pairs of boxes (n, 4) of about the same size and place, in their order."""
+    sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    real = np.flatnonzero(sides > 0)
+    centres, octaves = (boxes[:, :2] + boxes[:, 2:]) / 2, np.zeros(len(boxes))
+    octaves[real] = np.floor(np.log2(sides[real]))
+    pairs: set[tuple[int, int]] = set()
+    for octave in np.unique(octaves[real]):
+        alike = real[(octaves[real] == octave) | (octaves[real] == octave + 1)]
+        tree, reach = cKDTree(centres[alike]), NEAR * 2.0 ** (octave + 1)
+        if tree.count_neighbors(tree, reach) > 2 * MOST_TWINS:
+            continue
+        pairs |= {(int(alike[i]), int(alike[j])) for i, j in tree.query_pairs(reach)}
+    return sorted(pairs)
+
+
 def _check_single_label(rle: dict, problems: Problems, name: str) -> None:
     parts = int(measure.label(coco_mask.decode(rle)).max())
     if parts > 1:
@@ -244,12 +248,6 @@ def _check_single_label(rle: dict, problems: Problems, name: str) -> None:
             image=name,
             remedy="give each object a value of its own",
         )
-
-
-def _side(starts: np.ndarray, ends: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return on which side of each line each point lies: (n, 2), (n, 2), (m, 2) -> (n, m)."""
-    along, to = (ends - starts)[:, None], points[None] - starts[:, None]
-    return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
 
 
 def _text(size: tuple[int, int] | None) -> str:

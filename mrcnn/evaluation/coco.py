@@ -17,6 +17,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mrcnn import class_names as names_of_classes
+from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.dataset import Dataset, summary
 from mrcnn.evaluation import engine
 from mrcnn.evaluation import keypoints as of_points
@@ -111,38 +113,17 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
     """Return the ground truth of a prepared dataset; category ids are its class ids.
 
     Image ids are those of `dataset.image_ids`. Objects of negative class are crowds; objects
-    without a pixel are left out, as nothing could ever find them.
+    without a pixel are left out, as nothing could ever find them. Areas and boxes that annotations
+    state are taken from there, as pycocotools does.
 
     Args:
         image_ids: Only these images; None for all.
     """
     images, objects = [], []
-    own = getattr(type(dataset), "load_keypoints", Dataset.load_keypoints)
-    has_keypoints = own is not Dataset.load_keypoints or bool(
-        getattr(dataset, "keypoint_names", ())
-    )
     for image_id in dataset.image_ids if image_ids is None else image_ids:
-        masks, class_ids = dataset.load_mask(image_id)
-        keypoints = np.zeros((len(class_ids), 0, 3))
-        if has_keypoints:
-            keypoints = dataset.load_keypoints(image_id)
-        # A dataset may answer (0, 0, 0) for an image without objects.
-        sized = masks if masks.shape[2] else dataset.load_image(image_id)
-        height, width = sized.shape[:2]
+        (height, width), records = _objects_of(dataset, int(image_id))
         images.append({"id": int(image_id), "height": height, "width": width})
-        objects += [
-            {
-                "image_id": int(image_id),
-                "category_id": abs(int(class_id)),
-                "iscrowd": int(class_id < 0),
-                "segmentation": segmentation,
-                **of_points.to_coco(points),
-            }
-            for class_id, segmentation, points in zip(
-                class_ids, mask_ops.to_rle(masks), keypoints, strict=True
-            )
-            if coco_mask.area(segmentation)
-        ]
+        objects += [{"image_id": int(image_id), **record} for record in records]
     names = enumerate(dataset.class_names)
     categories = [{"id": class_id, "name": name} for class_id, name in names if class_id > 0]
     return ground_truth({"images": images, "annotations": objects, "categories": categories})
@@ -151,13 +132,15 @@ def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) ->
 def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | None]:
     """Return the category id of each model class by name: (K,), None for the background.
 
-    Classes named "N/A" have none either: torchvision's numbers that COCO does not use.
+    Classes that the annotations do not have get None, and are not scored; so do those named
+    "N/A", torchvision's numbers that COCO does not use.
 
     Where two categories share a name, the one with objects is meant (Roboflow writes an unused
     category named like the project).
 
     Raises:
-        ValueError: if names differ, so that a wrong list of classes is no score of 0.
+        ValueError: there are objects of a class that the model lacks, or no name of the model is
+            that of a category: a wrong list of classes is no score of 0.
     """
     used = {annotation["category_id"] for annotation in coco_gt.dataset["annotations"]}
     by_name: dict[str, int] = {}
@@ -167,15 +150,16 @@ def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | No
             raise ValueError(f"two categories with objects are named {name!r}; rename one")
         by_name[name] = category_id
     needed = {name for name, category_id in by_name.items() if category_id in used}
-    absent = set(class_names[1:]) - set(by_name) - {NO_CLASS}
-    unknown = needed - set(class_names[1:])
-    if absent or unknown:
+    known = {name: other for other, name in names_of_classes.matched(by_name, class_names).items()}
+    unknown = needed - {known.get(name) for name in class_names[1:]}
+    if unknown or not set(known) - {NO_CLASS}:
         raise ValueError(
             "the classes of the model and of the annotations must have the same names; "
-            f"not in the annotations: {sorted(absent)}, not in the model: {sorted(unknown)}. "
-            f"Model: {list(class_names[1:])}. Annotations: {list(by_name)}."
+            f"not in the annotations: {sorted(set(class_names[1:]) - set(known))}, not in the "
+            f"model: {sorted(unknown)}. Model: {list(class_names[1:])}. "
+            f"Annotations: {list(by_name)}."
         )
-    return [None, *(by_name.get(name) for name in class_names[1:])]
+    return [None, *(by_name.get(known.get(name, "")) for name in class_names[1:])]
 
 
 def score(
@@ -270,6 +254,39 @@ def _limit_untold() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_of_more)
+
+
+def _objects_of(dataset: Dataset, image_id: int) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """Return height and width of an image and its objects, as COCO has them."""
+    own = getattr(type(dataset), "load_keypoints", Dataset.load_keypoints)
+    has_points = own is not Dataset.load_keypoints or bool(getattr(dataset, "keypoint_names", ()))
+    if isinstance(dataset, AnnotatedDataset):
+        size = dataset.upright_size(image_id)
+        records = dataset.records(image_id)
+        has_points = bool(dataset.keypoint_names)
+    else:
+        size, records = _drawn_objects(dataset, image_id)
+    if has_points and records:
+        points = dataset.load_keypoints(image_id)
+        records = [
+            {**record, **of_points.to_coco(own)}
+            for record, own in zip(records, points, strict=True)
+        ]
+    return size, [record for record in records if coco_mask.area(record["segmentation"])]
+
+
+def _drawn_objects(dataset: Dataset, image_id: int) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    masks, class_ids = dataset.load_mask(image_id)
+    # A dataset may answer (0, 0, 0) for an image without objects.
+    height, width = (masks if masks.shape[2] else dataset.load_image(image_id)).shape[:2]
+    return (height, width), [
+        {
+            "category_id": abs(int(class_id)),
+            "iscrowd": int(class_id < 0),
+            "segmentation": segmentation,
+        }
+        for class_id, segmentation in zip(class_ids, mask_ops.to_rle(masks), strict=True)
+    ]
 
 
 def _read(path: str | PathLike[str]) -> Mapping[str, Any]:

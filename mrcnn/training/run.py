@@ -11,10 +11,12 @@ import keras
 
 from mrcnn import memory
 from mrcnn.config import Config
+from mrcnn.data import census
 from mrcnn.data.augment import Augmentation
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.image_cache import CachedImages
 from mrcnn.data.pipeline import BatchStream, SampleFormat
+from mrcnn.data.suggest import InputSize
 from mrcnn.training import callbacks, distribution
 from mrcnn.training.trainer import TrainingModel
 
@@ -39,6 +41,18 @@ def sample_format(config: Config) -> SampleFormat:
         keypoints=config.NUM_KEYPOINTS,
         mirror_pairs=tuple((left, right) for left, right in config.KEYPOINT_PAIRS),
     )
+
+
+def check_objects(train: Dataset, validation: Dataset | None, config: Config) -> None:
+    """Log how many of the objects will not be learned, or scored, and why.
+
+    Raises:
+        ValueError: nothing is left of a set, or of a class of the training set.
+    """
+    size, most = InputSize(*config.input_size), config.MAX_GT_INSTANCES
+    census.check_training(train, size, most)
+    if validation is not None:
+        census.check_training(validation, size, most, is_scored=True)
 
 
 def training_stream(

@@ -1,5 +1,5 @@
 """Readers of annotation formats, one file each; `load_dataset` reads any of them."""
 
-from mrcnn.data.formats.registry import FORMATS, load_dataset
+from mrcnn.data.formats.registry import FORMATS, Source, load, load_dataset, load_pair
 
-__all__ = ["FORMATS", "load_dataset"]
+__all__ = ["FORMATS", "Source", "load", "load_dataset", "load_pair"]

@@ -4,19 +4,18 @@ Also LVIS (Gupta et al. 2019), and exports that lean on COCO's form, such as Rob
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
-from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn import class_names as names_of_classes
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
+from mrcnn.data.formats.coco_objects import ObjectReader
+from mrcnn.data.formats.image_lookup import ImageLookup
 from mrcnn.data.problems import Problems
-from mrcnn.geometry import masks
 
 SOURCE = "coco"
 
@@ -55,7 +54,8 @@ def load_coco(
 
 def recognise(content: Any) -> bool:
     """Tell whether the content of a JSON file is COCO's."""
-    return isinstance(content, dict) and isinstance(content.get("images"), list)
+    listed = isinstance(content, dict) and content.get("images")
+    return isinstance(listed, list) or (isinstance(listed, dict) and "annotations" in content)
 
 
 def read_coco(
@@ -66,10 +66,10 @@ def read_coco(
     Raises:
         ValueError: it lacks a list, or an entry what it needs; with strict problems, any fault.
     """
-    _check_lists(content, path)
-    annotations = content.get("annotations") or []
-    classes = _classes(content["categories"], annotations, path, problems)
-    objects = _objects_by_image(content, path, problems)
+    listed = {part: _list_of(content, part, path) for part in ("images", "categories")}
+    annotations = _list_of(content, "annotations", path)
+    images = _images(listed["images"], path, problems)
+    classes = _classes(listed["categories"], annotations, path, problems)
     has_outlines = any(annotation.get("segmentation") for annotation in annotations)
     if annotations and not has_outlines:
         problems.warning(
@@ -77,51 +77,70 @@ def read_coco(
             f"no object of {path} has a segmentation: the masks are the boxes",
             remedy="outline the objects if their shape matters",
         )
-    names = {image["id"]: _file_names(image) for image in content["images"]}
-    if image_dir is None:
-        folder = files.image_folder(path, list(names.values()))
-    else:
-        folder = files.ImageFolder(image_dir)
-    read = Annotations(SOURCE, classes, keypoint_names=_keypoint_names(content["categories"]))
-    for image in content["images"]:
-        size = files.stated_size(image["height"], image["width"])
-        found = folder.find(names[image["id"]])
-        read.images.append(
-            AnnotatedImage(
-                image["id"],
-                found or str(folder.path / names[image["id"]][0]),
-                _usable(objects[image["id"]], size, names[image["id"]][0], has_outlines, problems),
-                size,
-            )
+    names = {image_id: _file_names(image) for image_id, image in images.items()}
+    sizes = {i: _size(image, path, problems) for i, image in images.items()}
+    shown = {i: (names[i][0] if names[i] else str(i), sizes[i]) for i in images}
+    objects = ObjectReader(path, shown, classes, has_outlines, problems).read(annotations)
+    lookup = ImageLookup(path, image_dir, list(names.values()), problems)
+    return Annotations(
+        SOURCE,
+        classes,
+        [AnnotatedImage(i, lookup.find(names[i]), objects[i], sizes[i]) for i in images],
+        keypoint_names=_keypoint_names(listed["categories"]),
+        titles=_titles(listed["categories"]),
+    )
+
+
+def _list_of(content: Any, part: str, path: Path) -> list[dict]:
+    """Return a list of a file, which some programs write as an object keyed by id."""
+    listed = content.get(part) if isinstance(content, dict) else None
+    if listed is None and part == "annotations":
+        return []
+    if isinstance(listed, dict):
+        listed = list(listed.values())
+    if not isinstance(listed, list):
+        raise ValueError(f"{path} is no COCO file: it has no list of {part}")
+    for record in listed:
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}: an entry of {part} is no object: {str(record)[:80]}")
+    if part != "annotations":
+        for record in listed:
+            _check_id(record, part, path)
+    return listed
+
+
+def _check_id(record: dict, part: str, path: Path) -> None:
+    if record.get("id") is None:
+        raise ValueError(f"{path}: an entry of {part} lacks id: {str(record)[:200]}")
+    if not isinstance(record["id"], int | str):
+        raise ValueError(
+            f"{path}: an entry of {part} has an id that is neither a whole number nor a text: "
+            f"{str(record)[:200]}"
         )
-    return read
 
 
-def _check_lists(content: Any, path: Path) -> None:
-    for part in ("images", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise ValueError(f"{path} is no COCO file: it has no list of {part}")
-    if not isinstance(content.get("annotations") or [], list):
-        raise ValueError(f"{path} is no COCO file: its annotations are no list")
-    needed = {"images": ("id", "width", "height"), "categories": ("id",), "annotations": ()}
-    for part, keys in needed.items():
-        for record in content.get(part) or []:
-            try:
-                _check_record(record, keys)
-            except ValueError as error:
-                raise ValueError(f"{path}: an entry of {part} {error}: {record}") from error
+def _images(listed: list[dict], path: Path, problems: Problems) -> dict[Any, dict]:
+    """Return the entries of images by id."""
+    images: dict[Any, dict] = {}
+    for image in listed:
+        first = images.setdefault(image["id"], image)
+        if first is not image and first.get("file_name") != image.get("file_name"):
+            problems.error(
+                "duplicate-image",
+                f"{path}: several images have the same id, {image['id']!r} "
+                f"({first.get('file_name')!r} and {image.get('file_name')!r})",
+                remedy="give each its own",
+            )
+    return images
 
 
-def _check_record(record: Any, keys: Sequence[str]) -> None:
-    if not isinstance(record, dict):
-        raise ValueError("is no object")
-    missing = [key for key in keys if record.get(key) is None]
-    if missing:
-        raise ValueError(f"lacks {', '.join(missing)}")
-    if "id" in keys and not isinstance(record["id"], int | str):
-        raise ValueError("has an id that is neither a whole number nor a text")
-    if "height" in keys:
-        files.stated_size(record["height"], record["width"])
+def _size(image: dict, path: Path, problems: Problems) -> tuple[int, int] | None:
+    try:
+        return files.stated_size(image.get("height"), image.get("width"))
+    except ValueError as error:
+        name = str(image.get("file_name") or image["id"])
+        problems.error("image-size", f"{path}: it {error}", image=name)
+        return None
 
 
 def _file_names(image: dict) -> list[str]:
@@ -141,168 +160,68 @@ def _classes(
 ) -> dict[Any, str]:
     """Return the names of the category ids, in their order."""
     by_id = sorted(categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
-    named = [(entry["id"], str(entry.get("name", entry["id"]))) for entry in by_id]
-    known = {entry["id"]: entry["id"] for entry in categories}
-    used = {_listed(annotation.get("category_id"), known) for annotation in annotations}
-    for class_id, name in _superfluous(by_id, used) if used else ():
-        named.remove((class_id, name))
-        if name in (other for _, other in named):
+    named = [
+        (entry["id"], names_of_classes.text_of(entry.get("name"), entry["id"])) for entry in by_id
+    ]
+    used = {str(each) for each in map(_category_of, annotations)}
+    kept = _without_unused_twins(named, used, problems)
+    for place, key in enumerate(("id", "name")):
+        counts = Counter(entry[place] for entry in kept)
+        for value in [value for value, count in counts.items() if count > 1]:
+            ids = [entry[0] for entry in kept if entry[place] == value]
+            problems.error(
+                "duplicate-class",
+                f"{path}: {counts[value]} categories have the {key} {value!r} (ids {ids})",
+                remedy="rename or remove all but one",
+            )
+    return dict(kept)
+
+
+def _category_of(annotation: dict) -> Any:
+    value = annotation.get("category_id")
+    return int(value) if isinstance(value, float | bool) and value == value // 1 else value
+
+
+def _without_unused_twins(
+    named: list[tuple[Any, str]], used: set[str], problems: Problems
+) -> list[tuple[Any, str]]:
+    """Return the categories without those that have no objects and the name of another one."""
+    left = Counter(name for _, name in named)
+    kept = []
+    for class_id, name in named:
+        if left[name] > 1 and used and str(class_id) not in used:
+            left[name] -= 1
             problems.warning(
                 "duplicate-class",
                 f"category {class_id} is left out: it has no objects, and another one is named "
                 f"{name!r}",
                 remedy="remove it from the file",
             )
-    for place, key in enumerate(("id", "name")):
-        for value, count in Counter(entry[place] for entry in named).items():
-            if count > 1:
-                ids = [entry[0] for entry in named if entry[place] == value]
-                problems.error(
-                    "duplicate-class",
-                    f"{path}: {count} categories have the {key} {value!r} (ids {ids})",
-                    remedy="rename or remove all but one",
-                )
-    return dict(named)
+        else:
+            kept.append((class_id, name))
+    return kept
 
 
-def _superfluous(categories: list[dict], used: set) -> list[tuple[Any, str]]:
-    """Return id and name of the categories to leave out.
+def _titles(categories: list[dict]) -> list[Any]:
+    """Return the ids of what is no class where nothing is outlined as it.
 
-    They have no objects, and are the title that Roboflow writes as category 0, or are named like
-    another one.
+    They are the background, and the title of the set that Roboflow lists as the parent of the
+    classes, itself without parent.
     """
-    names = Counter(str(entry.get("name", entry["id"])) for entry in categories)
     parents = {str(entry.get("supercategory")) for entry in categories}
-    superfluous = []
+    has_classes = bool(parents - {"none"})
+    titles = []
     for entry in categories:
-        name = str(entry.get("name", entry["id"]))
-        is_title = entry["id"] == 0 and (entry.get("supercategory") == "none" or name in parents)
-        if entry["id"] not in used and (is_title or names[name] > 1):
-            names[name] -= 1
-            superfluous.append((entry["id"], name))
-    return superfluous
-
-
-def _objects_by_image(content: dict, path: Path, problems: Problems) -> dict[Any, list[dict]]:
-    """Return the annotations of each image id, checked to refer to what the file lists."""
-    ids = {
-        "category_id": {category["id"]: category["id"] for category in content["categories"]},
-        "image_id": {image["id"]: image["id"] for image in content["images"]},
-    }
-    objects: dict[Any, list[dict]] = {image_id: [] for image_id in ids["image_id"]}
-    if len(objects) < len(content["images"]):
-        problems.error(
-            "duplicate-image", f"{path}: several images have the same id; give each its own"
-        )
-    for annotation in content.get("annotations") or []:
-        found = {key: _listed(annotation.get(key), listed) for key, listed in ids.items()}
-        unknown = [key for key, value in found.items() if value is None]
-        for key in unknown[:1]:
-            problems.error(
-                f"unknown-{key.removesuffix('_id')}",
-                f"{path}: annotation {annotation.get('id')} has {key} {annotation.get(key)}, "
-                f"which is not in the file's list",
-                remedy="add it to the list, or remove the annotation",
-            )
-        if not unknown:
-            objects[found["image_id"]].append({**annotation, **found})
-    return objects
-
-
-def _listed(value: Any, ids: dict[Any, Any]) -> Any:
-    """Return an id as the file's list has it, None if it does not: 1.0 and true are 1."""
-    return ids.get(value) if isinstance(value, int | float | str) else None
-
-
-def _usable(
-    annotations: list[dict],
-    size: tuple[int, int],
-    image: str,
-    has_outlines: bool,
-    problems: Problems,
-) -> list[outlines.AnnotatedObject]:
-    """Return the objects of an image that have an outline; a warning for each of the others."""
-    objects = []
-    for annotation in annotations:
-        try:
-            parts = _shapes(annotation, size, has_outlines)
-            points = _keypoints(annotation)
-        except (TypeError, ValueError, KeyError) as error:
-            problems.dropped(error, image=image, object=annotation.get("id"))
-            continue
-        is_crowd = bool(annotation.get("iscrowd", 0))
-        objects.append(
-            outlines.AnnotatedObject(
-                annotation["category_id"],
-                parts,
-                is_crowd,
-                annotation.get("id"),
-                points,
-            )
-        )
-    return objects
+        name = names_of_classes.text_of(entry.get("name"), entry["id"])
+        has_no_parent = entry.get("supercategory") == "none" and has_classes
+        is_title = entry["id"] == 0 and (has_no_parent or name in parents)
+        if is_title or names_of_classes.may_be_background(name):
+            titles.append(entry["id"])
+    return titles
 
 
 def _keypoint_names(categories: list[dict]) -> list[str]:
     """Return the names of the category's keypoints that has most of them (COCO: the person)."""
     listed = [entry.get("keypoints") for entry in categories]
-    return max((names for names in listed if isinstance(names, list)), key=len, default=[])
-
-
-def _keypoints(annotation: dict) -> np.ndarray | None:
-    """Return (P, 3) of y, x and visibility; (0, 0) is the corner of the first pixel."""
-    listed = annotation.get("keypoints")
-    if not listed:
-        return None
-    points = np.array(listed, np.float32).reshape(-1, 3)[:, [1, 0, 2]]
-    # COCO's keypoints are numbers of pixels: their centres are half a pixel on.
-    points[:, :2] += 0.5 * (points[:, 2:] > 0)
-    return points
-
-
-def _shapes(
-    annotation: dict, size: tuple[int, int], has_outlines: bool
-) -> Sequence[outlines.Shape]:
-    segmentation = annotation.get("segmentation")
-    if not segmentation and not has_outlines:
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-        parts: Sequence[outlines.Polygon | outlines.Runs] = [
-            outlines.rectangle(x, y, x + width, y + height)
-        ]
-    elif not segmentation:
-        raise ValueError("its segmentation is empty")
-    elif isinstance(segmentation, dict):
-        parts = [outlines.Runs(_compressed(segmentation, *size))]
-    elif isinstance(segmentation, list):
-        parts = _polygons(segmentation)
-    else:
-        raise ValueError(f"its segmentation is a {type(segmentation).__name__}")
-    if not coco_mask.area(outlines.encode(parts, size)):
-        raise ValueError("it has no pixel in the image")
-    return parts
-
-
-def _compressed(rle: dict, height: int, width: int) -> dict:
-    if list(rle.get("size", [])) != [height, width]:
-        raise ValueError(f"its mask has size {rle.get('size')}, the image [{height}, {width}]")
-    counts = rle.get("counts")
-    if isinstance(counts, list):
-        if not all(isinstance(run, int) and run >= 0 for run in counts):
-            raise ValueError("its runs are no whole numbers")
-        if sum(counts) != height * width:
-            raise ValueError(f"its runs add up to {sum(counts)}, not {height * width}")
-        rle = coco_mask.frPyObjects(rle, height, width)
-        return {"size": [height, width], "counts": rle["counts"].decode()}
-    if not isinstance(counts, str):
-        raise ValueError("its mask has no counts")
-    masks.from_rle([rle], (height, width))  # raises on damage, which pycocotools would decode
-    return {"size": [height, width], "counts": counts}
-
-
-def _polygons(segmentation: Iterable) -> list[outlines.Polygon]:
-    """Return the polygons with an inside; three points at least, x and y in turn."""
-    listed = [np.array(polygon, np.float64).ravel() for polygon in segmentation]
-    usable = [polygon for polygon in listed if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if not usable:
-        raise ValueError("its polygons have fewer than three points")
-    return [outlines.polygon(polygon[::2], polygon[1::2]) for polygon in usable]
+    names = max((each for each in listed if isinstance(each, list)), key=len, default=[])
+    return [str(name) for name in names]

@@ -5,10 +5,10 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mrcnn.geometry import image_files
@@ -206,7 +206,7 @@ def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _judge(entry: os.DirEntry, recursive: bool) -> tuple[str | None, bool]:
-    """Return why an entry is passed over ("": it is not; None: silently), and whether to enter it."""
+    """Return why an entry is passed over and whether to enter it; "": it is part of the set."""
     if is_system(entry.name):
         return HIDDEN, False
     try:
@@ -216,77 +216,3 @@ def _judge(entry: os.DirEntry, recursive: bool) -> tuple[str | None, bool]:
         return ("" if entry.is_file() else IRREGULAR), False
     except OSError:  # a link that leads nowhere, or round in a circle
         return IRREGULAR, False
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in image_files.SUFFIXES)
-
-
-class ImageFolder:
-    """Finds the files that annotations name; the folder is listed once.
-
-    Args:
-        path: the folder.
-    """
-
-    def __init__(self, path: str | PathLike) -> None:
-        self.path = Path(path)
-        names = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
-        self._names = set(names)
-        self._by_lower_case = {name.lower(): name for name in names}
-        self._by_stem = {
-            Path(name).stem: name
-            for name in names
-            if Path(name).suffix.lower() in image_files.SUFFIXES
-        }
-
-    def find(self, names: Iterable[str]) -> str | None:
-        """Return the path of the first of several names that exists, None if none does.
-
-        Paths of other machines count by their last part; letter case is the last resort.
-        """
-        for name in names:
-            relative = PurePosixPath(str(name).replace("\\", "/"))
-            if relative.name in self._names and len(relative.parts) == 1:
-                return str(self.path / relative.name)
-            if not relative.is_absolute() and (self.path / relative).is_file():
-                return str(self.path / relative)
-            found = self._by_lower_case.get(relative.name.lower())
-            if found:
-                return str(self.path / found)
-        return None
-
-    def find_stem(self, stem: str) -> str | None:
-        """Return the path of the image with this name before its suffix."""
-        name = self._by_stem.get(stem)
-        return str(self.path / name) if name else None
-
-
-def image_folder(file: Path, names: Sequence[Sequence[str]]) -> ImageFolder:
-    """Return the folder near an annotation file that holds the images it names.
-
-    The file's own folder and its `images` come first, if they hold any. Then the neighbours of the
-    folder, and the folders in any `images`, if they hold most: other parts of a set often have
-    images of the same names. The file's own where nothing is found.
-
-    Args:
-        file: with the annotations.
-        names: of each image, those that its file may have.
-    """
-    here, above = file.resolve().parent, file.resolve().parent.parent
-    sample = names[:20]
-
-    def count(folder: ImageFolder) -> int:
-        return sum(folder.find(each) is not None for each in sample)
-
-    own = [ImageFolder(here), ImageFolder(here / "images")]
-    if any(map(count, own)):
-        return max(own, key=count)
-    near = [*_folders(above), *_folders(above / "images"), *_folders(here / "images")]
-    best = max(map(ImageFolder, near), key=count)
-    return best if 2 * count(best) > len(sample) else own[0]
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []

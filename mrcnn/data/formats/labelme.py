@@ -1,7 +1,6 @@
 """labelme 3 to 6 (Wada): a JSON file an image, beside it or with the image inside."""
 
 import base64
-import binascii
 import io
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
@@ -12,9 +11,12 @@ import numpy as np
 import PIL.Image
 
 from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
-from mrcnn.data.problems import Problems
+from mrcnn.data.formats.image_lookup import ImageLookup
+from mrcnn.data.problems import NO_AREA, Problems
+from mrcnn.geometry import image_files
 
 SOURCE = "labelme"
 IGNORED, BACKGROUND = "__ignore__", "_background_"
@@ -45,7 +47,7 @@ def load_labelme(
         ValueError: a file is none of labelme, or has a label that labels.txt does not list.
     """
     problems = Problems()
-    found = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)]
+    found = files.list_files(Path(path), ".json") if Path(path).is_dir() else [Path(path)]
     read = read_labelme(found, images, problems)
     return make_dataset(read, problems, channels=channels, class_names=class_names)
 
@@ -65,16 +67,18 @@ def read_labelme(
     """
     paths = list(paths)
     read: list[tuple[AnnotatedImage, list[str]]] = []
-    folders: dict[Path, files.ImageFolder] = {}
+    names = [[f"{path.stem}.png"] for path in paths]
+    lookups: dict[Path, ImageLookup] = {}
     for path in paths:
-        folder = folders.setdefault(path.parent, files.ImageFolder(images or path.parent))
+        if path.parent not in lookups:
+            lookups[path.parent] = ImageLookup(path.parent, images, names, problems)
         try:
-            read.append(_read_one(path, folder, problems))
+            read.append(_read_one(path, lookups[path.parent], problems))
         except ValueError as error:
             problems.error("unreadable-annotations", str(error))
     labels = {label for _, each in read for label in each}
-    names = _class_list(paths[0], labels, problems) if paths else []
-    classes = {number: name for number, name in enumerate(names, start=1)}
+    listed = _class_list(paths[0], labels, problems) if paths else []
+    classes = {number: name for number, name in enumerate(listed, start=1)}
     ids = {name: number for number, name in classes.items()}
     annotations = Annotations(SOURCE, classes)
     for image, _ in read:
@@ -91,26 +95,31 @@ def read_labelme(
 
 
 def _read_one(
-    path: Path, folder: files.ImageFolder, problems: Problems
+    path: Path, lookup: ImageLookup, problems: Problems
 ) -> tuple[AnnotatedImage, list[str]]:
     """Return the image of a file, the classes of its objects still labels, and those labels."""
     content = files.read_json(path)
     if not recognise(content):
         raise ValueError(f"{path} is no labelme file: it has no list of shapes")
     named = str(content.get("imagePath") or "")
-    is_json = PurePosixPath(named).suffix.lower() == ".json"
-    found = folder.find([named]) if named and not is_json else None
-    found = found or folder.find_stem(path.stem)
-    image_path = found or str(folder.path / (named.replace("\\", "/") or path.stem))
-    size = None
-    if content.get("imageHeight") and content.get("imageWidth"):
-        size = files.stated_size(content["imageHeight"], content["imageWidth"])
+    # Some name themselves, some hold the image there.
+    is_path = PurePosixPath(named).suffix.lower() != ".json" and not named.startswith("data:")
+    candidates = [named] if named and is_path else []
+    is_there = lookup.exists(candidates, path.stem)
+    image_path = lookup.find(candidates or [path.stem], path.stem)
+    size = files.stated_size(content.get("imageHeight"), content.get("imageWidth"))
     objects = _objects(content["shapes"], path.name, size, problems)
-    is_embedded = found is None and isinstance(content.get("imageData"), str)
+    is_embedded = not is_there and bool(_embedded(content))
     image = AnnotatedImage(
         path.stem, image_path, objects, size, embedded=str(path) if is_embedded else None
     )
     return image, [item.class_id for item in objects if item.class_id != IGNORED]
+
+
+def _embedded(content: dict) -> str | None:
+    """Return the image that a file holds as text, of a `data:` URL too."""
+    data = content.get("imageData")
+    return data if isinstance(data, str) and data else None
 
 
 def _objects(
@@ -136,8 +145,11 @@ def _objects(
             continue
         try:
             shape = _shape(entry, size)
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            problems.dropped(error, image=image, object=place)
+        except _NoAreaError as error:
+            problems.dropped(error, label, NO_AREA, image=image, object=place)
+            continue
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
+            problems.dropped(_plain(error), label, image=image, object=place)
             continue
         group = entry.get("group_id")
         key = place if group is None else (label, str(group))
@@ -151,12 +163,12 @@ def _objects(
 def _shape(entry: dict, size: tuple[int, int] | None) -> outlines.Shape:
     kind = str(entry.get("shape_type") or "polygon")
     if kind in WITHOUT_AREA:
-        raise ValueError(f"a {kind} has no area")
+        raise _NoAreaError(f"a {kind} has no area")
     points = [(float(x), float(y)) for x, y in entry["points"]]
     if kind == "mask":
         return _mask(points, entry["mask"], size)
     if kind not in _SHAPES:
-        raise ValueError(f"{kind!r} is no shape of labelme")
+        raise ValueError(f"{kind[:40]!r} is no shape of labelme")
     return _SHAPES[kind](points)
 
 
@@ -165,12 +177,17 @@ def _outline(points: list[tuple[float, float]]) -> outlines.Polygon:
 
 
 def _rectangle(points: list[tuple[float, float]]) -> outlines.Polygon:
-    return outlines.rectangle(*points[0], *points[1])
+    """Return the rectangle of two opposite corners, or of all four."""
+    if len(points) not in (2, 4):
+        raise ValueError(f"a rectangle has 2 points or 4, this one {len(points)}")
+    return _outline(points) if len(points) == 4 else outlines.rectangle(*points[0], *points[1])
 
 
 def _circle(points: list[tuple[float, float]]) -> outlines.Polygon:
     """Return the circle of a centre and a point on its rim."""
-    (x, y), rim = points[:2]
+    if len(points) != 2:
+        raise ValueError(f"a circle has 2 points, centre and rim, this one {len(points)}")
+    (x, y), rim = points
     radius = float(np.hypot(rim[0] - x, rim[1] - y))
     return outlines.ellipse((x, y), (radius, radius))
 
@@ -182,9 +199,13 @@ def _mask(
     if size is None:
         raise ValueError("it is a mask, and the file does not state the size of the image")
     try:
-        with PIL.Image.open(io.BytesIO(base64.b64decode(encoded, validate=True))) as image:
+        content = io.BytesIO(base64.b64decode(encoded, validate=True))
+        with PIL.Image.open(content, formats=image_files.FORMATS) as image:
+            if image.width * image.height > 4 * size[0] * size[1] + 4:
+                raise ValueError(f"its mask has {image.width} x {image.height} pixels")
             inside = np.array(image.convert("L")) > 0
-    except (OSError, binascii.Error) as error:
+    # On damaged files decoders raise whatever they trip over: SyntaxError, struct.error.
+    except Exception as error:
         raise ValueError(f"its mask cannot be read: {error}") from error
     left, top = int(min(x for x, _ in points)), int(min(y for _, y in points))
     whole = np.zeros(size, bool)
@@ -213,9 +234,22 @@ def _class_list(path: Path, labels: set[str], problems: Problems) -> list[str]:
     return sorted(labels)
 
 
+class _NoAreaError(ValueError):
+    """A shape that covers nothing by its kind."""
+
+
+def _plain(error: Exception) -> str:
+    """Return what a broken shape lacks in words."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]}"
+    return "its points are incomplete" if isinstance(error, IndexError) else str(error)
+
+
 _SHAPES: dict[str, Callable[[list[tuple[float, float]]], outlines.Polygon]] = {
     "polygon": _outline,
     "oriented_rectangle": _outline,
+    "rotation": _outline,  # what X-AnyLabeling calls it
+    "quadrilateral": _outline,
     "rectangle": _rectangle,
     "circle": _circle,
 }

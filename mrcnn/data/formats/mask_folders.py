@@ -10,8 +10,10 @@ from os import PathLike
 from pathlib import Path
 
 from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
+from mrcnn.data.formats.image_lookup import Stems
 from mrcnn.data.problems import Problems
 
 SOURCE = "masks"
@@ -73,7 +75,7 @@ def read_masks(path: Path, images: str | PathLike | None, problems: Problems) ->
 def _object_folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    return [folder for folder in sorted(path.iterdir()) if _has_label_images(folder)]
+    return [folder for folder in files.list_folders(path) if _has_label_images(folder)]
 
 
 def _has_label_images(path: Path) -> bool:
@@ -81,7 +83,7 @@ def _has_label_images(path: Path) -> bool:
 
 
 def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage]:
-    found = files.images_in(folder / "images")
+    found = _listed(folder / "images", problems)
     if len(found) != 1:
         problems.error(
             "missing-image",
@@ -92,7 +94,7 @@ def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage
         return []
     objects = [
         outlines.AnnotatedObject(1, [outlines.MaskFile(str(mask))], id=mask.stem)
-        for mask in files.images_in(folder / "masks")
+        for mask in _listed(folder / "masks", problems)
     ]
     return [AnnotatedImage(folder.name, str(found[0]), objects)]
 
@@ -100,13 +102,12 @@ def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage
 def _labelled(images: Path, masks: Path, problems: Problems) -> list[AnnotatedImage]:
     if not images.is_dir() or not masks.is_dir():
         raise ValueError(f"{images} and {masks} must be folders")
-    labels = {mask.stem: mask for mask in files.images_in(masks)}
-    read = []
-    for image in files.images_in(images):
-        label = next(
-            (labels.pop(image.stem + end) for end in SUFFIXES if image.stem + end in labels), None
-        )
-        if label is None:
+    labels = _listed(masks, problems)
+    by_stem = Stems(labels)
+    read, used = [], set()
+    for image in _listed(images, problems):
+        found = next((own for end in SUFFIXES if (own := by_stem.find(image.stem + end))), [])
+        if not found:
             problems.error(
                 "missing-mask",
                 f"there is no mask of its name in {masks}",
@@ -114,7 +115,27 @@ def _labelled(images: Path, masks: Path, problems: Problems) -> list[AnnotatedIm
                 remedy="add one, of zeros where there is no object",
             )
             continue
-        read.append(AnnotatedImage(image.stem, str(image), label_image=str(label)))
-    for label in labels.values():
-        problems.error("missing-image", f"there is no image for the mask {label}", image=label.stem)
+        if len(found) > 1 or found[0] in used:
+            problems.error(
+                "ambiguous-image",
+                f"its mask can be {found[0].name} or {found[1].name}"
+                if len(found) > 1
+                else f"its mask {found[0].name} is that of another image, too",
+                image=image.name,
+                remedy="leave one image and one mask of each name",
+            )
+        used.update(found)
+        read.append(AnnotatedImage(image.stem, str(image), label_image=str(found[0])))
+    for label in labels:
+        if label not in used:
+            problems.error(
+                "missing-image", f"there is no image for the mask {label}", image=label.stem
+            )
     return read
+
+
+def _listed(folder: Path, problems: Problems) -> list[Path]:
+    listing = files.list_images(folder)
+    if listing.passed_over:
+        problems.info("passed-over", f"{folder}: {listing.summary()}")
+    return listing.images

@@ -1,20 +1,24 @@
 """Any annotations: the format is recognised by content, and read by its reader."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from mrcnn.data.annotated import AnnotatedDataset, Annotations, make_dataset
-from mrcnn.data.formats import coco, files, labelme, mask_folders, via, voc, yolo
+from mrcnn.data.annotated import AnnotatedDataset, Annotations
+from mrcnn.data.assembly import make_dataset
+from mrcnn.data.formats import coco, files, foreign, labelme, mask_folders, via, voc, yolo
+from mrcnn.data.formats.image_lookup import part_of
 from mrcnn.data.problems import Problems
 
 FORMATS = {
     "coco": "a JSON file with the lists images, annotations and categories",
-    "via": "a JSON file of VGG Image Annotator, whose entries have filename and regions",
+    "via": "a JSON or CSV file of VGG Image Annotator 1 or 2",
     "labelme": "a JSON file with a list of shapes, or a folder of such files",
     "voc": "an XML file of Pascal VOC, or a folder of such files, in Annotations/ or the like",
-    "yolo": "a folder with labels/*.txt beside images/",
+    "yolo": "a folder with labels/*.txt beside images/, texts beside their images, or a data.yaml",
     "masks": "a folder with images/ and masks/, or of folders that have both",
 }
 
@@ -26,12 +30,18 @@ class Source:
     Attributes:
         path: the file or folder that was given.
         images: the folder of the images; None: looked for nearby.
+        format: one of FORMATS, or "auto": told by content.
         class_attribute: of VIA, see `via.load_via`.
+        channels: of the images.
+        part: train or val, where a path stands for several parts of a set.
     """
 
     path: Path
     images: str | PathLike | None = None
+    format: str = "auto"
     class_attribute: str | None = None
+    channels: int = 3
+    part: str | None = None
 
 
 def load_dataset(
@@ -59,139 +69,226 @@ def load_dataset(
     Raises:
         ValueError: the format is unknown or ambiguous, or the annotations have a fault.
     """
+    source = Source(Path(path), images, format, class_attribute, channels)
+    return load(source, class_names=class_names, problems=problems)
+
+
+def load(
+    source: Source,
+    *,
+    class_names: Sequence[str] | None = None,
+    problems: Problems | None = None,
+) -> AnnotatedDataset:
+    """Return the prepared dataset of a source; see `load_dataset`."""
     problems = problems or Problems()
-    source = Source(Path(path), images, class_attribute)
-    if format == "auto":
-        format = recognise(source.path)
-    if format not in FORMATS:
-        raise ValueError(f"format must be auto or one of {list(FORMATS)}, got {format!r}")
-    if not source.path.exists():
+    annotations = read(source, problems)
+    return make_dataset(annotations, problems, channels=source.channels, class_names=class_names)
+
+
+def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, AnnotatedDataset]:
+    """Return the datasets of two parts of a set, the second with the classes of the first.
+
+    Classes are matched by name. What may be a title or the background is told from both parts.
+
+    Raises:
+        ValueError: as `load_dataset`; or the second has objects of a class that the first lacks.
+    """
+    reports = Problems(), Problems()
+    first, second = read(training, reports[0]), read(validation, reports[1])
+    if first.is_unnamed and len(second.classes) == 1:  # whose name is that of a folder
+        second = dataclasses.replace(second, is_unnamed=True)
+    dataset = make_dataset(
+        first, reports[0], channels=training.channels, used_names=second.used_names()
+    )
+    return dataset, make_dataset(
+        second,
+        reports[1],
+        channels=validation.channels,
+        class_names=dataset.class_names[1:],
+    )
+
+
+def read(source: Source, problems: Problems) -> Annotations:
+    """Return what the reader of its format reads of a source.
+
+    Raises:
+        ValueError: as `load_dataset`.
+    """
+    path = source.path
+    if source.format not in ("auto", *FORMATS):
+        raise ValueError(f"format must be auto or one of {list(FORMATS)}, got {source.format!r}")
+    if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
-    annotations = _READERS[format](source, problems)
+    if not path.is_dir() and not path.is_file():
+        raise ValueError(f"{path} is neither a file nor a folder")
+    search = _Search(path)
+    format = search.format() if source.format == "auto" else source.format
+    annotations = _READERS[format](source, search, problems)
     if not annotations.images:
         problems.error("no-images", f"{path} has no images; {format} is {FORMATS[format]}")
     elif not any(image.objects or image.label_image for image in annotations.images):
         problems.error("no-objects", f"{path} has no annotations of objects")
-    return make_dataset(annotations, problems, channels=channels, class_names=class_names)
+    return annotations
 
 
-def recognise(path: Path) -> str:
-    """Return the format of a file or folder, told by its content.
+class _Search:
+    """What a path holds; each JSON file is read once.
 
-    Raises:
-        ValueError: there is none, or there are several; with what was looked for or found.
+    Args:
+        path: a file or folder that is there.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
-    found = _recognise_folder(path) if path.is_dir() else _recognise_file(path)
-    if len(found) == 1:
-        return next(iter(found))
-    if found:
-        listed = "; ".join(f"{name} ({where})" for name, where in found.items())
-        raise ValueError(
-            f"{path} holds several formats: {listed}; pass the file that is meant, or its format"
-        )
-    listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
-    raise ValueError(f"{path}: no known annotations. Looked for {listed}")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._contents: dict[Path, Any] = {}
+
+    def format(self) -> str:
+        """Return the format that the path holds, told by its content.
+
+        Raises:
+            ValueError: there is none, or there are several; with what was looked for or found.
+        """
+        found = self._in_folder() if self.path.is_dir() else self._in_file()
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            listed = "; ".join(f"{name} ({where})" for name, where in found.items())
+            raise ValueError(
+                f"{self.path} holds several formats: {listed}; pass the file that is meant, or "
+                "its format"
+            )
+        self._refuse_foreign()
+        listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+        raise ValueError(f"{self.path}: no known annotations. Looked for {listed}")
+
+    def content(self, path: Path) -> Any:
+        """Return the content of a JSON file, or of a CSV file of VIA as JSON has it.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if path not in self._contents:
+            is_csv = path.suffix.lower() == ".csv"
+            self._contents[path] = via.read_csv(path) if is_csv else files.read_json(path)
+        return self._contents[path]
+
+    def only_file(self, name: str, part: str | None = None) -> Path:
+        """Return the one file of a format that holds a whole set, in a folder or given.
+
+        Args:
+            name: of the format.
+            part: of several files, the one that is named like this part of the set.
+
+        Raises:
+            ValueError: the folder has none, or several.
+        """
+        if self.path.is_file():
+            return self.path
+        found = [file for file in self.json_files() if name in self._formats_of(file)]
+        if len(found) > 1 and part is not None:
+            found = [file for file in found if part_of(file.stem) == part] or found
+        if len(found) != 1:
+            listed = [str(file) for file in found] or "none"
+            raise ValueError(
+                f"{self.path} must hold one {name} file, found {listed}; pass the file"
+            )
+        return found[0]
+
+    def json_files(self) -> list[Path]:
+        """Return the JSON and CSV files of a set: of its folder, else of its annotations/."""
+        own = files.list_files(self.path, ".json", ".csv")
+        return own or files.list_files(self.path / "annotations", ".json", ".csv")
+
+    def labelme_files(self) -> list[Path]:
+        """Return the files of a labelme set: broken ones too, so that they are named."""
+        if self.path.is_file():
+            return [self.path]
+        return [
+            file for file in _of_suffix(self.json_files(), ".json") if self._may_be_labelme(file)
+        ]
+
+    def _may_be_labelme(self, path: Path) -> bool:
+        try:
+            return labelme.recognise(self.content(path))
+        except ValueError:
+            return True
+
+    def _in_folder(self) -> dict[str, Path]:
+        """Return the formats found in a folder, each with a file or folder that shows it."""
+        found: dict[str, Path] = {}
+        for file in self.json_files():
+            for name in self._formats_of(file):
+                found.setdefault(name, file)
+        if xml_files := voc.annotation_files(self.path):
+            found["voc"] = xml_files[0]
+        if label_folders := yolo.label_folders(self.path):
+            found["yolo"] = label_folders[0]
+        if mask_folders.recognise(self.path):
+            found["masks"] = self.path
+        return found
+
+    def _in_file(self) -> dict[str, Path]:
+        suffix = self.path.suffix.lower()
+        if suffix in (".json", ".csv"):
+            self.content(self.path)  # raises where it is broken
+            return dict.fromkeys(self._formats_of(self.path), self.path)
+        if suffix == ".xml":
+            return {"voc": self.path}
+        return {"yolo": self.path} if suffix in (".yaml", ".yml") else {}
+
+    def _formats_of(self, path: Path) -> list[str]:
+        try:
+            content = self.content(path)
+        except ValueError:
+            return []
+        return [name for name, module in _BY_JSON.items() if module(content)]
+
+    def _refuse_foreign(self) -> None:
+        """Raise for a format that is known and not read."""
+        candidates = [self.path] if self.path.is_file() else self.json_files()
+        for file in _of_suffix(candidates, ".json"):
+            try:
+                what = foreign.described(self.content(file))
+            except ValueError:
+                continue
+            if what:
+                raise ValueError(f"{file} is {what}")
 
 
-def only_file(path: Path, name: str) -> Path:
-    """Return the one file of a format that holds a whole set, in a folder or given.
-
-    Raises:
-        ValueError: the folder has none, or several.
-    """
-    if path.is_file():
-        return path
-    found = [file for file in _json_files(path) if name in _recognise_json(file)]
-    if len(found) != 1:
-        listed = [str(file) for file in found] or "none"
-        raise ValueError(f"{path} must hold one {name} file, found {listed}; pass the file")
-    return found[0]
+def _of_suffix(paths: Sequence[Path], suffix: str) -> list[Path]:
+    """Return the paths of one suffix."""
+    return [path for path in paths if path.suffix.lower() == suffix]
 
 
-def _recognise_folder(path: Path) -> dict[str, Path]:
-    """Return the formats found in a folder, each with a file or folder that shows it."""
-    found: dict[str, Path] = {}
-    for file in _json_files(path):
-        for name in _recognise_json(file):
-            found.setdefault(name, file)
-    xml_files = voc.annotation_files(path)
-    if xml_files:
-        found["voc"] = xml_files[0]
-    label_folders = yolo.label_folders(path)
-    if label_folders:
-        found["yolo"] = label_folders[0]
-    if mask_folders.recognise(path):
-        found["masks"] = path
-    return found
+def _read_coco(source: Source, search: _Search, problems: Problems) -> Annotations:
+    file = search.only_file("coco", source.part)
+    return coco.read_coco(search.content(file), file, source.images, problems)
 
 
-def _recognise_file(path: Path) -> dict[str, Path]:
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        return dict.fromkeys(_recognise_json(path, is_given=True), path)
-    if suffix == ".xml":
-        return {"voc": path}
-    return {"yolo": path} if suffix in (".yaml", ".yml") else {}
-
-
-def _recognise_json(path: Path, *, is_given: bool = False) -> list[str]:
-    try:
-        content = files.read_json(path)
-    except ValueError:
-        if is_given:
-            raise
-        return []
-    return [name for name, module in _BY_JSON.items() if module(content)]
-
-
-def _json_files(path: Path) -> list[Path]:
-    """Return the JSON files of a set: in its folder, else in its folder of annotations."""
-    return sorted(path.glob("*.json")) or sorted(path.glob("annotations/*.json"))
-
-
-def _read_coco(source: Source, problems: Problems) -> Annotations:
-    file = only_file(source.path, "coco")
-    return coco.read_coco(files.read_json(file), file, source.images, problems)
-
-
-def _read_via(source: Source, problems: Problems) -> Annotations:
-    file = only_file(source.path, "via")
-    content = files.read_json(file)
+def _read_via(source: Source, search: _Search, problems: Problems) -> Annotations:
+    file = search.only_file("via", source.part)
+    content = search.content(file)
     return via.read_via(content, file, source.images, problems, source.class_attribute)
 
 
-def _read_labelme(source: Source, problems: Problems) -> Annotations:
-    paths = [source.path]
-    if source.path.is_dir():
-        paths = [file for file in _json_files(source.path) if _is_no_other_json(file)]
-    return labelme.read_labelme(paths, source.images, problems)
+def _read_labelme(source: Source, search: _Search, problems: Problems) -> Annotations:
+    return labelme.read_labelme(search.labelme_files(), source.images, problems)
 
 
-def _is_no_other_json(path: Path) -> bool:
-    """Tell whether a JSON file of a labelme folder is to be read: broken ones are, to be named."""
-    try:
-        content = files.read_json(path)
-    except ValueError:
-        return True
-    return labelme.recognise(content)
+def _read_voc(source: Source, search: _Search, problems: Problems) -> Annotations:
+    return voc.read_voc(voc.annotation_files(search.path), source.images, problems)
 
 
-def _read_voc(source: Source, problems: Problems) -> Annotations:
-    return voc.read_voc(voc.annotation_files(source.path), source.images, problems)
+def _read_yolo(source: Source, search: _Search, problems: Problems) -> Annotations:
+    return yolo.read_yolo(search.path, source.images, problems, source.part)
 
 
-def _read_yolo(source: Source, problems: Problems) -> Annotations:
-    return yolo.read_yolo(source.path, source.images, problems)
-
-
-def _read_masks(source: Source, problems: Problems) -> Annotations:
-    return mask_folders.read_masks(source.path, source.images, problems)
+def _read_masks(source: Source, search: _Search, problems: Problems) -> Annotations:
+    return mask_folders.read_masks(search.path, source.images, problems)
 
 
 _BY_JSON = {"coco": coco.recognise, "via": via.recognise, "labelme": labelme.recognise}
-_READERS: dict[str, Callable[[Source, Problems], Annotations]] = {
+_READERS: dict[str, Callable[[Source, _Search, Problems], Annotations]] = {
     "coco": _read_coco,
     "via": _read_via,
     "labelme": _read_labelme,

@@ -1,9 +1,12 @@
-"""VGG Image Annotator 1 and 2 (Dutta & Zisserman 2019): one JSON file, its images beside it.
+"""VGG Image Annotator 1 and 2 (Dutta & Zisserman 2019): one JSON or CSV file, its images beside it.
 
 Entries of version 1 hold their regions in a dict, those of version 2 in a list; a file may mix
-them. Projects of version 2 hold the entries under `_via_img_metadata`.
+them. Projects of version 2 hold the entries under `_via_img_metadata`. A CSV file has a row for
+each region.
 """
 
+import csv
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
-from mrcnn.data.problems import Problems
+from mrcnn.data.formats.image_lookup import ImageLookup
+from mrcnn.data.problems import NO_AREA, Problems
 
 SOURCE = "via"
+CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def load_via(
     numbered by name.
 
     Args:
-        path: the JSON file.
+        path: the JSON or CSV file.
         images: the folder of the images; None: looked for nearby.
         class_attribute: the region attribute that holds the class. None: the only one that has
             values, or any of several with the same values. Without one all objects are of one
@@ -56,7 +62,8 @@ def load_via(
             has no class.
     """
     problems = Problems()
-    content = files.read_json(path)
+    is_csv = Path(path).suffix.lower() == ".csv"
+    content = read_csv(Path(path)) if is_csv else files.read_json(path)
     read = read_via(content, Path(path), images, problems, class_attribute)
     return make_dataset(read, problems, channels=channels, class_names=class_names)
 
@@ -69,6 +76,32 @@ def recognise(content: Any) -> bool:
     if not isinstance(entries, dict) or not entries:
         return "_via_img_metadata" in content
     return all(isinstance(entry, dict) and "filename" in entry for entry in entries.values())
+
+
+def read_csv(path: Path) -> dict[str, dict]:
+    """Return the rows of a CSV file as a JSON file has them; none where it is not one of VIA.
+
+    Raises:
+        ValueError: it is no text, or the attributes of a region are no JSON.
+    """
+    try:
+        rows = list(csv.DictReader(files.read_text(path).splitlines()))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
+    if not rows or not set(CSV_COLUMNS) <= set(rows[0]):
+        return {}
+    entries: dict[str, dict] = {}
+    for number, row in enumerate(rows, start=2):
+        entry = entries.setdefault(
+            f"{row['filename']}{row.get('file_size')}", {"filename": row["filename"], "regions": []}
+        )
+        try:
+            shape, attributes = (json.loads(row[name] or "{}") for name in CSV_COLUMNS[1:])
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: the attributes in row {number} are no JSON") from error
+        if shape:
+            entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
+    return entries
 
 
 def read_via(
@@ -97,23 +130,17 @@ def read_via(
         )
     classes = _classes(every, class_attribute, path, problems)
     names = [str(entry["filename"]) for entry in entries]
-    folder = (
-        files.ImageFolder(images)
-        if images
-        else files.image_folder(path, [[name] for name in names])
-    )
+    lookup = ImageLookup(path, images, [[name] for name in names], problems)
     ids = {name: class_id for class_id, name in classes.items()}
     read = Annotations(SOURCE, classes, is_unnamed=class_attribute is None)
     for name, each in zip(names, regions, strict=True):
         objects = []
         for region in each:
-            shape = _shape(region, problems)
             value = region.attributes.get(class_attribute) if class_attribute else classes[1]
+            shape = _shape(region, value, problems)
             if shape is not None and value is not None:
                 objects.append(outlines.AnnotatedObject(ids[value], [shape], id=region.place))
-        read.images.append(
-            AnnotatedImage(name, folder.find([name]) or str(folder.path / name), objects)
-        )
+        read.images.append(AnnotatedImage(name, lookup.find([name]), objects))
     return read
 
 
@@ -149,9 +176,13 @@ def _regions(entry: dict, problems: Problems) -> list[_Region]:
 def _value(value: Any) -> str:
     """Return the text of an attribute; of boxes to tick, the one that is ticked."""
     if isinstance(value, dict):
-        ticked = [name for name, state in value.items() if state]
+        ticked = [name for name, state in value.items() if _is_ticked(state)]
         return str(ticked[0]).strip() if len(ticked) == 1 else ""
     return "" if value is None else str(value).strip()
+
+
+def _is_ticked(state: Any) -> bool:
+    return str(state).strip().lower() not in ("", "false", "0", "none") if state else False
 
 
 def _class_attribute(regions: list[_Region], problems: Problems) -> str | None:
@@ -191,11 +222,11 @@ def _classes(
     return dict(enumerate(sorted(values), start=1))
 
 
-def _shape(region: _Region, problems: Problems) -> outlines.Polygon | None:
-    where = {"image": region.image, "object": region.place}
-    kind = str(region.shape.get("name"))
+def _shape(region: _Region, value: str | None, problems: Problems) -> outlines.Polygon | None:
+    where = {"class_name": value, "image": region.image, "object": region.place}
+    kind = str(region.shape.get("name"))[:40]
     if kind == "point":
-        problems.dropped("a point has no area", **where)
+        problems.dropped("a point has no area", reason=NO_AREA, **where)
         return None
     if kind not in _SHAPES:
         problems.dropped(f"{kind!r} is no shape of VIA", **where)
@@ -204,7 +235,7 @@ def _shape(region: _Region, problems: Problems) -> outlines.Polygon | None:
         return _SHAPES[kind](region.shape)
     except KeyError as error:
         problems.dropped(f"the {kind} lacks {error.args[0]}", **where)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         problems.dropped(error, **where)
     return None
 

@@ -11,13 +11,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
-from mrcnn.data.formats import files
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
+from mrcnn.data.formats import files, foreign
+from mrcnn.data.formats.image_lookup import ImageLookup
 from mrcnn.data.problems import Problems
 
 SOURCE = "voc"
 ANNOTATION_FOLDERS = ("Annotations", "annotations", "annots", "xmls")
-IMAGE_FOLDERS = ("JPEGImages", "images")
 MASK_FOLDER = "SegmentationObject"
 
 
@@ -53,7 +54,7 @@ def annotation_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() == ".xml" else []
     folders = [path, *(path / name for name in ANNOTATION_FOLDERS)]
-    return next((found for folder in folders if (found := sorted(folder.glob("*.xml")))), [])
+    return next((found for folder in folders if (found := files.list_files(folder, ".xml"))), [])
 
 
 def read_voc(
@@ -82,12 +83,11 @@ def read_voc(
     names = sorted({_text(entry, "name") for _, root in roots for entry in root.iter("object")})
     classes: dict[Any, str] = {number: name for number, name in enumerate(names, 1) if name}
     ids = {name: number for number, name in classes.items()}
-    folder = _image_folder(paths, images)
+    named = [[_text(root, "filename") or f"{path.stem}.jpg"] for path, root in roots]
+    lookup = ImageLookup(paths[0].parent if paths else Path(), images, named, problems)
     read = Annotations(SOURCE, classes)
-    for path, root in roots:
-        named = _text(root, "filename") or f"{path.stem}.jpg"
-        found = folder.find([named]) or folder.find_stem(path.stem)
-        image_path = found or str(folder.path / named)
+    for (path, root), candidates in zip(roots, named, strict=True):
+        image_path = lookup.find(candidates, path.stem)
         objects = [
             item
             for place, entry in enumerate(root.findall("object"), start=1)
@@ -112,6 +112,8 @@ def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
     except (OSError, ElementTree.ParseError, LookupError) as error:
         problems.error("unreadable-annotations", f"{path} is no XML: {error}")
         return None
+    if root.tag == "annotations" and root.find("image") is not None:
+        raise ValueError(f"{path} is {foreign.CVAT}")
     if root.tag != "annotation":
         problems.error(
             "unreadable-annotations", f"{path} is no VOC file: it begins with <{root.tag}>"
@@ -125,17 +127,7 @@ def _masks(paths: list[Path]) -> dict[str, str]:
     folder = paths[0].resolve().parent.parent / MASK_FOLDER if paths else Path()
     if folder.name != MASK_FOLDER or not folder.is_dir():
         return {}
-    return {path.stem: str(path) for path in files.images_in(folder)}
-
-
-def _image_folder(paths: list[Path], images: str | PathLike | None) -> files.ImageFolder:
-    if images is not None:
-        return files.ImageFolder(images)
-    beside = paths[0].resolve().parent if paths else Path()
-    for name in IMAGE_FOLDERS:
-        if (beside.parent / name).is_dir():
-            return files.ImageFolder(beside.parent / name)
-    return files.ImageFolder(beside)
+    return {path.stem: str(path) for path in files.list_images(folder).images}
 
 
 def _object(
@@ -158,11 +150,24 @@ def _object(
         return None
     is_crowd = _text(entry, "difficult") == "1"
     try:
-        shape: outlines.Shape = outlines.MaskFile(mask, place) if mask else _box(entry)
+        mask_of_object = outlines.MaskFile(mask, place, _colour(place)) if mask else None
+        shape: outlines.Shape = mask_of_object or _box(entry)
     except (TypeError, ValueError) as error:
-        problems.dropped(error, **where)
+        problems.dropped(error, name, **where)
         return None
     return outlines.AnnotatedObject(ids[name], [shape], is_crowd, place)
+
+
+def _colour(number: int) -> int:
+    """Return the colour of an object of this number, of VOC's palette, as one number."""
+    red = green = blue = 0
+    for bit in range(7, -1, -1):  # three bits of the number for each bit of the colour
+        red, green, blue = (
+            value | (number >> channel & 1) << bit
+            for channel, value in enumerate((red, green, blue))
+        )
+        number >>= 3
+    return red << 16 | green << 8 | blue
 
 
 def _box(entry: ElementTree.Element) -> outlines.Polygon:
@@ -180,7 +185,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
         return files.stated_size(_number(size, "height"), _number(size, "width"))
     except ValueError:
-        return None  # many tools write 0; the image tells
+        return None  # the image tells
 
 
 def _number(element: ElementTree.Element | None, key: str) -> float:

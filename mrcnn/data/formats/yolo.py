@@ -1,6 +1,7 @@
-"""YOLO texts: `labels/*.txt` beside `images/`, one object a line, in fractions of the image.
+"""YOLO texts: a text for each image, one object a line, in fractions of the image.
 
-A line is a class id and the corners of a polygon, or a class id and a box (centre, size).
+A line is a class id and the corners of a polygon, or a class id and a box (centre, size), after
+which keypoints may follow.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from mrcnn.data import outlines
-from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations, make_dataset
+from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
+from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
-from mrcnn.data.formats.yolo_names import read_names
+from mrcnn.data.formats.image_lookup import Stems
+from mrcnn.data.formats.yolo_names import find_names
+from mrcnn.data.formats.yolo_set import YoloSet, find_set, label_folders
 from mrcnn.data.problems import Problems
 
+__all__ = ["label_folders", "load_yolo", "read_yolo"]
 SOURCE = "yolo"
-LEVELS_UP = 3  # from the folder of labels to the file of names
+LARGEST_FRACTION = 2  # what goes beyond the image a little is cut off
 
 
 def load_yolo(
@@ -32,7 +37,7 @@ def load_yolo(
     the order of their ids, and named by the YAML file or the classes.txt of the set.
 
     Args:
-        path: the set's folder, or the folder of one part's labels or images.
+        path: the set's folder, the folder of one part's labels or images, or its YAML file.
         images: the folder of the images; None: looked for nearby.
         channels: of the images.
         class_names: see `make_dataset`.
@@ -49,94 +54,70 @@ def load_yolo(
     )
 
 
-def label_folders(path: Path) -> list[Path]:
-    """Return the folders of texts that a path stands for, one for each part of the set."""
-    if path.is_file():
-        path = path.parent
-    path = path.resolve()
-    if "images" in path.parts and not _texts(path):
-        place = len(path.parts) - 1 - path.parts[::-1].index("images")
-        path = Path(*path.parts[:place], "labels", *path.parts[place + 1 :])
-    candidates = [path / "labels", *sorted(path.glob("labels/*")), *sorted(path.glob("*/labels"))]
-    if "labels" in path.parts:
-        candidates = [path, *sorted(path.glob("*"))]
-    return [folder for folder in candidates if folder.is_dir() and _texts(folder)]
+def read_yolo(
+    path: Path, images: str | PathLike | None, problems: Problems, part: str | None = None
+) -> Annotations:
+    """Return what a YOLO set describes.
 
-
-def read_yolo(path: Path, images: str | PathLike | None, problems: Problems) -> Annotations:
-    """Return what a YOLO folder describes.
+    Args:
+        part: train or val, where the path stands for several.
 
     Raises:
         ValueError: it has no labels or several parts; with strict problems, any fault.
     """
-    folders = label_folders(path)
-    if len(folders) != 1:
-        parts = [str(folder) for folder in folders]
-        raise ValueError(
-            f"{path}: a YOLO set needs one folder of texts in labels/, found {parts or 'none'}; "
-            f"{'pass one of them' if parts else 'pass the folder that has labels/'}"
-        )
-    texts = {text.stem: text for text in _texts(folders[0])}
-    folder = _image_folder(folders[0], images)
-    stems = {image.stem: image for image in files.images_in(folder)} if folder.is_dir() else {}
-    objects = {stem: _objects(text, problems) for stem, text in texts.items()}
+    found = find_set(path, images, part, problems)
+    names, pose_values = find_names(found)
+    objects = {text: _objects(text, pose_values, problems) for text in found.texts}
     ids = {item.class_id for each in objects.values() for item in each}
-    read = Annotations(SOURCE, _classes(folders[0], ids, problems))
-    for stem in sorted({*texts, *stems}):
-        image_path = stems.get(stem, folder / f"{stem}.jpg")
-        read.images.append(AnnotatedImage(stem, str(image_path), objects.get(stem, ())))
+    read = Annotations(SOURCE, _classes(names, ids, problems))
+    for stem, image, text in _pairs(found, problems):
+        read.images.append(AnnotatedImage(stem, str(image), objects.get(text, ()) if text else ()))
     return read
 
 
-def _texts(folder: Path) -> list[Path]:
-    special = ("classes.txt", "labels.txt", "names.txt", "train.txt", "val.txt")
-    return sorted(
-        path
-        for path in folder.glob("*.txt")
-        if path.name not in special and not path.name.lower().startswith("readme")
-    )
+def _pairs(found: YoloSet, problems: Problems) -> list[tuple[str, Path, Path | None]]:
+    """Return name, image and text of each image, those that are missing too."""
+    if found.pairs:
+        return [(image.stem, image, found.pairs[image]) for image in sorted(found.images)]
+    by_stem = Stems(found.texts)
+    pairs: list[tuple[str, Path, Path | None]] = []
+    owners: dict[Path, Path] = {}
+    for image in found.images:
+        texts = by_stem.find(image.stem)
+        if texts and owners.setdefault(texts[0], image) != image:
+            problems.error(
+                "ambiguous-image",
+                f"{texts[0].name} can be of {owners[texts[0]].name} or {image.name}",
+                image=image.name,
+                remedy="leave one image of each name",
+            )
+        pairs.append((image.stem, image, texts[0] if texts else None))
+    folder = found.images[0].parent if found.images else found.home
+    missing = [text for text in found.texts if text not in owners]
+    pairs += [(text.stem, folder / f"{text.stem}.jpg", text) for text in missing]
+    return sorted(pairs, key=lambda pair: pair[0])
 
 
-def _image_folder(labels: Path, images: str | PathLike | None) -> Path:
-    if images is not None:
-        return Path(images)
-    parts = labels.parts
-    place = len(parts) - 1 - parts[::-1].index("labels")
-    return Path(*parts[:place], "images", *parts[place + 1 :])
-
-
-def _classes(labels: Path, ids: set[int], problems: Problems) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for folder in (labels, *labels.parents[:LEVELS_UP]):
-        found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-        found = [path for path in found if "names" in files.read_text(path)]
-        listing = folder / "classes.txt"
-        if found:
-            names = read_names(found[0])
-        elif listing.is_file():
-            lines = files.read_text(listing).splitlines()
-            names = {place: line.strip() for place, line in enumerate(lines) if line.strip()}
-        if names:
-            break
-    if not names:
-        return {class_id: f"class {class_id}" for class_id in sorted(ids)}
-    unnamed = sorted(ids - set(names))
+def _classes(names: dict[int, str], ids: set[int], problems: Problems) -> dict[int, str]:
+    unnamed = sorted(ids - set(names)) if names else []
     if unnamed:
         problems.error(
             "unknown-class",
-            f"the class ids {unnamed} have no name",
+            f"the class ids {unnamed[:20]} have no name",
             remedy="add them to the names of the set",
         )
-    return {n: names.get(n, f"class {n}") for n in sorted({*names, *unnamed})}
+    return {n: names.get(n, f"class {n}") for n in sorted({*names, *ids})}
 
 
-def _objects(path: Path, problems: Problems) -> list[outlines.AnnotatedObject]:
+def _objects(path: Path, pose_values: int, problems: Problems) -> list[outlines.AnnotatedObject]:
     objects, num_boxes = [], 0
     for number, line in enumerate(files.read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             class_id, values = _numbers(line)
+            if pose_values and len(values) == 4 + pose_values:
+                values = values[:4]
             shape = _shape(values)
         except ValueError as error:
             problems.error("bad-line", f"line {number}: {error}", image=path.stem, object=number)
@@ -155,9 +136,13 @@ def _objects(path: Path, problems: Problems) -> list[outlines.AnnotatedObject]:
 
 def _numbers(line: str) -> tuple[int, list[float]]:
     first, *others = line.split()
-    if not first.isdecimal():
-        raise ValueError(f"it must begin with a class id, got {first!r}")
-    return int(first), [float(value) for value in others]
+    try:
+        class_id = float(first)  # numpy.savetxt writes 1.000000000000000000e+00
+    except ValueError:
+        class_id = -1.0
+    if class_id < 0 or not class_id.is_integer():
+        raise ValueError(f"it must begin with a class id, got {first[:40]!r}")
+    return int(class_id), [float(value) for value in others]
 
 
 def _shape(values: list[float]) -> outlines.Polygon:
@@ -167,9 +152,13 @@ def _shape(values: list[float]) -> outlines.Polygon:
     elif len(values) >= 6 and len(values) % 2 == 0:
         outline = outlines.polygon(values[::2], values[1::2])
     else:
-        raise ValueError(
-            f"{len(values)} numbers follow the class id; a box has 4, a polygon 6, 8, 10, ..."
+        scored = (
+            "; the fifth may be a score: save the labels without it" if len(values) == 5 else ""
         )
-    if np.abs(outline.points).max() > 2:
+        raise ValueError(
+            f"{len(values)} numbers follow the class id; a box has 4, a polygon 6, 8, 10, ...; "
+            f"poses need kpt_shape in the YAML file{scored}"
+        )
+    if np.abs(outline.points).max() > LARGEST_FRACTION:
         raise ValueError("its coordinates are no fractions of the image's width and height")
     return outlines.Polygon(outline.points, is_relative=True)

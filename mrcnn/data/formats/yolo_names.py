@@ -1,90 +1,71 @@
-"""The names of classes in the YAML file of a YOLO set.
+"""The names of classes of a YOLO set, and what its YAML file says of keypoints."""
 
-Only `names:` is read, in the forms in which people and tools write it, so that no YAML library
-is needed: a list or a mapping, each as a block or in brackets. Anything else is refused.
-"""
-
-import re
 from pathlib import Path
+from typing import Any
 
+from mrcnn import class_names as names_of_classes
 from mrcnn.data.formats import files
+from mrcnn.data.formats.yolo_set import LEVELS_UP, YoloSet, find_yaml, read_yaml
 
-_ITEM = re.compile(r"-\s+(.+)")
-_PAIR = re.compile(r"(\d+)\s*:\s*(.+)")
-_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""")
+CLASS_LIST = "classes.txt"
+
+
+def find_names(found: YoloSet) -> tuple[dict[int, str], int]:
+    """Return the name of each class id, none where the set has no names, and the values of poses.
+
+    A list of names beside the texts counts as much as a YAML file; the nearest is taken.
+
+    Raises:
+        ValueError: they cannot be read, or are there twice.
+    """
+    path = find_yaml(found)
+    listing = _class_list(found.home)
+    if path is not None and (listing is None or len(listing.parents) <= len(path.parents)):
+        return read_names(path), keypoint_values(read_yaml(path))
+    if listing is None:
+        return {}, 0
+    lines = files.read_text(listing).splitlines()
+    return {place: line.strip() for place, line in enumerate(lines) if line.strip()}, 0
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Return the name of each class id.
+    """Return the name of each class id in a YAML file.
 
     Raises:
-        ValueError: there is no `names`, or it is written in another form.
+        ValueError: there is no `names`, or it is no list and no mapping from numbers.
     """
-    lines = [_without_comment(line) for line in files.read_text(path).splitlines()]
-    start = next((n for n, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
-    if start is None:
+    content = read_yaml(path)
+    if "names" not in content:
         raise ValueError(f"{path} has no names")
-    first = lines[start].partition(":")[2].strip()
+    names = content["names"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{path}: names must be a list or a mapping from numbers")
     try:
-        if first[:1] in ("[", "{"):
-            return _bracketed(" ".join([first, *lines[start + 1 :]]))
-        if first:
-            raise ValueError(first)
-        return _block(lines[start + 1 :])
-    except ValueError as error:
+        return {int(number): _text(name, number) for number, name in names.items()}
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: names must be a list or a mapping from numbers, cannot read {error}"
+            f"{path}: names must be a list or a mapping from numbers: {error}"
         ) from error
 
 
-def _block(lines: list[str]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for line in filter(str.strip, lines):
-        item, pair = _ITEM.fullmatch(line.strip()), _PAIR.fullmatch(line.strip())
-        if item:
-            names[len(names)] = _plain(item[1])
-        elif pair and line[0].isspace():
-            names[int(pair[1])] = _plain(pair[2])
-        elif line[0].isspace():
-            raise ValueError(line.strip())
-        else:
-            break
-    if not names:
-        raise ValueError("nothing")
-    return names
+def keypoint_values(content: dict[str, Any]) -> int:
+    """Return how many numbers of keypoints follow the box of each line, 0 for no poses."""
+    shape = content.get("kpt_shape")
+    try:
+        count, values = (int(each) for each in shape or (0, 0))
+    except (TypeError, ValueError):
+        return 0
+    return max(0, count * values)
 
 
-def _bracketed(text: str) -> dict[int, str]:
-    closing = {"[": "]", "{": "}"}[text[0]]
-    entries = [""]
-    for part in re.findall(rf"{_QUOTED.pattern}|[^'\"]|.", text[1:]):
-        if part == closing:
-            break
-        if part == ",":
-            entries.append("")
-        else:
-            entries[-1] += part
-    else:
-        raise ValueError(f"{text[:40]} (no {closing} follows)")
-    entries = [entry.strip() for entry in entries if entry.strip()]
-    if closing == "]":
-        return dict(enumerate(map(_plain, entries)))
-    pairs = [_PAIR.fullmatch(entry) for entry in entries]
-    if not all(pairs):
-        raise ValueError(text[:40])
-    return {int(pair[1]): _plain(pair[2]) for pair in pairs if pair}
+def _text(name: Any, number: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"the name of class {number} is no text")
+    return names_of_classes.text_of(name, number)
 
 
-def _plain(text: str) -> str:
-    text = text.strip()
-    if _QUOTED.fullmatch(text):
-        inside = text[1:-1]
-        return inside.replace("''", "'") if text[0] == "'" else inside.replace('\\"', '"')
-    if text[:1] in tuple("[{&*!|>%@`'\""):
-        raise ValueError(text)
-    return text
-
-
-def _without_comment(line: str) -> str:
-    parts = re.findall(rf"{_QUOTED.pattern}|\s#.*|^#.*|.", line)
-    return "".join(part for part in parts if not part.lstrip().startswith("#")).rstrip()
+def _class_list(home: Path) -> Path | None:
+    folders = (home, *home.parents[:LEVELS_UP])
+    return next((each for f in folders if (each := f / CLASS_LIST).is_file()), None)

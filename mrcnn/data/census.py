@@ -1,0 +1,283 @@
+"""How many of the annotated objects will train, and why the others will not.
+
+One count for the doctor and for training, before the first step.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mrcnn.data import outlines
+from mrcnn.data.annotated import AnnotatedDataset
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.outlines import AnnotatedObject, Polygon
+from mrcnn.data.problems import (
+    CROWD,
+    CUT_OFF,
+    NO_AREA,
+    OF_BACKGROUND,
+    TOO_MANY,
+    TOO_SMALL,
+    Loss,
+    Problems,
+)
+from mrcnn.data.suggest import InputSize, scale_of
+
+MANY = 0.1  # share of the objects that are lost from which on it is worth a warning
+LABEL_IMAGES = 200  # that are read for their objects; the others are not counted
+GLANCE = 8  # images of a program's own dataset that are looked at
+LISTED = 5
+CODES = ("nothing-to-learn", "class-lost", "objects-lost", "image-lost")  # of `report`
+
+
+@dataclass
+class Census:
+    """What becomes of the objects of a set.
+
+    Attributes:
+        annotated: objects of each class, by its name.
+        losses: those that do not train.
+        lost_images: names of images that have objects, of which none trains, and no crowd.
+    """
+
+    annotated: Counter = field(default_factory=Counter)
+    losses: list[Loss] = field(default_factory=list)
+    lost_images: list[str] = field(default_factory=list)
+
+    def reasons(self, class_name: str | None = None) -> Counter:
+        """Return how many objects, of one class or of all, are lost for each reason."""
+        counts: Counter = Counter()
+        for loss in self.losses:
+            if class_name in (None, loss.class_name):
+                counts[loss.reason] += loss.count
+        return counts
+
+
+def take(dataset: AnnotatedDataset, input_size: InputSize, max_instances: int) -> Census:
+    """Return what becomes of the objects of a set.
+
+    Args:
+        dataset: prepared.
+        input_size: how its images enter the network.
+        max_instances: MAX_GT_INSTANCES.
+    """
+    census = Census(losses=list(dataset.losses))
+    for loss in dataset.losses:
+        if loss.reason != OF_BACKGROUND:
+            census.annotated[loss.class_name] += loss.count
+    for image_id in _counted(dataset):
+        _count_image(census, dataset, image_id, (input_size, max_instances))
+    return census
+
+
+def report(census: Census, problems: Problems, *, is_scored: bool = False) -> None:
+    """Note what is lost: all objects of the set or of a class as an error, a tenth as a warning.
+
+    Args:
+        is_scored: the set is for validation, where a class may be missing.
+    """
+    total, reasons = sum(census.annotated.values()), census.reasons()
+    lost = sum(reasons.values()) - reasons[OF_BACKGROUND]
+    remedy = "mend the annotations, or remove the class"
+    if total and lost - reasons[TOO_MANY] >= total:
+        problems.error(
+            "nothing-to-learn",
+            f"none of the {total} objects can be learned: {_listed(reasons)}",
+            remedy="mend the annotations; mrcnn check names each of them",
+        )
+        return
+    if total and lost >= MANY * total:
+        problems.warning(
+            "objects-lost",
+            f"{lost} of {total} objects will not be learned: {_listed(reasons)}",
+            remedy="mend the annotations; mrcnn check names each of them",
+        )
+    for name, count in census.annotated.items():
+        of_class = census.reasons(name) if name is not None else Counter()
+        gone = sum(of_class.values())
+        if gone >= count:
+            note = problems.warning if is_scored else problems.error
+            note(
+                "class-lost",
+                f"none of the {count} objects of the class {name!r} can be learned: "
+                f"{_listed(of_class)}",
+                remedy=remedy,
+            )
+        elif gone >= MANY * count and lost < MANY * total:
+            problems.warning(
+                "objects-lost",
+                f"{gone} of {count} objects of the class {name!r} will not be learned: "
+                f"{_listed(of_class)}",
+                remedy=remedy,
+            )
+    if census.lost_images:
+        more = ", ..." if len(census.lost_images) > LISTED else ""
+        problems.warning(
+            "image-lost",
+            f"{len(census.lost_images)} images lose all their objects, and are trained as "
+            f"background: {', '.join(census.lost_images[:LISTED])}{more}",
+            remedy="mend their annotations, or remove the images",
+        )
+
+
+def check_training(
+    dataset: Dataset,
+    input_size: InputSize,
+    max_instances: int,
+    *,
+    is_scored: bool = False,
+) -> None:
+    """Log what a training loses of a set's objects.
+
+    Args:
+        dataset: prepared; of one that a program makes, a few images are looked at.
+        input_size, max_instances: see `take`.
+        is_scored: see `report`.
+
+    Raises:
+        ValueError: nothing is left to learn of the set or of a class.
+    """
+    problems = Problems()
+    if isinstance(dataset, AnnotatedDataset):
+        report(take(dataset, input_size, max_instances), problems, is_scored=is_scored)
+    else:
+        _glance(dataset, problems)
+    problems.log()
+
+
+def _counted(dataset: AnnotatedDataset) -> list[int]:
+    """Return the images that are looked at: all whose objects are not in files of their own."""
+    outlined = [i for i in dataset.image_ids.tolist() if dataset.annotated(i).label_image is None]
+    labelled = dataset.num_images - len(outlined)
+    if labelled <= LABEL_IMAGES:
+        return dataset.image_ids.tolist()
+    step = labelled // LABEL_IMAGES
+    rest = [i for i in dataset.image_ids.tolist() if dataset.annotated(i).label_image is not None]
+    return sorted([*outlined, *rest[::step]])
+
+
+def _count_image(
+    census: Census, dataset: AnnotatedDataset, image_id: int, limits: tuple[InputSize, int]
+) -> None:
+    name = Path(dataset.image_info[image_id]["path"]).name
+    try:
+        objects = dataset.objects(image_id)
+        if not objects:
+            return
+        size = dataset.object_size(image_id)
+        reasons = _reasons(objects, size, limits[0])
+    except ValueError:  # an image or a mask that cannot be read, which is told elsewhere
+        return
+    class_names = [dataset.class_names[abs(dataset.class_id_of(item))] for item in objects]
+    census.annotated.update(class_names)
+    lost = Counter(
+        (class_name, reason)
+        for class_name, reason in zip(class_names, reasons, strict=True)
+        if reason
+    )
+    census.losses += [Loss(name_, why, name, count) for (name_, why), count in lost.items()]
+    kept = sum(reason in ("", CROWD) for reason in reasons)
+    if kept > limits[1]:
+        census.losses.append(Loss(None, TOO_MANY, name, kept - limits[1]))
+    if not kept:
+        census.lost_images.append(name)
+
+
+def _reasons(
+    objects: Sequence[AnnotatedObject], size: tuple[int, int], input_size: InputSize
+) -> list[str]:
+    """Return why each object does not train, "" for those that do."""
+    covered = outlines.covers(objects, size)
+    scale = scale_of(size, input_size)
+    reasons = []
+    for item, has_pixel in zip(objects, covered.tolist(), strict=True):
+        if not has_pixel:
+            reasons.append(CUT_OFF if _is_outside(item, size) else NO_AREA)
+        elif item.is_crowd:
+            reasons.append(CROWD)
+        else:
+            reasons.append(TOO_SMALL if scale < 1 and _vanishes(item, size, scale) else "")
+    return reasons
+
+
+def _is_outside(item: AnnotatedObject, size: tuple[int, int]) -> bool:
+    bounds = _bounds(item, size)
+    if bounds is None:
+        return False
+    low, high = bounds
+    return bool((high <= 0).any() or (low >= np.array(size[::-1])).any())
+
+
+def _vanishes(item: AnnotatedObject, size: tuple[int, int], scale: float) -> bool:
+    """Tell whether no pixel of the input shows any of an object, by its bounding box."""
+    bounds = _bounds(item, size)
+    if bounds is None or (bounds[1] - bounds[0]).min() * scale >= 1:
+        return False
+    for low, high in zip(*bounds, strict=True):
+        # The pixel of the input at i shows the one of the image at (i + 0.5) / scale.
+        first = np.ceil(max(low, 0) * scale - 0.5)
+        if (first + 0.5) / scale >= high:
+            return True
+    return False
+
+
+def _bounds(item: AnnotatedObject, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the least and the greatest x and y of an object's polygons, None if it has others."""
+    if not all(isinstance(shape, Polygon) for shape in item.shapes):
+        return None
+    parts = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
+    points = np.concatenate(parts)
+    return points.min(axis=0), points.max(axis=0)
+
+
+def _glance(dataset: Dataset, problems: Problems) -> None:
+    """Look at some images of a program's own dataset for objects that can be learned."""
+    count = len(dataset.image_ids)
+    places = np.unique(np.linspace(0, count - 1, min(count, GLANCE)).astype(int))
+    found, num_crowds, looked_at = 0, 0, 0
+    for image_id in dataset.image_ids[places].tolist():
+        try:
+            class_ids = np.asarray(dataset.load_mask(image_id)[1], np.int64).reshape(-1)
+        except Exception:  # whatever a program raises: training skips the image, and says so
+            continue
+        looked_at += 1
+        found += len(class_ids)
+        num_crowds += int((class_ids < 0).sum())
+        _check_source(dataset, image_id, class_ids, problems)
+    if looked_at and not found:
+        problems.warning(
+            "no-objects",
+            f"none of the {looked_at} images looked at, of {count}, has an object: "
+            f"{type(dataset).__name__}.load_mask gives none",
+        )
+    elif looked_at == count and found == num_crowds:
+        problems.error(
+            "nothing-to-learn",
+            f"none of the {found} objects can be learned: all are crowds (negative class ids)",
+        )
+
+
+def _check_source(
+    dataset: Dataset, image_id: int, class_ids: np.ndarray, problems: Problems
+) -> None:
+    """Refuse objects of a class that the source of their image does not have."""
+    source = dataset.image_info[image_id]["source"]
+    known = set(dataset.source_class_ids.get(source, [0]))
+    strange = [i for i in np.unique(np.abs(class_ids)).tolist() if i not in known]
+    strange = [i for i in strange if i < dataset.num_classes]  # the others are refused by number
+    if strange:
+        names = [dataset.class_names[i] for i in strange]
+        sources = sorted({dataset.class_info[i]["source"] for i in strange})
+        problems.error(
+            "unknown-class",
+            f"image {image_id} is of the source {source!r} and has objects of the classes {names} "
+            f"of {sources}: they would not be learned",
+            remedy="give add_class and add_image the same source",
+        )
+
+
+def _listed(reasons: Counter) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -1,0 +1,324 @@
+"""Which image file an annotation means: decided here, for all readers.
+
+The path that the annotations state counts first, then ever less of its beginning; letter case and
+the storage of accents count last. It is looked for
+
+1. from the folder of the annotations on,
+2. in the folder that the annotation file's name, or its part of the set, names: `train.json` and
+   `instances_val2017.json` mean `train/` and `val2017/`,
+3. in the set's folder of images, and in the folders there,
+4. in neighbouring folders that hold most of the images, where the folder of the annotations is
+   called so, or the neighbour is called a folder of images.
+
+Folders of another part, of masks, and those that have annotations of their own are left out.
+
+What fits two files is refused, and so are two entries that would share one.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from mrcnn.data.formats import files
+from mrcnn.data.problems import Problems
+from mrcnn.geometry import image_files
+
+IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
+ANNOTATION_SUFFIXES = (".json", ".xml", ".csv")
+# fmt: off
+_OF_ANNOTATIONS = {
+    "annotation", "annotations", "annots", "ann", "anns", "json", "jsons", "label", "labels",
+    "labelme", "via", "coco", "xml", "xmls", "gt", "regions", "outlines",
+}
+_OF_IMAGES = {
+    "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages",
+    "jpg", "png",
+}
+_OF_MASKS = {"mask", "masks", "label", "labels", "seg", "segmentation", "annotations", "gt"}
+# fmt: on
+SAMPLE = 200  # entries by which neighbouring folders are judged
+REMEDY = "pass --images DIR (or --val-images DIR), or write the path into the annotations"
+_PARTS = {
+    "train": {"train", "training"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+Match = tuple[Path, str]
+
+
+def part_of(name: str) -> str | None:
+    """Return which part of a set a name tells: train, val, test; None: none, or several."""
+    found = [part for part, known in _PARTS.items() if _words(name) & known]
+    return found[0] if len(found) == 1 else None
+
+
+class Stems:
+    """Files by their names without suffix, however letters and case are stored.
+
+    Args:
+        paths: of the files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._exact: dict[str, list[Path]] = {}
+        self._loose: dict[str, list[Path]] = {}
+        for path in paths:
+            self._exact.setdefault(path.stem, []).append(path)
+            self._loose.setdefault(files.same_name(path.stem), []).append(path)
+
+    def find(self, stem: str) -> list[Path]:
+        """Return the files of this stem; more than one is a tie."""
+        return self._exact.get(stem) or self._loose.get(files.same_name(stem), [])
+
+
+class ImageLookup:
+    """Finds the files that a set of annotations names; each folder is listed once.
+
+    Args:
+        file: with the annotations of all images; or the folder of files that have one each.
+        images: the folder of the images; None: looked for nearby.
+        names: of each entry, those that its file may have, the stated one first.
+        problems: where ties are noted.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        images: str | os.PathLike | None,
+        names: Sequence[Sequence[str]],
+        problems: Problems,
+    ) -> None:
+        is_file = file.is_file()
+        self._here = file.resolve().parent if is_file else file.resolve()
+        self._stem = file.stem if is_file else ""
+        self._given = Path(images) if images is not None else None
+        self._names = names
+        self._problems = problems
+        self._folders: dict[Path, _Folder] = {}
+        self._owners: dict[str, str] = {}
+
+    def find(self, names: Sequence[str], stem: str | None = None) -> str:
+        """Return the path of the image with one of these names, or where it is missing.
+
+        Args:
+            names: that its file may have, the stated one first.
+            stem: of the annotation file of this image alone, for sets whose images are named by
+                it where no name fits.
+        """
+        found = next((match for name in names if (match := self._matches(name))), [])
+        if not found and stem is not None:
+            found = self._by_stem(stem)
+        stated = names[0] if names else stem or ""
+        if not found:
+            return str((self._given or self._here).joinpath(*_parts(stated)))
+        if len(found) > 1:
+            self._problems.error(
+                "ambiguous-image",
+                f"{stated!r} can be {found[0]} or {found[1]}",
+                image=stated,
+                remedy=REMEDY,
+            )
+        return self._claimed(str(found[0]), stated)
+
+    def exists(self, names: Sequence[str], stem: str | None = None) -> bool:
+        """Tell whether there is a file of one of these names."""
+        return any(map(self._matches, names)) or bool(stem is not None and self._by_stem(stem))
+
+    def _claimed(self, path: str, stated: str) -> str:
+        """Return a path once it is noted whose it is."""
+        name = str(PurePosixPath(*_parts(stated))) if _parts(stated) else stated
+        owner = self._owners.setdefault(path, name)
+        if owner != name:
+            self._problems.error(
+                "shared-image",
+                f"{owner!r} and {name!r} would both be the file {path}",
+                image=name,
+                remedy="put both files where the annotations say, or remove one entry",
+            )
+        return path
+
+    def _matches(self, name: str) -> list[Path]:
+        """Return the files that a name fits, in the first place where there are any."""
+        absolute = Path(name)
+        if absolute.is_absolute() and absolute.is_file():
+            return [absolute]
+        parts = _parts(name)
+        for is_exact in (True, False):
+            for start in range(len(parts)):
+                relative = PurePosixPath(*parts[start:])
+                for tier in self._tiers():
+                    if found := self._in(tier, relative, is_exact):
+                        return found
+        return []
+
+    def _by_stem(self, stem: str) -> list[Path]:
+        for tier in self._tiers():
+            found = [path for folder in tier for path in self._folder(folder).stems.find(stem)]
+            if found:
+                return found
+        return []
+
+    def _in(self, tier: Sequence[Path], relative: PurePosixPath, is_exact: bool) -> list[Path]:
+        found = []
+        for folder in tier:
+            inside = folder.joinpath(*relative.parts[:-1])
+            found += [inside / each for each in self._folder(inside).named(relative.name, is_exact)]
+        if len(found) < 2:
+            return found
+        return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+
+    def _folder(self, path: Path) -> "_Folder":
+        if path not in self._folders:
+            self._folders[path] = _Folder(path)
+        return self._folders[path]
+
+    def _tiers(self) -> Iterator[Sequence[Path]]:
+        """Yield the folders to look in, those that count alike together."""
+        if self._given is not None:
+            yield [self._given]
+            yield self._of_part_in([self._given])
+            yield self._below_given
+            return
+        yield [self._here]
+        yield self._of_part
+        yield self._of_images
+        yield self._in_images
+        yield self._neighbours
+
+    @cached_property
+    def part(self) -> str | None:
+        """The part of the set that the annotation file is of, by its name or its folder's."""
+        return part_of(self._stem) or _part_called(self._here)
+
+    @cached_property
+    def _bases(self) -> list[Path]:
+        """The folders that may be the root of the set."""
+        above = self._here.parent
+        is_nested = _part_called(self._here) is not None
+        return [self._here, above, *([above.parent] if is_nested else [])]
+
+    @cached_property
+    def _of_images(self) -> list[Path]:
+        """The folders called images or the like, and the root where paths begin with theirs."""
+        return [folder for base in self._bases for folder in _image_folders(base)] + [
+            self._here.parent
+        ]
+
+    @cached_property
+    def _of_part(self) -> list[Path]:
+        return self._of_part_in([*self._bases, *self._of_images[:-1]])
+
+    def _of_part_in(self, bases: Sequence[Path]) -> list[Path]:
+        """Return the folders that the annotation file's name or part names, with their images/."""
+        named = {files.same_name(word) for word in (self._stem, *re.split(r"[_\s.]+", self._stem))}
+        inside = [folder for base in bases for folder in files.list_folders(base)]
+        inside = [
+            folder
+            for folder in dict.fromkeys(inside)
+            if folder != self._here and not self._is_foreign(folder)
+        ]
+        found = [
+            folder
+            for folder in inside
+            if files.same_name(folder.name) in named and folder.name.lower() not in IMAGE_FOLDERS
+        ]
+        if not any(_part_called(folder) == self.part for folder in found):
+            found += [f for f in inside if self.part and _part_called(f) == self.part]
+        return [each for folder in found for each in (folder, *_image_folders(folder))]
+
+    @cached_property
+    def _in_images(self) -> list[Path]:
+        inside = [each for folder in self._of_images[:-1] for each in files.list_folders(folder)]
+        return [folder for folder in dict.fromkeys(inside) if not self._is_foreign(folder)]
+
+    @cached_property
+    def _below_given(self) -> list[Path]:
+        assert self._given is not None
+        found = {path.parent for path in files.list_images(self._given, recursive=True).images}
+        return sorted(found) if self._given.is_dir() else []
+
+    @cached_property
+    def _neighbours(self) -> list[Path]:
+        """The neighbours that hold most of the images; what has annotations is a set of its own."""
+        step = max(1, len(self._names) // SAMPLE)
+        sample = [[_parts(name)[-1] for name in each if _parts(name)] for each in self._names]
+        sample = sample[::step]
+        is_beside = _is_called(self._here, _OF_ANNOTATIONS)
+        return [
+            folder
+            for folder in files.list_folders(self._here.parent)
+            if folder != self._here
+            and (is_beside or _is_called(folder, _OF_IMAGES))
+            and not self._is_foreign(folder)
+            and not files.list_files(folder, *ANNOTATION_SUFFIXES)
+            and 2 * sum(self._folder(folder).holds(each) for each in sample) > len(sample)
+        ]
+
+    def _is_foreign(self, folder: Path) -> bool:
+        """Tell whether a folder is of another part of the set, or holds masks."""
+        part = part_of(folder.name)
+        is_of_other = part is not None and self.part is not None and part != self.part
+        return is_of_other or bool(_words(folder.name) & _OF_MASKS)
+
+
+class _Folder:
+    """The regular files of a folder by name, those without hidden names by stem."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names: set[str] = set()
+        self._loose: dict[str, list[str]] = {}
+        try:
+            with os.scandir(path) as entries:
+                self._names = {entry.name for entry in entries if entry.is_file()}
+        except OSError:  # there is no such folder, or it must not be read
+            return
+        for name in self._names:
+            self._loose.setdefault(files.same_name(name), []).append(name)
+
+    def named(self, name: str, is_exact: bool) -> list[str]:
+        if is_exact:
+            return [name] if name in self._names else []
+        return sorted(self._loose.get(files.same_name(name), []))
+
+    def holds(self, names: Sequence[str]) -> bool:
+        return any(self.named(name, is_exact=False) for name in names)
+
+    @cached_property
+    def stems(self) -> Stems:
+        """The images, by their names without suffix."""
+        return Stems(
+            [
+                self.path / name
+                for name in sorted(self._names)
+                if Path(name).suffix.lower() in image_files.SUFFIXES and not files.is_system(name)
+            ]
+        )
+
+
+def _is_called(folder: Path, words: set[str]) -> bool:
+    """Tell whether a folder is called by these words alone, and that of a part of the set."""
+    own = _words(folder.name).difference(*_PARTS.values())
+    return bool(own) and own <= words
+
+
+def _part_called(folder: Path) -> str | None:
+    """Return the part that a folder is called after, if by nothing else than what it holds."""
+    own = _words(folder.name).difference(*_PARTS.values())
+    return part_of(folder.name) if own <= _OF_IMAGES | _OF_ANNOTATIONS else None
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall("[a-z]+", name.casefold()))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a path of any system, without drive, root and steps in place."""
+    path = PurePosixPath(re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")))
+    return tuple(part for part in path.parts if part not in ("/", "//", "."))
+
+
+def _image_folders(base: Path) -> list[Path]:
+    return [f for f in files.list_folders(base) if f.name.lower() in IMAGE_FOLDERS]

@@ -1,0 +1,292 @@
+"""What a path of a YOLO set stands for: texts, images, and the YAML file that names the classes.
+
+A set is laid out in one of three ways: `labels/` beside `images/`, with or without a folder for
+each part; texts beside their images; or a data.yaml that says where the images of a part are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mrcnn.data.formats import files
+from mrcnn.data.formats.image_lookup import Stems, part_of
+from mrcnn.data.problems import Problems
+
+LEVELS_UP = 3  # from the folder of labels to the file of names
+LARGEST_YAML = 2 * 2**20  # bytes: a hundred thousand names
+YAML_SUFFIXES = (".yaml", ".yml")
+PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+NO_TEXTS = ("classes.txt", "labels.txt", "names.txt", "train.txt", "val.txt", "test.txt")
+SAMPLE = 4096  # characters by which a text is told to be one of YOLO
+# The loader that makes texts of all values: `no` and `1` are names as they are written.
+_Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+@dataclass
+class YoloSet:
+    """The files of one part of a set.
+
+    Attributes:
+        texts: of the labels.
+        images: all, with a text or without one.
+        pairs: image and text of each, where that is told by more than the name.
+        home: the folder from which names are looked for.
+        yaml: the file that was given.
+    """
+
+    texts: list[Path]
+    images: list[Path]
+    home: Path
+    yaml: Path | None = None
+    pairs: dict[Path, Path] = field(default_factory=dict)
+
+
+def find_set(
+    path: Path, images: str | PathLike | None, part: str | None, problems: Problems
+) -> YoloSet:
+    """Return the files that a path stands for.
+
+    Args:
+        path: of a folder or a YAML file.
+        images: the folder of the images; None: as the set has them.
+        part: train or val, where the path stands for several.
+        problems: told what was passed over.
+
+    Raises:
+        ValueError: there are no texts, or those of several parts.
+    """
+    if path.suffix.lower() in YAML_SUFFIXES and path.is_file():
+        found = _listed_in(path, part, problems)
+        if found is not None:
+            return found
+    folder = _only_folder(path, part)
+    texts = text_files(folder)
+    pictures = Path(images) if images is not None else _image_folder(folder)
+    listed = _images_of(pictures, problems) if pictures.is_dir() else []
+    given = path if path.suffix.lower() in YAML_SUFFIXES else None
+    return YoloSet(texts, listed, folder, given)
+
+
+def label_folders(path: Path) -> list[Path]:
+    """Return the folders of texts that a path stands for, one for each part of the set."""
+    if path.is_file():
+        path = path.parent
+    path = path.resolve()
+    if "images" in path.parts and not text_files(path):
+        place = len(path.parts) - 1 - path.parts[::-1].index("images")
+        path = Path(*path.parts[:place], "labels", *path.parts[place + 1 :])
+    inside = files.list_folders(path)
+    candidates = [
+        path / "labels",
+        *files.list_folders(path / "labels"),
+        *(folder / "labels" for folder in inside),
+    ]
+    if "labels" in path.parts:
+        candidates = [path, *inside]
+    found = [folder for folder in candidates if folder.is_dir() and text_files(folder)]
+    return found or _with_texts_beside(path)
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Return the texts of a folder that may hold labels."""
+    return [
+        path
+        for path in files.list_files(folder, ".txt")
+        if path.name.lower() not in NO_TEXTS and not path.name.lower().startswith("readme")
+    ]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file as texts, lists and dicts of them; an empty dict if it is none.
+
+    Raises:
+        ValueError: it is no YAML, or too large for a list of names.
+    """
+    if path.stat().st_size > LARGEST_YAML:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for a list of names")
+    try:
+        content = yaml.load(files.read_text(path), Loader=_Loader)  # makes nothing but text
+    except yaml.YAMLError as error:
+        mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "its characters"
+        raise ValueError(f"{path} is no YAML: {reason}{where}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is no YAML: it is nested too deeply") from error
+    return content if isinstance(content, dict) else {}
+
+
+def find_yaml(found: YoloSet) -> Path | None:
+    """Return the YAML file that names the classes of a set, None if there is none.
+
+    One that says where other images are is another set's.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if found.yaml is not None:
+        return found.yaml
+    folders = {image.parent.resolve() for image in found.images}
+    for level, folder in enumerate((found.home, *found.home.parents[:LEVELS_UP])):
+        candidates = [
+            path
+            for path in files.list_files(folder, *YAML_SUFFIXES)
+            if _may_name_classes(path, folders, is_near=level < LEVELS_UP)
+        ]
+        if len(candidates) > 1:
+            raise ValueError(
+                f"{candidates[0]} and {candidates[1]} both name classes; pass the one that is "
+                "meant as the dataset, or remove the other"
+            )
+        if candidates:
+            return candidates[0]
+    return None
+
+
+def _may_name_classes(path: Path, folders: set[Path], *, is_near: bool) -> bool:
+    """Tell whether a YAML file may be the one of images in these folders."""
+    try:
+        content = read_yaml(path)
+    except ValueError:
+        return is_near and path.stem in ("data", "dataset")  # broken ones are named by the reader
+    if "names" not in content:
+        return False
+    places = [each for part in PARTS for each in _places(path, content, part)]
+    there = [place for place in places if place.exists()]
+    if not there:
+        return is_near or bool({"train", "val", "nc", "path"} & set(content))
+    return any(
+        place == folder or place in folder.parents or (place.is_file() and place.suffix == ".txt")
+        for place in map(Path.resolve, there)
+        for folder in folders
+    )
+
+
+def _only_folder(path: Path, part: str | None) -> Path:
+    folders = label_folders(path)
+    if len(folders) > 1 and part is not None:
+        names = [{part_of(folder.name), part_of(folder.parent.name)} for folder in folders]
+        folders = [f for f, n in zip(folders, names, strict=True) if part in n] or folders
+    if len(folders) != 1:
+        parts = [str(folder) for folder in folders]
+        raise ValueError(
+            f"{path}: a YOLO set needs one folder of texts in labels/, found {parts or 'none'}; "
+            f"{'pass one of them' if parts else 'pass the folder that has labels/'}"
+        )
+    return folders[0]
+
+
+def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | None:
+    """Return the part of a set that a YAML file lists, None if it says nowhere where images are.
+
+    Raises:
+        ValueError: it lists several parts, and none was asked for; or not the one that was.
+    """
+    content = read_yaml(path)
+    there = {
+        name: [place for place in _places(path, content, name) if place.exists()] for name in PARTS
+    }
+    listed = [name for name, places in there.items() if places]
+    if not listed:
+        return None
+    if part is None and len(listed) > 1:
+        raise ValueError(
+            f"{path} lists the parts {', '.join(listed)}: pass the folder of one, such as "
+            f"{there[listed[0]][0]} (mrcnn train takes the file as --train and as --val)"
+        )
+    chosen = listed[0] if part is None else part
+    if not there.get(chosen):
+        raise ValueError(f"{path} has no images of the part {chosen}, only of {', '.join(listed)}")
+    images = [image for place in there[chosen] for image in _images_at(place, problems)]
+    if not images:
+        raise ValueError(f"{path}: {there[chosen][0]} has no images")
+    pairs = {image: _text_of(image) for image in images}
+    texts = sorted({text for text in pairs.values() if text.is_file()})
+    return YoloSet(texts, images, path.resolve().parent, path, pairs)
+
+
+def _places(path: Path, content: dict[str, Any], part: str) -> list[Path]:
+    """Return where a YAML file says that the images of a part are."""
+    stated: Any = next((content[key] for key in PARTS[part] if content.get(key)), [])
+    here, root = path.parent, str(content.get("path") or ".")
+    found = []
+    for entry in stated if isinstance(stated, list) else [stated]:
+        if not isinstance(entry, str):
+            continue
+        # Roboflow writes ../train/images for what is in train/images beside the file.
+        near = entry.replace("\\", "/").removeprefix("../")
+        candidates = [here / root / entry, here / entry, here / near]
+        found.append(next((each for each in candidates if each.exists()), candidates[0]))
+    return found
+
+
+def _images_at(place: Path, problems: Problems) -> Iterator[Path]:
+    """Yield the images of a folder, or those that a text lists."""
+    if place.is_dir():
+        yield from _images_of(place, problems, recursive=True)
+        return
+    for line in files.read_text(place).splitlines():
+        if line.strip():
+            yield (place.parent / line.strip().replace("\\", "/")).resolve()
+
+
+def _text_of(image: Path) -> Path:
+    """Return where the text of an image is: in labels/ for images/, else beside it."""
+    parts = image.parts
+    if "images" in parts[:-1]:
+        place = len(parts) - 1 - parts[::-1].index("images")
+        mirrored = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
+        if mirrored.is_file():
+            return mirrored
+    return image.with_suffix(".txt")
+
+
+def _image_folder(labels: Path) -> Path:
+    parts = labels.parts
+    if "labels" not in parts:
+        return labels
+    place = len(parts) - 1 - parts[::-1].index("labels")
+    mirrored = Path(*parts[:place], "images", *parts[place + 1 :])
+    return mirrored if mirrored.is_dir() else labels
+
+
+def _images_of(folder: Path, problems: Problems, *, recursive: bool = False) -> list[Path]:
+    listing = files.list_images(folder, recursive=recursive)
+    other = [name for name in listing.passed_over.get(files.FOREIGN, []) if _is_strange(name)]
+    if other:
+        problems.info("passed-over", f"{folder}: passed over {len(other)} files ({other[0]}, ...)")
+    return listing.images
+
+
+def _is_strange(name: str) -> bool:
+    return Path(name).suffix.lower() not in (".txt", ".cache", ".json", *YAML_SUFFIXES)
+
+
+def _with_texts_beside(path: Path) -> list[Path]:
+    """Return the folder, or those in it, in which texts of YOLO lie beside their images."""
+    if not path.is_dir():
+        return []
+    return [folder for folder in (path, *files.list_folders(path)) if _has_texts_beside(folder)]
+
+
+def _has_texts_beside(folder: Path) -> bool:
+    texts = text_files(folder)
+    if not texts:
+        return False
+    stems = Stems(files.list_images(folder).images)
+    paired = [text for text in texts if stems.find(text.stem)]
+    return bool(paired) and any(map(_is_label, paired[:20]))
+
+
+def _is_label(path: Path) -> bool:
+    """Tell whether the first line of a text is one of labels: five numbers or more."""
+    try:
+        with path.open(encoding="utf-8") as text:
+            first = text.readline(SAMPLE).split()
+        return len(first) >= 5 and all(float(value) <= 2 for value in first[1:])
+    except (OSError, ValueError):
+        return False
