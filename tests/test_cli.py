@@ -1,6 +1,5 @@
 import itertools
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -329,50 +328,6 @@ def test_detect_needs_no_settings_and_writes_coco_results(finder, coco_set, tmp_
     for name in names:
         with PIL.Image.open(output / f"{Path(name).stem}.png") as picture:
             assert picture.size == (64, 64)
-
-
-def test_detect_leaves_out_what_is_below_the_least_score(finder, coco_set, tmp_path):
-    image = sorted((coco_set.parent / "images").iterdir())[0]
-    weights = ["--weights", finder, "--output", tmp_path]
-    assert run("detect", image, *weights, "--min-score", 1) == 0
-    assert json.loads((tmp_path / "detections.json").read_text()) == []
-
-
-def test_an_unreadable_image_fails_and_the_others_are_done(
-    finder, coco_set, tmp_path, capsys, caplog
-):
-    folder = tmp_path / "images"
-    shutil.copytree(coco_set.parent / "images", folder)
-    (folder / "image 0.png").write_bytes(b"no image")
-    output = tmp_path / "out"
-    weights = ["--weights", finder, "--output", output]
-    with caplog.at_level(logging.WARNING, "mrcnn"):
-        assert run("detect", folder, *weights, "--min-score", 0) == 1
-    (warning,) = [record.getMessage() for record in caplog.records if record.name == "mrcnn"]
-    assert str(folder / "image 0.png") in warning
-    assert "1 images could not be read" in capsys.readouterr().err
-    pictures = sorted(path.name for path in output.glob("*.png"))
-    assert pictures == ["000000000021.png", "000000000023.png", "image 2.png"]
-    assert (output / "detections.json").exists()
-
-
-def test_pictures_do_not_take_the_place_of_the_images(finder, coco_set, tmp_path):
-    folder = tmp_path / "images"
-    shutil.copytree(coco_set.parent / "images", folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    run("detect", folder, "--weights", finder, "--output", folder, "--min-score", 0)
-    assert {name: (folder / name).read_bytes() for name in before} == before
-
-
-def test_images_of_one_name_have_a_picture_each(finder, coco_set, tmp_path):
-    image = sorted((coco_set.parent / "images").iterdir())[0]
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(image, tmp_path / folder / "same.png")
-    output = tmp_path / "out"
-    weights = ["--weights", finder, "--output", output]
-    assert run("detect", tmp_path / "a", tmp_path / "b", *weights) == 0
-    assert len(list(output.glob("same*.png"))) == 2
 
 
 def test_evaluate_needs_no_settings_and_writes_its_scores(finder, coco_set, tmp_path, capsys):

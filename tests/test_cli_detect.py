@@ -240,6 +240,14 @@ def test_the_score_that_is_suggested(best, said):
     assert said in cli.detect._hint(best)
 
 
+def test_images_of_one_name_have_a_picture_each(detect, tmp_path):
+    for folder in ("a", "b"):
+        write_image(tmp_path / folder / "same.png")
+    write_image(tmp_path / "a" / "same.jpg")
+    assert detect(tmp_path / "a", tmp_path / "b") == 0
+    assert len(list((tmp_path / "out").glob("same*.png"))) == 3
+
+
 # Nothing is lost
 
 
