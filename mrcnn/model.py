@@ -10,13 +10,12 @@ import numpy as np
 
 from mrcnn import matterport, setting_values, utils
 from mrcnn.config import Config
-from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
 from mrcnn.matterport import *  # noqa: F403 (programs reach these names through this module)
 from mrcnn.matterport import classes
 from mrcnn.matterport.built import ActingSettings, BuiltSettings
-from mrcnn.matterport.data import augmentations
+from mrcnn.matterport.data import chosen_augmentations
 from mrcnn.matterport.detection import DetectionInSteps, repeatable
 from mrcnn.matterport.inspection import Inspection
 from mrcnn.matterport.training import TrainingModel
@@ -255,7 +254,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         stream = training_run.training_stream(
             train_dataset,
             config,
-            self._augmentations(augmentation),
+            chosen_augmentations(augmentation, config),
             no_augmentation_sources or (),
             self.epoch,
         )
@@ -310,12 +309,6 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             print(f"Optimizer resumed at step {int(state['iterations'])}, {count} momentums")
         # The state is that of the file; after this training it is out of date.
         self._resumed = None
-
-    def _augmentations(self, augmentation: Any) -> list[augment.Augmentation]:
-        """Return the augmentations that were passed, or those that the settings name."""
-        if augmentation is None:
-            return [augment.by_name(name) for name in self.config.AUGMENTATIONS]
-        return augmentations(augmentation)
 
     def _write_checkpoint(self, path: Path, epoch: int) -> None:
         settings = {"config": self.training_model.config.to_dict(), "epoch": epoch}

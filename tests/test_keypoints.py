@@ -102,6 +102,68 @@ def test_pairs_are_told_by_names():
     assert augment.mirror_pairs(["left_eye", "tail"]) == ()
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_eye", "right_eye"),
+        ("LEFT_EYE", "RIGHT_EYE"),
+        ("Left Eye", "Right Eye"),
+        ("eye_left", "eye_right"),
+        ("eyeLeft", "eyeRight"),
+        ("l_eye", "r_eye"),
+        ("L-Eye", "R-Eye"),
+        ("LEye", "REye"),
+        ("eyeL", "eyeR"),
+        ("eye.l", "eye.r"),
+        ("lefteye", "righteye"),
+        ("eyeleft", "eyeright"),
+        ("lshoulder", "rshoulder"),
+        ("left-shoulder", "right-shoulder"),
+        ("left_eye", "RightEye"),
+        ("left1", "right1"),
+        ("left_eye_right_corner", "right_eye_left_corner"),
+        ("Auge_links_left", "Auge_links_right"),
+    ],
+)
+def test_sides_are_told_in_any_spelling(left, right):
+    for names in (["nose", right, "tail", left], ["nose", left, "tail", right]):
+        pairs = augment.mirror_pairs(names)
+        assert pairs == ((names.index(left), names.index(right)),)
+        assert augment.without_partner(names, pairs) == []
+
+
+@pytest.mark.parametrize("names", [["nose", "tail"], ["bright", "dark"], ["L1", "L2", "T1"], ["l"]])
+def test_names_without_sides_have_no_pairs_and_may_be_mirrored(names, caplog):
+    assert augment.mirror_pairs(names) == ()
+    flips = [augment.flip_left_right]
+    assert augment.without_mirrors(flips, names, ()) == flips
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("names", [["left_eye", "right_ear"], ["L-Eye", "nose"], ["eyeR", "tail"]])
+def test_sides_without_partner_are_not_mirrored(names, caplog):
+    pairs = augment.mirror_pairs(names)
+    chosen = [augment.flip_left_right, augment.jitter_colour, augment.flip_up_down]
+    assert augment.without_mirrors(chosen, names, pairs) == [augment.jitter_colour]
+    assert "images are not mirrored" in caplog.text
+    assert names[0] in caplog.text
+    assert augment.without_mirrors(chosen, names, ((0, 1),)) == chosen
+
+
+def test_two_names_for_one_side_have_no_partner():
+    names = ["left_eye", "l_eye", "right_eye"]
+    assert augment.mirror_pairs(names) == ()
+    assert augment.without_partner(names, ()) == names
+
+
+def test_keypoints_without_names_are_not_mirrored_unless_pairs_are_known(caplog):
+    flips = [augment.flip_left_right]
+    assert augment.without_mirrors(flips, (), ((0, 1),)) == flips
+    assert not caplog.messages
+    assert augment.without_mirrors(flips, (), ()) == []
+    assert "KEYPOINT_NAMES and KEYPOINT_PAIRS do not say" in caplog.text
+
+
 def test_an_augmentation_that_cannot_move_keypoints_is_named():
     def smudge(image, masks, rng):  # noqa: ARG001
         return image, masks

@@ -9,6 +9,8 @@ height and width of the image before, rng in the same state) -> (points, whether
 
 import copy
 import importlib
+import logging
+import re
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,10 @@ Augmentation = Callable[
     [np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]
 ]
 
+logger = logging.getLogger("mrcnn")
+LEFT, RIGHT = "<left>", "<right>"  # no words of a name have such brackets
+SIDES = {"left": LEFT, "l": LEFT, "right": RIGHT, "r": RIGHT}
+OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
 # What NumPy 2 removed and imgaug 0.4 reads while it is imported.
 _SCTYPES = {
     "int": [np.int8, np.int16, np.int32, np.int64],
@@ -96,6 +102,7 @@ def _unmoved(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
     return points, False
 
 
+MIRRORS = (flip_left_right, flip_up_down)
 vars(flip_left_right)["move_points"] = _flipped_left_right
 vars(flip_up_down)["move_points"] = _flipped_up_down
 vars(rotate_quarter)["move_points"] = _rotated
@@ -151,10 +158,84 @@ def _moved(
 
 
 def mirror_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the places of keypoints whose names differ in left and right only."""
-    places = {name: place for place, name in enumerate(names)}
-    partners = ((name, name.replace("left", "right")) for name in names if "left" in name)
-    return tuple((places[one], places[other]) for one, other in partners if other in places)
+    """Return the places of keypoints whose names differ in left and right only.
+
+    In any spelling: left_eye, LEFT-EYE, Left Eye, eyeLeft, l_eye, eyeL, lefteye. One that has
+    several sides, such as left_eye_right_corner, changes all of them in a mirror.
+    """
+    parts = [_parts(name) for name in names]
+    places = {each: place for place, each in enumerate(parts)}
+    is_once = {each: parts.count(each) == 1 for each in parts}
+    pairs = []
+    for place, each in enumerate(parts):
+        partner = places.get(_mirrored(each), place)
+        if partner != place and is_once[each] and is_once[parts[partner]]:
+            pairs.append((place, partner))
+    return tuple((one, other) for one, other in pairs if _is_left(parts[one]))
+
+
+def without_partner(names: Sequence[str], pairs: Sequence[Sequence[int]]) -> list[str]:
+    """Return the keypoints whose names tell a side, and which no pair says the other side of."""
+    paired = {place for pair in pairs for place in pair}
+    return [
+        name
+        for place, name in enumerate(names)
+        if place not in paired and _tells_a_side(_parts(name))
+    ]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the words of a name in small letters, sides as LEFT and RIGHT."""
+    # Between small and large, one large letter and a word, letters and digits.
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", str(name))
+    spaced = re.sub(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|_", " ", spaced)
+    # A side without a gap before the rest.
+    spaced = re.sub(r"\b(left|right)(?=[^\W\d_]{2})", r"\1 ", spaced.lower())
+    words = [word for word in re.split(r"[\W_]+", spaced) if word]
+    if len(words) == 1:  # is no side by itself, but may end in one
+        words = re.sub(r"(?<=[^\W\d_]{3})(left|right)$", r" \1", words[0]).split()
+    return tuple(SIDES.get(word, word) if len(words) > 1 else word for word in words)
+
+
+def _mirrored(parts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(parts) == 1 and parts[0][:1] in ("l", "r"):  # lshoulder and rshoulder, if both are there
+        return ("rl"["lr".index(parts[0][0])] + parts[0][1:],)
+    return tuple(OTHER_SIDE.get(part, part) for part in parts)
+
+
+def _is_left(parts: tuple[str, ...]) -> bool:
+    """Tell whether the first side of a name with a partner is left."""
+    sides = [part for part in parts if part in OTHER_SIDE]
+    return sides[0] == LEFT if sides else parts[0].startswith("l")
+
+
+def _tells_a_side(parts: tuple[str, ...]) -> bool:
+    """Tell whether a name has a side beside a word; "L1" has none."""
+    has_word = any(len(part) > 1 for part in parts if part not in OTHER_SIDE)
+    return has_word and any(part in OTHER_SIDE for part in parts)
+
+
+def without_mirrors(
+    augmentations: Sequence[Augmentation], names: Sequence[str], pairs: Sequence[Sequence[int]]
+) -> list[Augmentation]:
+    """Return the augmentations for keypoints, the flips only where it is known what changes names.
+
+    A mirror turns a left eye into a right one; taught under the old name it would be wrong.
+
+    Args:
+        names: of the keypoints, none where they are not known. pairs: places of left and right.
+    """
+    untold = without_partner(names, pairs)
+    is_known = bool(names or pairs) and not untold
+    kept = [each for each in augmentations if is_known or each not in MIRRORS]
+    if len(kept) < len(augmentations):
+        logger.warning(
+            "images are not mirrored: %s; set KEYPOINT_PAIRS to the places of left and right ones",
+            f"the keypoints {', '.join(untold)} have a side and no partner of the other"
+            if untold
+            else "KEYPOINT_NAMES and KEYPOINT_PAIRS do not say which keypoints change names",
+        )
+    return kept
 
 
 def by_name(name: str) -> Augmentation:

@@ -35,11 +35,6 @@ def adopt_keypoints(config: Config, train: Dataset) -> None:
         config.KEYPOINT_NAMES = config.KEYPOINT_NAMES or tuple(train.keypoint_names)
     if config.NUM_KEYPOINTS and not config.KEYPOINT_PAIRS:
         config.KEYPOINT_PAIRS = augment.mirror_pairs(config.KEYPOINT_NAMES)
-        if not config.KEYPOINT_NAMES and "flip_left_right" in config.AUGMENTATIONS:
-            logger.warning(
-                "images are mirrored, and KEYPOINT_PAIRS does not say which keypoints are left and "
-                "right of each other: they keep their names"
-            )
 
 
 def warn_of_other_classes(config: Config, dataset: Dataset) -> None:

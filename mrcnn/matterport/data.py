@@ -73,6 +73,20 @@ def augmentations(augmentation: Any, flips: bool = False) -> list[augment.Augmen
     return [*chosen, *(augmentation if isinstance(augmentation, Sequence) else [augmentation])]
 
 
+def chosen_augmentations(augmentation: Any, config: Config) -> list[augment.Augmentation]:
+    """Return the augmentations that were passed, or those that the settings name.
+
+    Those that would give keypoints wrong names are left out.
+    """
+    if augmentation is None:
+        chosen = [augment.by_name(name) for name in config.AUGMENTATIONS]
+    else:
+        chosen = augmentations(augmentation)
+    if not config.NUM_KEYPOINTS:
+        return chosen
+    return augment.without_mirrors(chosen, config.KEYPOINT_NAMES, config.KEYPOINT_PAIRS)
+
+
 def data_generator(
     dataset: Dataset,
     config: Config,
