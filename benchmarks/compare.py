@@ -11,6 +11,7 @@ else running (see its load), do not compare.
 
     start      new processes: what an import and a command cost before they do anything
     paste      a hundred masks of 28 x 28 brought to the size of the image
+    results    what `mrcnn detect` does with sixty objects in 24 megapixels, before it draws them
     score      COCO's scores of masks and boxes, against pycocotools
     batch      reading, resizing, flipping and mini-masks in one thread: seconds an image of one
                core; --coco FOLDER takes COCO's own images
@@ -159,6 +160,30 @@ def paste_rows(_: argparse.Namespace) -> Iterator[Row]:
         yield Row(label, sides, basis="torchvision")
 
 
+def results_rows(_: argparse.Namespace) -> Iterator[Row]:
+    """Yield sixty round objects pasted, filtered by score and written in COCO's results form."""
+    from mrcnn.cli import common
+    from mrcnn.evaluation import coco
+
+    rng, shape, count = np.random.default_rng(0), (4000, 6000), 60
+    y, x = np.mgrid[:28, :28] - 13.5
+    disc = np.clip(1.2 - np.hypot(y, x) / 14, 0, 1).astype(np.float32)
+    corners = rng.uniform(0, 3200, (count, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(100, 800, (count, 2))], axis=1)
+    found = {"rois": boxes, "class_ids": np.ones(count, int), "scores": rng.random(count)}
+
+    def written(paste: Callable[..., Any]) -> list[dict[str, Any]]:
+        masks = paste(np.tile(disc, (count, 1, 1)), boxes, shape)
+        shown = common.at_least({**found, "masks": masks}, 0.1)
+        return coco.to_results(shown, 1, [None, 1])
+
+    sides = {
+        "run lengths": lambda: written(pasting.paste_rle),
+        "arrays": lambda: written(pasting.paste),
+    }
+    yield Row(f"results of {count} objects, 24 megapixels", sides, basis="arrays")
+
+
 def score_rows(_: argparse.Namespace) -> Iterator[Row]:
     """Yield COCO's scores of 500 images with 15 detections of 80 classes each, by two engines."""
     from mrcnn.evaluation import coco
@@ -236,6 +261,7 @@ def train_rows(options: argparse.Namespace) -> Iterator[Row]:
 ROWS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "start": start_rows,
     "paste": paste_rows,
+    "results": results_rows,
     "score": score_rows,
     "batch": batch_rows,
     "forward": forward_rows,
