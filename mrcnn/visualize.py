@@ -140,7 +140,7 @@ def display_instances(
 
     Args:
         boxes: (N, 4); all-zero rows are padding and are not drawn.
-        masks: (H, W, N), inside where they exceed 0.5.
+        masks: (H, W, N), inside where they exceed 0.5, or N run lengths.
         class_ids: (N,), indices of class_names, of which the first is the background.
         scores: (N,) or None.
         show_mask: whether masks are filled; their outlines are drawn in any case.
@@ -348,11 +348,12 @@ def _checked(
     boxes, class_ids = np.asarray(boxes).reshape(-1, 4), np.asarray(class_ids).astype(int).ravel()
     if not len(boxes):  # datasets without objects give masks of any shape
         masks = np.zeros((*picture.shape[:2], 0), bool)
-    masks = mask_math.to_array(masks, picture.shape)
-    if not len(boxes) == len(class_ids) == masks.shape[-1]:
+    is_list = isinstance(masks, list)  # of run lengths
+    masks = masks if is_list else np.asarray(masks)
+    if not len(boxes) == len(class_ids) == (len(masks) if is_list else masks.shape[-1]):
         raise ValueError(
             f"boxes, class_ids and masks must be equally many, got {len(boxes)}, {len(class_ids)} "
-            f"and masks of shape {masks.shape}; masks are (H, W, N)"
+            f"and masks of shape {np.shape(masks)}; masks are (H, W, N)"
         )
     found = {"rois": boxes, "masks": masks, "class_ids": class_ids}
     return found if scores is None else {**found, "scores": np.asarray(scores).ravel()}
@@ -361,6 +362,7 @@ def _checked(
 def _best_first(*found: Any) -> dict[str, np.ndarray]:
     """Return the arguments of `_checked` by falling score, without padding."""
     detections = _checked(*found)
+    detections["masks"] = mask_math.to_array(detections["masks"], found[0].shape)
     order = np.argsort(-detections["scores"], kind="stable")
     order = order[np.any(detections["rois"][order] != 0, axis=1)]
     return {

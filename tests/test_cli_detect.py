@@ -178,7 +178,7 @@ def test_ids_are_those_of_the_annotations(detect, tmp_path, capsys):
         write_image(tmp_path / "in" / name)
     truth = write_annotations(tmp_path / "ann.json", "a/x.png", "b/x.png", "somewhere\\1.png")
     assert detect(tmp_path / "in", "--annotations", truth) == 0
-    assert f"1 images are not in {truth}" in capsys.readouterr().err
+    assert f"not in {truth}, so left out: other.png" in capsys.readouterr().err
     rows = rows_of(tmp_path / "out")
     assert {row["image_id"]: row["file_name"] for row in rows} == {
         100: "a/x.png",
@@ -420,6 +420,12 @@ def test_progress_without_a_terminal_is_lines(monkeypatch, capsys):
         "1 of 3 images",
         "2 of 3 images",
     ]
+
+
+def test_pillow_has_nothing_to_say_below_the_limit(detect, tmp_path, monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 2500)  # beyond it, a warning
+    assert detect(write_image(tmp_path / "in" / "a.png"), tmp_path / "in") == 0
+    assert detect(tmp_path / "in", "--overwrite") == 0
 
 
 # Everything at once

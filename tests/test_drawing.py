@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mrcnn import visualize
 from mrcnn.drawing import colors, instances, labels, pictures
 from mrcnn.geometry import masks
 
@@ -362,3 +363,15 @@ def test_a_picture_tells_what_wrote_it(tmp_path):
     assert not pictures.is_written_by(tmp_path / "b.png", "mrcnn detect")
     (tmp_path / "c.png").write_bytes(b"no image")
     assert not pictures.is_written_by(tmp_path / "c.png", "mrcnn detect")
+
+
+def test_display_instances_takes_run_lengths_without_drawing_them_whole(monkeypatch):
+    seen = []
+    monkeypatch.setattr(visualize.figures, "draw_picture", lambda *a, **_: seen.append(a[2]))
+    monkeypatch.setattr(visualize.figures, "show", lambda: None)
+    objects = objects_of([(20, 30, 60, 80)])
+    rles = masks.to_rle(objects.masks)
+    visualize.display_instances(gray(), objects.rois, rles, [1], ["BG", "cat"])
+    assert seen[0].masks == rles
+    with pytest.raises(ValueError, match="equally many"):
+        visualize.display_instances(gray(), objects.rois, rles * 2, [1], ["BG", "cat"])

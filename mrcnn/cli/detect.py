@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mrcnn")
 
 RESULTS = "detections.json"
-SHOWN = 5  # names of images that failed, in the last line
+SHOWN = 5  # names of images, in a line on many
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -78,8 +78,9 @@ def run(options: argparse.Namespace) -> int:
     if options.annotations:
         annotations = _annotations(options.annotations)
         listed = detect_images.with_ids_of(found, annotations)
-        if len(listed) < len(found):
-            notes.append(f"{len(found) - len(listed)} images are not in {options.annotations}")
+        names = {each.name for each in found} - {each.name for each in listed}
+        if names:
+            notes.append(f"not in {options.annotations}, so left out: {_some(sorted(names))}")
         found = listed
     targets = detect_images.targets(found, output, overwrite=options.overwrite)
     _check_results(output, overwrite=options.overwrite)
@@ -207,8 +208,8 @@ def _report(tally: Tally, count: int, total: int, options: argparse.Namespace) -
     else:
         print(f"{found}; pictures and {RESULTS} in {options.output}")
     if tally.failed:
-        names = ", ".join(tally.failed[:SHOWN]) + (", ..." if len(tally.failed) > SHOWN else "")
-        print(f"{_counted(len(tally.failed), 'image')} failed: {names}", file=sys.stderr)
+        failed = f"{_counted(len(tally.failed), 'image')} failed: {_some(tally.failed)}"
+        print(failed, file=sys.stderr)
     if left := total - tally.done - len(tally.failed):
         print(f"{left} of {_counted(total, 'image')} are not done", file=sys.stderr)
 
@@ -220,6 +221,10 @@ def _hint(best: float) -> str:
     step = 10.0 ** math.floor(math.log10(lower))
     rounded = math.floor(lower / step + 1e-9) * step
     return f"the best score was {best:.2g}: try --min-score {rounded:.1g}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" * (len(names) > SHOWN))
 
 
 def _counted(count: int, thing: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from mrcnn import files
+from mrcnn.geometry import image_files
 from mrcnn.geometry import images as image_math
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -81,8 +82,10 @@ def save_image(path: str | PathLike[str], image: np.ndarray, *, software: str = 
 
 def is_written_by(path: str | PathLike[str], software: str) -> bool:
     """Tell whether a file is a PNG that says so, see `save_image`."""
+    if Path(path).suffix.lower() != ".png":
+        return False
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with image_files.opened(path) as picture:
             return picture.info.get("Software") == software
     # On damaged files decoders raise whatever they trip over.
     except Exception:
