@@ -145,8 +145,8 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         """
         del by_name
         path = catalog.resolve(filepath, self.model_dir, self.config.NAME)
-        family = self.config.CONVENTIONS
-        self.load_report = loading.load(path, self.inference_model, exclude or (), family=family)
+        config = self._settings()
+        self.load_report = loading.load(path, self.inference_model, exclude or (), config=config)
         if verbose:
             print(self.load_report)
         self.set_log_dir(path)
@@ -178,8 +178,6 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         if run := catalog.run_of(path):
             time, self.epoch = run
             self.log_dir = str(Path(self.model_dir) / f"{name}{time}")
-            if self.mode == "training":
-                print(f"Re-starting from epoch {self.epoch}")
         else:
             self.log_dir = str(catalog.new_run(Path(self.model_dir), name))
         if run and path.is_file():
@@ -239,7 +237,8 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             logger.warning(
                 "nothing trains: epochs=%d is the number of the last epoch, counted from the "
                 "beginning of the run, and the weights are of epoch %d; ask for more epochs, or "
-                "begin a new run (set_log_dir() after the weights are loaded)",
+                "begin a new run: call set_log_dir() after load_weights, on the command line give "
+                "another --logs and the file as --weights",
                 epochs,
                 self.epoch,
             )
@@ -262,8 +261,11 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         if val_dataset is not None and config.validation_steps:
             validation = training_run.validation_stream(val_dataset, config)
         self._claim_log_dir()
-        print(f"\nStarting at epoch {self.epoch + 1}. LR={learning_rate}\n")
-        print(f"Checkpoint Path: {self.checkpoint_path}")
+        rate = trainer.describe_rate(self.training_model.optimizer, learning_rate)
+        print(
+            f"\nStarting at epoch {self.epoch + 1}. LR={rate}\n\n"
+            f"Checkpoint Path: {self.checkpoint_path}"
+        )
         checkpoint = Checkpoint(self.checkpoint_path, self._write_checkpoint)
         checkpoint.finished = self.epoch
         try:

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import os
+import tempfile
 import threading
 
 import pytest
@@ -32,7 +33,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """
 
     def do_GET(self):
-        if self.path not in ("/whole", "/short", "/ranges"):
+        if self.path == "/refusing" and "Range" in self.headers:
+            self.send_error(416)
+            return
+        if self.path not in ("/whole", "/short", "/ranges", "/refusing"):
             self.send_error(404)
             return
         start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-")
@@ -94,7 +98,7 @@ def test_a_failed_download_leaves_nothing_and_names_address_and_place(address, t
         download.fetch(f"{address}/nothing", target)
     error.value.__cause__.close()  # the server's answer, which urllib leaves open
     assert f"{address}/nothing" in str(error.value)
-    assert str(target) in str(error.value)
+    assert f"download it in another way and save it as {target}" in str(error.value)
     assert list(target.parent.iterdir()) == []
 
 
@@ -121,6 +125,20 @@ def test_a_download_goes_on_where_it_broke_off(address, target):
     # Asked for the beginning, this server would break off again.
     download.fetch(f"{address}/ranges", target, md5=MD5)
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("length", [len(CONTENT), len(CONTENT) + 10])
+def test_a_part_beyond_the_end_of_the_file_is_downloaded_anew(address, target, length):
+    target.parent.mkdir(parents=True)
+    target.with_name(f".{target.name}.0.partial").write_bytes(b"x" * length)
+    download.fetch(f"{address}/refusing", target, md5=MD5)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_what_to_do(published, tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(OSError, match=r"cache, which cannot be written to .* set HOME to"):
+        download.fetch(published, tmp_path / "cache" / "weights.h5")
 
 
 def test_the_part_of_a_killed_process_is_taken_over_once_it_is_still(address, target):
@@ -214,14 +232,34 @@ def test_a_run_without_checkpoint_is_skipped(tmp_path):
 def test_other_folders_and_files_are_no_runs(tmp_path):
     make_run(tmp_path, "cellsnotes", 3)
     (tmp_path / "cells20240301T0000").touch()
-    with pytest.raises(FileNotFoundError, match="Could not find model directory"):
+    with pytest.raises(FileNotFoundError, match=r"no run of 'cells' in /.*; run this where"):
         catalog.last_checkpoint(tmp_path, "cells")
 
 
 def test_runs_without_any_checkpoint_are_an_error(tmp_path):
     make_run(tmp_path, "cells20240301T0000")
-    with pytest.raises(FileNotFoundError, match="Could not find weight files"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in /.*cells20240301T0000"):
         catalog.last_checkpoint(tmp_path, "cells")
+
+
+def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(tmp_path):
+    run = make_run(tmp_path, "cells20240101T0000", 3, 12)
+    for folder in (run, tmp_path):
+        assert catalog.resolve(folder, "elsewhere") == run / "mask_rcnn_cells_0012.h5"
+
+
+def test_a_folder_without_checkpoint_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="the folder holds no checkpoint") as error:
+        catalog.resolve(tmp_path, "elsewhere")
+    assert error.value.filename == str(tmp_path)
+
+
+def test_a_user_without_a_folder_downloads_to_that_of_temporary_files(monkeypatch):
+    def fail():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(catalog.Path, "home", fail)
+    assert str(catalog._home()) == tempfile.gettempdir()
 
 
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path):

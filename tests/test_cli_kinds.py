@@ -124,7 +124,8 @@ def test_a_rate_that_is_chosen_is_not_scaled_when_a_run_goes_on(
     options = ["--weights", "last", "--set", "LEARNING_RATE=0.004"]
     model, (_, _, rate, epochs, _) = trained_with(monkeypatch, annotations, tmp_path, *options)
     assert (model.epoch, rate, epochs) == (5, 0.004, 25)
-    assert "has fallen at the epochs [2, 3]" in caplog.text
+    assert "goes on at a hundredth of the first rate" in caplog.text
+    assert "--set LEARNING_RATE_DROPS=[]" in caplog.text
 
 
 class Small(presets.ModernConfig):

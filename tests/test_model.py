@@ -385,3 +385,22 @@ def test_bundled_weights_find_most_nuclei():
     image_ids = [info["id"] for info in dataset.image_info]
     scores = model.score_against(coco.Truth(objects, image_ids, categories), dataset)
     assert scores["segm"]["AP50"] >= 0.5
+
+
+def test_files_of_other_shapes_are_told_by_the_settings_that_differ(checkpoint):
+    other = MaskRCNN("inference", SmallConfig().replace(BACKBONE_WIDTH=4, POOL_SIZE=5), "logs")
+    with pytest.raises(ValueError, match="exclude=") as error:
+        other.load_weights(checkpoint)
+    text = str(error.value)
+    assert "BACKBONE_WIDTH 8 (this network: 4), POOL_SIZE 7 (this network: 5)" in text
+    assert "from_checkpoint" in text
+    assert "NUM_CLASSES" not in text
+
+
+def test_a_run_is_not_said_to_start_again_before_it_does(checkpoint, tmp_path, capsys):
+    model = MaskRCNN("training", SmallConfig(), tmp_path)
+    folder = tmp_path / "small20240101T0000"
+    folder.mkdir()
+    model.load_weights(shutil.copy(checkpoint, folder))
+    assert model.epoch == 4
+    assert "tarting" not in capsys.readouterr().out

@@ -189,4 +189,4 @@ def test_trains_then_detects_and_scores_with_the_last_checkpoint(tmp_path, capsy
 def test_missing_weights_are_wrong_input(tmp_path, capsys):
     arguments = ["evaluate", "--weights", "last", "--logs", str(tmp_path)]
     assert shapes.main(arguments) == 2
-    assert "Could not find model directory" in capsys.readouterr().err
+    assert f"in {tmp_path.resolve()}; run this where you trained" in capsys.readouterr().err

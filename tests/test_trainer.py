@@ -506,3 +506,18 @@ def test_classes_without_data_are_warned_about(tmp_path, caplog):
     )
     MaskRCNN("training", config, tmp_path).train(Rectangles(), None, 0.001, 1, "heads")
     assert "NUM_CLASSES is 4, but the dataset has 3" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "text"),
+    [
+        ({}, 0, "0.01"),
+        ({"WARMUP_STEPS": 10}, 0, "0.001 (of 0.01, by warm-up or drops)"),
+        ({"WARMUP_STEPS": 10}, 10, "0.01"),
+        ({"LEARNING_RATE_DROPS": (2, 3)}, 6, "0.0001 (of 0.01, by warm-up or drops)"),
+    ],
+)
+def test_the_rate_that_is_shown_is_the_one_that_acts(settings, step, text):
+    optimizer = trainer.make_optimizer(SmallConfig().replace(**settings), 0.01, 0.9)
+    optimizer.iterations.assign(step)
+    assert trainer.describe_rate(optimizer, 0.01) == text

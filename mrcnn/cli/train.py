@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mrcnn.config import Config
 
 NEW_EPOCHS = 20
+PARTS = {1: "tenth", 2: "hundredth", 3: "thousandth"}
 logger = logging.getLogger("mrcnn")
 
 # Settings that say which weights a network has, what they mean, and what its input is.
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         # Other data want settings of their own; what the weights need is the shape of the network.
         kept = OF_NETWORK if stored.get("FEATURE_MAPS") != "c4" else (*OF_NETWORK, *OF_C4)
         stored = {name: value for name, value in stored.items() if name in kept}
-        print(f"Of {path}, the settings of the network are used; others are the command's own")
+        print(f"Network settings come from {path}; training settings are this command's")
     config = _config(options, dataset, stored, chosen, path)
     _warn(dataset, validation, config)
     with common.quiet_start():
@@ -106,8 +107,9 @@ def run(options: argparse.Namespace) -> int:
     drops = config.LEARNING_RATE_DROPS
     if options.weights == "last" and drops and max(drops) <= model.epoch < epochs:
         logger.warning(
-            "the learning rate has fallen at the epochs %s for good; to train on at a higher one, "
-            "pass --set LEARNING_RATE_DROPS=[...]",
+            "training goes on at a %s of the first rate and will change little (it fell at the "
+            "epochs %s); for the full rate: --set LEARNING_RATE_DROPS=[]",
+            PARTS.get(len(drops), f"10^{len(drops)}th"),
             list(drops),
         )
     model.train(dataset, validation, config.learning_rate, epochs, options.layers)

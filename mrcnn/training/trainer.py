@@ -177,6 +177,13 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
     return optimizer
 
 
+def describe_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> str:
+    """Return the rate of the next step as text, with that between warm-up and drops."""
+    now = float(optimizer.learning_rate)
+    is_whole = np.isclose(now, rate)
+    return f"{rate:g}" if is_whole else f"{now:g} (of {rate:g}, by warm-up or drops)"
+
+
 def set_trainable(model: keras.Model, layers: str) -> list[str]:
     """Let the layers whose whole name matches train, freeze the others; return their names.
 

@@ -3,6 +3,7 @@
 import datetime
 import errno
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,17 @@ CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
 RUN_TIME = re.compile(r".*?(\d{8}T\d{4})")
 STARTED = ".started"
 ASSETS = Path(__file__).parent.parent / "assets"
-CACHE = Path.home() / ".cache" / "mrcnn"
+
+
+def _home() -> Path:
+    """Return the user's folder, or that of temporary files where the system knows none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
+
+
+CACHE = _home() / ".cache" / "mrcnn"
 BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
 
 
@@ -81,7 +92,8 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
     """Return the file that a name of weights, or a path, stands for.
 
     Args:
-        weights: "nuclei", "coco", "imagenet", "last" or a path.
+        weights: "nuclei", "coco", "imagenet", "last" or a path, of a file or of the folder of a
+            run, of which it is the newest checkpoint.
         model_dir: Where "last" looks.
         name: NAME of the settings, of which "last" looks for runs.
 
@@ -99,6 +111,8 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
         return download.fetch(known.pop("url"), path, **known)
     if word == "last":
         return last_checkpoint(Path(model_dir), name)
+    if Path(weights).is_dir():
+        return _newest_in(Path(weights))
     if not Path(weights).is_file():
         names = ", ".join([*BUNDLED, *PUBLISHED, "last"])
         raise FileNotFoundError(
@@ -139,15 +153,36 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
     if not runs:
         raise FileNotFoundError(
             errno.ENOENT,
-            f"Could not find model directory under {model_dir}"
-            + (f" for {prefix!r}" if prefix else ", so there is no last run"),
+            f"no run{f' of {prefix!r}' if prefix else ''} in {model_dir.resolve()}; run this where "
+            "you trained, or give the .h5 file",
         )
     # A run that was stopped in its first epoch has a folder but no checkpoint.
     for run in reversed(runs):
-        checkpoints = [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
-        if checkpoints:
+        if checkpoints := _checkpoints(run):
             return max(checkpoints, key=_age)
-    raise FileNotFoundError(errno.ENOENT, f"Could not find weight files in {runs[-1]}")
+    raise FileNotFoundError(
+        errno.ENOENT,
+        f"no checkpoint in {runs[-1].resolve()}, whose training ended in its first epoch",
+    )
+
+
+def _newest_in(folder: Path) -> Path:
+    """Return the newest checkpoint of a folder, that of a run or one with runs in it."""
+    checkpoints = _checkpoints(folder)
+    if checkpoints:
+        return max(checkpoints, key=_age)
+    try:
+        return last_checkpoint(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            errno.ENOENT,
+            "the folder holds no checkpoint mask_rcnn_<name>_<epoch>.h5; give a weight file",
+            str(folder),
+        ) from error
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
 
 
 def new_run(model_dir: Path, name: str) -> Path:

@@ -1,13 +1,16 @@
 """Downloads of weight files: beside the place, resumed where they broke off, checked, renamed."""
 
+import errno
 import hashlib
 import http.client
 import os
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -40,7 +43,7 @@ def fetch(
     """
     if path.exists() and size in (None, path.stat().st_size):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     try:
         with _own_part(path) as part:
             _download(url, part)
@@ -49,9 +52,22 @@ def fetch(
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise OSError(
-            f"{url} could not be downloaded ({reason}); fetch it otherwise and put it at {path}"
+            f"{url} could not be downloaded ({reason}); download it in another way and "
+            f"save it as {path}"
         ) from error
     return path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    except OSError as error:
+        raise OSError(
+            f"downloads are kept in {folder}, which cannot be written to ({error.strerror}); set "
+            "HOME to a folder of your own, or download the file and give its path instead"
+        ) from error
 
 
 @contextmanager
@@ -72,10 +88,7 @@ def _own_part(path: Path) -> Iterator[Path]:
 
 def _download(url: str, part: Path) -> None:
     present = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url)
-    if present:
-        request.add_header("Range", f"bytes={present}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    with _open(url, present) as response:
         if response.status != http.client.PARTIAL_CONTENT:
             present = 0  # the server sends all of it again
         length = int(response.headers.get("Content-Length") or 0)
@@ -87,6 +100,23 @@ def _download(url: str, part: Path) -> None:
                 bar.update(len(chunk))
             if total is not None and file.tell() != total:
                 raise OSError(f"{file.tell()} of {total} bytes arrived")
+
+
+def _open(url: str, start: int) -> Any:
+    """Return the answer of a server: from a byte on if it can, else from the beginning.
+
+    Where the part is as long as the file or longer (the file has changed, or its check failed to
+    run), there is nothing from there on, and servers refuse.
+    """
+    if start:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"})
+        try:
+            return urllib.request.urlopen(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+    return urllib.request.urlopen(url, timeout=TIMEOUT)
 
 
 def _verify(part: Path, size: int | None, checksums: Mapping[str, str | None]) -> None:

@@ -79,6 +79,14 @@ class LoadReport:
         return text
 
 
+class OtherShapes(ValueError):  # noqa: N818 (it names what is wrong)
+    """The weights of a file have other shapes than those of the network: message, layers."""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return str(self.args[0])
+
+
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Yield the layers of a model that hold weights themselves, unwrapped, in order."""
     for layer in model.layers:
@@ -312,9 +320,10 @@ def _check_shapes(
             f"included), or {remedy}"
         )
     listed = "\n".join(rows)
-    raise ValueError(
+    raise OtherShapes(
         f"{path}: weights of {len(layers)} layers have other shapes than the network's; {remedy}\n"
-        f"{listed}"
+        f"{listed}",
+        layers,
     )
 
 

@@ -5,14 +5,14 @@ Classifiers of torchvision start the backbone of a network; their files have no 
 
 import errno
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from mrcnn import presets
+from mrcnn import presets, setting_values
 from mrcnn.config import Config
 from mrcnn.conventions import DETECTRON2, FAMILIES, MATTERPORT, TORCHVISION
 from mrcnn.weights import hdf5, torch_files, torchvision
@@ -26,8 +26,28 @@ PRESETS = {
 }
 
 
+# The settings that shapes of weights depend on.
+OF_SHAPES = (
+    "BACKBONE",
+    "BACKBONE_WIDTH",
+    "BOX_CONV_SIZES",
+    "CLASS_AGNOSTIC_MASKS",
+    "FEATURE_MAPS",
+    "FPN_CLASSIF_FC_LAYERS_SIZE",
+    "IMAGE_CHANNEL_COUNT",
+    "KEYPOINT_CONV_SIZE",
+    "MASK_CONV_SIZE",
+    "NUM_CLASSES",
+    "NUM_KEYPOINTS",
+    "POOL_SIZE",
+    "RPN_ANCHOR_RATIOS",
+    "RPN_CONV_SIZE",
+    "TOP_DOWN_PYRAMID_SIZE",
+)
+
+
 def load(
-    path: str | Path, model: keras.Model, exclude: Iterable[str] = (), *, family: str
+    path: str | Path, model: keras.Model, exclude: Iterable[str] = (), *, config: Config
 ) -> hdf5.LoadReport:
     """Read a weight file into a model by layer name, and return what was read.
 
@@ -35,7 +55,7 @@ def load(
         path: .h5 and .hdf5 of this package, Matterport and Keras 2; .pth, .pt, .safetensors and
             .npz with torchvision's names.
         exclude: Names of layers to leave as they are.
-        family: The conventions of the model.
+        config: The settings of the model.
 
     Raises:
         ValueError: When the file cannot be read, is of another family, or does not fit; the model
@@ -44,14 +64,19 @@ def load(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "there is no such weight file", str(path))
+    family = config.CONVENTIONS
     if path.suffix not in READERS:
         if _is_keras_classifier(path) and FAMILIES[family].stride_on_first:
             arrays = hdf5.read(path)
             if not FAMILIES[family].biased_backbone:
                 arrays = _without_biases(arrays, FAMILIES[family].norm_epsilon)
             return hdf5.assign(path, arrays, model, exclude)
-        _check_family(path, hdf5.read_settings(path).get("config", {}), family)
-        return hdf5.load(path, model, exclude)
+        stored = hdf5.read_settings(path).get("config", {})
+        _check_family(path, stored, family)
+        try:
+            return hdf5.load(path, model, exclude)
+        except hdf5.OtherShapes as error:
+            raise ValueError(_with_settings(path, error, stored, config)) from error
     _refuse_other(path, TORCHVISION.name, family)
     state = read_state(path)
     arrays, unknown = torchvision.by_layer(state)
@@ -61,6 +86,23 @@ def load(
         raise ValueError(f"{error}\nThe file looks like {torchvision.kind(state)}.") from error
     report.skipped = sorted([*report.skipped, *unknown])
     return report
+
+
+def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], config: Config) -> str:
+    """Return what is wrong with shapes, by the settings that differ where the file has them."""
+    differing = [
+        f"{name} {stored[name]} (this network: {setting_values.plain(getattr(config, name))})"
+        for name in OF_SHAPES
+        if name in stored and stored[name] != setting_values.plain(getattr(config, name))
+    ]
+    if not differing:
+        return str(error)
+    rows = str(error).partition("\n")[2]
+    return (
+        f"{path}: the file has {', '.join(differing)}; use its settings "
+        f"(MaskRCNN.from_checkpoint), or exclude the layers that differ to start them anew, "
+        f"exclude={error.args[1]}\n{rows}"
+    )
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:

@@ -52,7 +52,7 @@ class NamedWeights:
         del by_name
         if not hasattr(self, "config"):
             return hdf5.load(Path(filepath), self)
-        return loading.load(filepath, self, family=self.config.CONVENTIONS)
+        return loading.load(filepath, self, config=self.config)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
