@@ -60,8 +60,12 @@ def _leaves_cross(
     starts: np.ndarray, ends: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> bool:
     """Tell whether a side of one leaf crosses a side of its partner."""
-    a, b = starts[first][:, :, None], ends[first][:, :, None]  # (pairs, 8, 1, 2)
-    c, d = starts[second][:, None], ends[second][:, None]  # (pairs, 1, 8, 2)
+    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+    meets = (low[first][:, :, None] <= high[second][:, None]).all(axis=-1)  # (pairs, 8, 8)
+    meets &= (low[second][:, None] <= high[first][:, :, None]).all(axis=-1)
+    pair, one, other = np.nonzero(meets)
+    a, b = starts[first[pair], one], ends[first[pair], one]
+    c, d = starts[second[pair], other], ends[second[pair], other]
     is_apart = _side(a, b, c) * _side(a, b, d) < 0
     return bool((is_apart & (_side(c, d, a) * _side(c, d, b) < 0)).any())
 

@@ -289,17 +289,15 @@ def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return area and bbox where they are numbers; scores compute what is missing."""
     area, bbox = record.get("area"), record.get("bbox")
     stated: dict[str, Any] = {}
-    if area is not None and _is_number(area) and area >= 0:
+    if type(area) in (int, float) and 0 <= area < math.inf:
         stated["area"] = area
-    if (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(map(_is_number, bbox))
-        and min(bbox[2:]) > 0
-    ):
+    if isinstance(bbox, list) and len(bbox) == 4 and _are_finite(bbox) and min(bbox[2:]) > 0:
         stated["bbox"] = bbox
     return stated
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _are_finite(values: list) -> bool:
+    try:
+        return math.isfinite(sum(values))
+    except (TypeError, OverflowError):
+        return False

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mrcnn.data.formats import files
 from mrcnn.data.problems import Problems
@@ -128,7 +128,7 @@ class ImageLookup:
 
     def _claimed(self, path: str, stated: str) -> str:
         """Return a path once it is noted whose it is."""
-        name = str(PurePosixPath(*_parts(stated))) if _parts(stated) else stated
+        name = "/".join(_parts(stated)) or stated
         owner = self._owners.setdefault(path, name)
         if owner != name:
             self._problems.error(
@@ -141,15 +141,13 @@ class ImageLookup:
 
     def _matches(self, name: str) -> list[Path]:
         """Return the files that a name fits, in the first place where there are any."""
-        absolute = Path(name)
-        if absolute.is_absolute() and absolute.is_file():
-            return [absolute]
+        if os.path.isabs(name) and os.path.isfile(name):
+            return [Path(name)]
         parts = _parts(name)
         for is_exact in (True, False):
             for start in range(len(parts)):
-                relative = PurePosixPath(*parts[start:])
                 for tier in self._tiers():
-                    if found := self._in(tier, relative, is_exact):
+                    if found := self._in(tier, parts[start:], is_exact):
                         return found
         return []
 
@@ -160,11 +158,13 @@ class ImageLookup:
                 return found
         return []
 
-    def _in(self, tier: Sequence[Path], relative: PurePosixPath, is_exact: bool) -> list[Path]:
-        found = []
+    def _in(self, tier: Sequence[Path], parts: Sequence[str], is_exact: bool) -> list[Path]:
+        """Return the files of this relative path in the folders of a tier."""
+        found: list[Path] = []
         for folder in tier:
-            inside = folder.joinpath(*relative.parts[:-1])
-            found += [inside / each for each in self._folder(inside).named(relative.name, is_exact)]
+            inside = folder.joinpath(*parts[:-1]) if len(parts) > 1 else folder
+            named = self._folder(inside).named(parts[-1], is_exact)
+            found += [inside / each for each in named]
         if len(found) < 2:
             return found
         return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
@@ -281,7 +281,7 @@ class _Folder:
     def named(self, name: str, is_exact: bool) -> list[str]:
         if is_exact:
             return [name] if name in self._names else []
-        return sorted(self._loose.get(files.same_name(name), []))
+        return sorted(self._loose.get(files.same_name(name), [])) if self._names else []
 
     def holds(self, names: Sequence[str]) -> bool:
         return any(self.named(name, is_exact=False) for name in names)
@@ -316,8 +316,9 @@ def _words(name: str) -> set[str]:
 
 def _parts(name: str) -> tuple[str, ...]:
     """Return the parts of a path of any system, without drive, root and steps in place."""
-    path = PurePosixPath(re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")))
-    return tuple(part for part in path.parts if part not in ("/", "//", "."))
+    path = name.replace("\\", "/")
+    parts = (path[2:] if path[1:2] == ":" else path).split("/")
+    return tuple(part for part in parts if part not in ("", "."))
 
 
 def _image_folders(base: Path) -> list[Path]:

@@ -121,9 +121,10 @@ def read(source: Source, problems: Problems) -> Annotations:
         raise ValueError(f"{path}: there is no such file or folder")
     if not path.is_dir() and not path.is_file():
         raise ValueError(f"{path} is neither a file nor a folder")
-    search = _Search(path)
-    format = search.format() if source.format == "auto" else source.format
-    annotations = _READERS[format](source, search, problems)
+    with files.without_collection():
+        search = _Search(path)
+        format = search.format() if source.format == "auto" else source.format
+        annotations = _READERS[format](source, search, problems)
     if not annotations.images:
         problems.error("no-images", f"{path} has no images; {format} is {FORMATS[format]}")
     elif not any(image.objects or image.label_image for image in annotations.images):
