@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mrcnn import conventions, setting_faults, setting_values
+from mrcnn import conventions, setting_faults, setting_values, terminal
 from mrcnn.class_names import BACKGROUND
 
 logger = logging.getLogger("mrcnn")
@@ -215,7 +215,7 @@ class Config:
         names = {name for name in dir(self) if name.isupper()}
         for name in sorted(names):
             if not callable(getattr(self, name)):
-                print(f"{name:30} {getattr(self, name)}")
+                terminal.show(f"{name:30} {getattr(self, name)}")
         print()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from mrcnn import matterport, setting_values, utils
+from mrcnn import matterport, setting_values, terminal, utils
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import coco
@@ -100,7 +100,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         config = Config.from_dict({"NAME": "mrcnn", **stored, **settings})
         model = cls(mode, config, model_dir)
         if model.load_weights(path, verbose=0).missing:
-            print(model.load_report)
+            terminal.show(model.load_report)
         return model
 
     def build(self, mode: str, config: Config) -> keras.Model:
@@ -148,7 +148,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         config = self._settings()
         self.load_report = loading.load(path, self.inference_model, exclude or (), config=config)
         if verbose:
-            print(self.load_report)
+            terminal.show(self.load_report)
         self.set_log_dir(path)
         return self.load_report
 
@@ -193,7 +193,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
                 self.set_log_dir()
             else:
                 self._claimed = self.log_dir
-        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        catalog.make_folder(Path(self.log_dir))
 
     def save_weights(self, filepath: str | Path, *, kernel_dtype: str = "float32") -> None:
         """Write weights and settings; see `hdf5.save`."""
@@ -262,7 +262,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             validation = training_run.validation_stream(val_dataset, config)
         self._claim_log_dir()
         rate = trainer.describe_rate(self.training_model.optimizer, learning_rate)
-        print(
+        terminal.show(
             f"\nStarting at epoch {self.epoch + 1}. LR={rate}\n\n"
             f"Checkpoint Path: {self.checkpoint_path}"
         )
@@ -376,7 +376,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))
         scores = self.score_against(truth, dataset, image_ids=image_ids)
         if verbose:
-            print(coco.format_table(scores))
+            terminal.show(coco.format_table(scores))
         return scores
 
     def score_against(

@@ -15,6 +15,7 @@ FLOORS = {
     "setting_values": 0,
     "setting_faults": 1,
     "backends": 0,
+    "terminal": 0,
     "__init__": 2,
     "presets": 3,
     "config": 2,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcnn import files
+from mrcnn import files, terminal
 from mrcnn.config import Config
 from mrcnn.setting_values import parse_setting
 
@@ -33,6 +33,7 @@ def run_command(options: argparse.Namespace, name: str) -> int:
         2 for wrong use or input (ValueError, a missing file or folder), 1 for what failed
         (RuntimeError, any other OSError, Ctrl-C). Other exceptions are faults of the program.
     """
+    terminal.make_tolerant()
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:

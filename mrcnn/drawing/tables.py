@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcnn import terminal
+
 
 def display_table(table: Iterable[Iterable[Any]]) -> None:
     """Show rows of cells as a table in a notebook, as text anywhere else."""
@@ -20,7 +22,7 @@ def display_table(table: Iterable[Iterable[Any]]) -> None:
     ]
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
-        print("\n".join(lines))  # noqa: T201
+        terminal.show("\n".join(lines))
         return
     cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
     markup = "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"

@@ -2,9 +2,11 @@
 
 import datetime
 import errno
+import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,11 +206,42 @@ def begin(run: Path) -> None:
     Raises:
         FileExistsError: Another training has begun in it.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     if is_begun(run):
         raise FileExistsError(run)
-    with open(run / STARTED, "x"):
+    with _told_of(run), open(run / STARTED, "x"):
         pass
+
+
+def make_folder(run: Path) -> None:
+    """Make the folder of a run where it is not there.
+
+    Raises:
+        OSError: When nothing can be written there, with the place and the remedy.
+    """
+    with _told_of(run):
+        run.mkdir(parents=True, exist_ok=True)
+        if not os.access(run, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run))
+
+
+@contextmanager
+def _told_of(run: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        if run.is_dir():
+            raise
+        raise OSError(_cannot_write(run, "a file is in its place")) from None
+    except OSError as error:
+        raise OSError(_cannot_write(run, str(error.strerror))) from error
+
+
+def _cannot_write(run: Path, reason: str) -> str:
+    return (
+        f"nothing can be written to the folder of the run, {run.absolute()} ({reason}); give one "
+        "that you may write to as model_dir (on the command line: --logs)"
+    )
 
 
 def run_of(checkpoint: Path) -> tuple[str, int] | None:
