@@ -64,7 +64,7 @@ def test_names_are_shown_wherever_the_command_writes_to(flowers, way):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_demo_runs_anywhere(tmp_path, way):
-    done = run(way, "demo", "--output", tmp_path / "Bilder")
+    done = run(way, "demo", "--output", tmp_path / "picture.png")
     assert done.returncode == 0, done.stderr[-500:]
 
 
