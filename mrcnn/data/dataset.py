@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mrcnn.data.problems import one_line
 from mrcnn.geometry import images
 
 logger = logging.getLogger("mrcnn")
@@ -14,6 +15,9 @@ MOST_LISTED = 10
 
 class BadSample(ValueError):  # noqa: N818 (it names the sample, not a fault of the program)
     """A sample that cannot be used: a missing or unreadable image, masks of another size."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def summary(error: Exception) -> str:

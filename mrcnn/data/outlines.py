@@ -131,8 +131,10 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: floa
         radii: along the axes of x and y, before it is turned.
         angle: in radians, clockwise as seen in the image.
     """
+    if not np.abs([*centre, *radii, angle]).max() <= FARTHEST:
+        raise ValueError(f"its centre, radii or angle are beyond any image: {centre}, {radii}")
     around = 2 * np.pi * max(*np.abs(radii), 1)
-    count = int(min(max(32, around / 2), 2000)) if np.isfinite(around) else 32
+    count = int(min(max(32, around / 2), 2000))
     steps = np.linspace(0, 2 * np.pi, count, endpoint=False)
     along, across = radii[0] * np.cos(steps), radii[1] * np.sin(steps)
     return polygon(

@@ -1,6 +1,7 @@
 """What is wrong with a set of annotations, and how a reader reports it."""
 
 import logging
+import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 logger = logging.getLogger("mrcnn")
 
 SEVERITIES = ("error", "warning", "info")
+
+LONGEST_WORD, LONGEST_LINE = 400, 2000  # characters of messages
 
 # Why an annotated object does not train.
 NO_AREA = "no area"
@@ -17,6 +20,15 @@ CUT_OFF = "cut off by the border"
 TOO_MANY = "more than MAX_GT_INSTANCES"
 TOO_SMALL = "nothing left of it in the input"
 OF_BACKGROUND = "of the background"
+
+
+def one_line(text: object) -> str:
+    """Return a text as a line that people can read: no control characters, no endless words."""
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
+    line = re.sub(
+        rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", line
+    )
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 200]} ... {line[-100:]}"
 
 
 @dataclass(frozen=True)
@@ -90,14 +102,13 @@ class Problems:
         Raises:
             ValueError: the collection is strict.
         """
-        finding = Finding("error", code, message, **where)
-        self.found.append(finding)
+        finding = self._note("error", code, message, where)
         if self.strict:
             raise ValueError(f"{finding}; {finding.remedy}" if finding.remedy else str(finding))
 
     def warning(self, code: str, message: str, **where: Any) -> None:
         """Note something that is left out or changed."""
-        self.found.append(Finding("warning", code, message, **where))
+        self._note("warning", code, message, where)
 
     def dropped(
         self, message: object, class_name: str | None = None, reason: str = UNREAD, **where: Any
@@ -116,7 +127,7 @@ class Problems:
 
     def info(self, code: str, message: str, **where: Any) -> None:
         """Note something worth knowing."""
-        self.found.append(Finding("info", code, message, **where))
+        self._note("info", code, message, where)
 
     def log(self) -> None:
         """Log the warnings, one line a kind, with the first case of each."""
@@ -127,3 +138,11 @@ class Problems:
         for findings in kinds.values():
             more = f" (and {len(findings) - 1} more like it)" if len(findings) > 1 else ""
             logger.warning("%s%s", findings[0], more)
+
+    def _note(self, severity: str, code: str, message: str, where: dict[str, Any]) -> Finding:
+        texts = {k: v if v is None else one_line(v) for k, v in where.items() if k != "object"}
+        place = where.get("object")
+        place = one_line(place) if isinstance(place, str) else place
+        finding = Finding(severity, code, one_line(message), object=place, **texts)
+        self.found.append(finding)
+        return finding

@@ -279,7 +279,10 @@ def _keypoints(listed: Any) -> np.ndarray | None:
     """Return (P, 3) of y, x and visibility; (0, 0) is the corner of the first pixel."""
     if not listed:
         return None
-    points = np.array(listed, np.float32).reshape(-1, 3)[:, [1, 0, 2]]
+    numbers = np.array(listed, np.float64)
+    if numbers.size % 3 or not (np.abs(numbers) <= outlines.FARTHEST).all():
+        raise ValueError("its keypoints are no triples of x, y and visibility")
+    points = numbers.astype(np.float32).reshape(-1, 3)[:, [1, 0, 2]]
     # COCO's keypoints are numbers of pixels: their centres are half a pixel on.
     points[:, :2] += 0.5 * (points[:, 2:] > 0)
     return points

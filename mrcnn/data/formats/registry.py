@@ -11,7 +11,7 @@ from mrcnn.data.annotated import AnnotatedDataset, Annotations
 from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import coco, files, foreign, labelme, mask_folders, via, voc, yolo
 from mrcnn.data.formats.image_lookup import part_of
-from mrcnn.data.problems import Problems
+from mrcnn.data.problems import Problems, one_line
 
 FORMATS = {
     "coco": "a JSON file with the lists images, annotations and categories",
@@ -124,7 +124,10 @@ def read(source: Source, problems: Problems) -> Annotations:
     with files.without_collection():
         search = _Search(path)
         format = search.format() if source.format == "auto" else source.format
-        annotations = _READERS[format](source, search, problems)
+        try:
+            annotations = _READERS[format](source, search, problems)
+        except ValueError as error:
+            raise ValueError(one_line(error)) from error
     if not annotations.images:
         problems.error("no-images", f"{path} has no images; {format} is {FORMATS[format]}")
     elif not any(image.objects or image.label_image for image in annotations.images):
