@@ -181,6 +181,15 @@ def test_several_images_in_a_file_are_refused(tmp_path, suffix):
             read(path)
 
 
+@pytest.mark.parametrize("options", [{"imagej": True}, {"truncate": True}, {"ome": True}, {}])
+def test_stacks_of_every_kind_are_refused(tmp_path, options):
+    stack = np.zeros((5, 7, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
+    with pytest.raises(ValueError, match="it holds 5 pages, one image is wanted"):
+        image_files.read_pixels(tmp_path / "a.tif")
+    assert image_files.read_pixels(tmp_path / "a.tif", 5).shape == (7, 9, 5)
+
+
 def test_previews_in_a_tiff_do_not_count(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:

@@ -25,7 +25,7 @@ class ResultsFile:
 
     def __init__(self, path: Path) -> None:
         # What was there stays until the file can be written.
-        self._file = open(path, "r+b" if path.exists() else "x+b", buffering=0)  # noqa: SIM115
+        self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115
         self._end, self.count = 0, 0
         self._file.truncate(0)
         self._append(b"[")

@@ -36,7 +36,7 @@ LOSSY = ("JPEG", "MPO")
 REDUCED, MASK = 1, 4  # bits of the type of a TIFF's page that is no image of its own
 
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, DESCRIPTION = 0x0112, 270  # tags of EXIF and TIFF
 
 
 def read_pixels(file: ImageFile, channels: int = 3) -> np.ndarray:
@@ -245,13 +245,16 @@ def _needs_tifffile(image: PIL.Image.Image, channels: int) -> bool:
 
 def _pages(image: PIL.Image.Image, file: ImageFile) -> int:
     """Return how many images a file holds: pages, or frames; previews do not count."""
+    is_animated = getattr(image, "is_animated", False)
+    if image.format == "TIFF":
+        # ImageJ and tifffile describe stacks that have the header of the first page only.
+        description = str(getattr(image, "tag_v2", {}).get(DESCRIPTION, ""))
+        if not is_animated and "images=" not in description and '"shape"' not in description:
+            return 1
+        with tifffile.TiffFile(_source(file)) as tiff:
+            return _tiff_pages(tiff)
     # What cameras append to a JPEG (MPO) are previews and second views.
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return 1
-    if image.format != "TIFF":
-        return int(getattr(image, "n_frames", 1))
-    with tifffile.TiffFile(_source(file)) as tiff:
-        return _tiff_pages(tiff)
+    return int(getattr(image, "n_frames", 1)) if is_animated and image.format != "MPO" else 1
 
 
 def _tiff_pages(tiff: tifffile.TiffFile) -> int:
