@@ -4,7 +4,6 @@ import pytest
 from mrcnn.geometry import images
 from mrcnn.geometry import placement as placements
 
-
 NARROW = [(10000, 1), (1, 10000), (1, 1), (1, 300), (20000, 64)]
 
 
