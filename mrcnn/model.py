@@ -245,7 +245,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             return keras.callbacks.History()
         config = self._settings(training=True)
         config.check_values()
-        classes.adopt_classes(config, train_dataset, val_dataset)
+        train_dataset, val_dataset = classes.adopt_classes(config, train_dataset, val_dataset)
         classes.adopt_keypoints(config, train_dataset)
         training_run.check_objects(train_dataset, val_dataset, self.config)
         self.set_trainable(layers)
@@ -370,7 +370,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             limit: Only so many of the images, the first ones; None for all.
         """
         config = self._settings()
-        classes.warn_of_other_classes(config, dataset)
+        dataset = classes.by_name(config, dataset)
         image_ids = dataset.image_ids[:limit].tolist()
         objects = coco.ground_truth_of(dataset, image_ids)
         truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))

@@ -40,7 +40,7 @@ def make_dataset(
             f"there are {len(annotations.classes)} classes, at most {MOST_CLASSES} can be learned",
             remedy="remove those that are not meant",
         )
-        annotations = dataclasses.replace(annotations, images=[])
+        annotations = dataclasses.replace(annotations, images=[], classes={})
     if class_names is not None:
         annotations = _renamed(annotations, class_names, problems)
     annotations = _merged(annotations, problems)

@@ -51,6 +51,7 @@ class Dataset:
 
     channels = 3
     keypoint_names: Sequence[str] = ()
+    _known: set[tuple[str, Any]] = set()  # noqa: RUF012 (replaced by each instance's own)
     _default_was_told = False
 
     def __init__(self, class_map: Any = None) -> None:  # noqa: ARG002 (Matterport's signature)
@@ -66,8 +67,10 @@ class Dataset:
         """
         if "." in source:
             raise ValueError(f"a source name must not contain a dot, got {source!r}")
-        known = {(info["source"], info["id"]) for info in self.class_info}
-        if (source, class_id) not in known:
+        if len(self._known) != len(self.class_info):  # programs change the list themselves
+            self._known = {(info["source"], info["id"]) for info in self.class_info}
+        if (source, class_id) not in self._known:
+            self._known.add((source, class_id))
             self.class_info.append({"source": source, "id": class_id, "name": class_name})
 
     def add_image(self, source: str, image_id: Any, path: Any, **kwargs: Any) -> None:

@@ -140,9 +140,14 @@ class Problems:
             logger.warning("%s%s", findings[0], more)
 
     def _note(self, severity: str, code: str, message: str, where: dict[str, Any]) -> Finding:
-        texts = {k: v if v is None else one_line(v) for k, v in where.items() if k != "object"}
-        place = where.get("object")
-        place = one_line(place) if isinstance(place, str) else place
-        finding = Finding(severity, code, one_line(message), object=place, **texts)
+        image, place = where.get("image"), where.get("object")
+        finding = Finding(
+            severity,
+            code,
+            one_line(message),
+            image=None if image is None else one_line(image),
+            object=one_line(place) if isinstance(place, str) else place,
+            remedy=where.get("remedy", ""),
+        )
         self.found.append(finding)
         return finding

@@ -1,6 +1,7 @@
 """A look at every image of a set: its file, its size and its objects, with what is wrong there."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,7 @@ def _checked_size(
 ) -> tuple[int, int] | None:
     """Return the size of the upright picture, None where its file cannot be read."""
     image = dataset.annotated(image_id)
-    if image.embedded is None and not Path(image.path).is_file():
+    if image.embedded is None and not os.path.isfile(image.path):
         problems.error(
             "missing-image",
             f"there is no file {image.path}",

@@ -5,14 +5,18 @@ import logging
 from mrcnn.config import Config
 from mrcnn.data import augment
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.renumbered import renumbered
 
 logger = logging.getLogger("mrcnn")
 
 
-def adopt_classes(config: Config, train: Dataset, validation: Dataset | None) -> None:
-    """Take names of classes from the training set where the settings have none; compare others.
+def adopt_classes(
+    config: Config, train: Dataset, validation: Dataset | None
+) -> tuple[Dataset, Dataset | None]:
+    """Return the datasets with the classes of the network, by name.
 
-    They travel in checkpoints, so that detections have names.
+    Where the settings have no names of classes, they are those of the training set. They travel in
+    checkpoints, so that detections have names.
     """
     if not config.CLASS_NAMES and train.num_classes == config.NUM_CLASSES:
         config.CLASS_NAMES = tuple(train.class_names)
@@ -24,9 +28,7 @@ def adopt_classes(config: Config, train: Dataset, validation: Dataset | None) ->
             train.num_classes,
             list(train.class_names),
         )
-    for dataset in (train, validation):
-        if dataset is not None:
-            warn_of_other_classes(config, dataset)
+    return by_name(config, train), None if validation is None else by_name(config, validation)
 
 
 def adopt_keypoints(config: Config, train: Dataset) -> None:
@@ -37,13 +39,21 @@ def adopt_keypoints(config: Config, train: Dataset) -> None:
         config.KEYPOINT_PAIRS = augment.mirror_pairs(config.KEYPOINT_NAMES)
 
 
-def warn_of_other_classes(config: Config, dataset: Dataset) -> None:
-    """Log a warning where a dataset's classes are not those of the network, in its order."""
-    names, own = list(dataset.class_names), list(config.CLASS_NAMES)
-    if own and names != own[: len(names)]:
+def by_name(config: Config, dataset: Dataset) -> Dataset:
+    """Return a dataset whose classes have the network's numbers, told by their names.
+
+    Where it has classes that the network lacks, it is left as it is, with a warning.
+    """
+    own = list(config.CLASS_NAMES)
+    if not own:
+        return dataset
+    try:
+        return renumbered(dataset, own)
+    except ValueError:
         logger.warning(
             "the dataset has the classes %s, the network %s: each number is taken for the "
             "network's class",
-            names,
+            list(dataset.class_names),
             own,
         )
+        return dataset

@@ -290,9 +290,10 @@ def _keypoints(listed: Any) -> np.ndarray | None:
 
 def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return area and bbox where they are numbers; scores compute what is missing."""
-    area, bbox = record.get("area"), record.get("bbox")
+    bbox: Any = record.get("bbox")
+    area: Any = record.get("area")
     stated: dict[str, Any] = {}
-    if type(area) in (int, float) and 0 <= area < math.inf:
+    if isinstance(area, int | float) and 0 <= area < math.inf:
         stated["area"] = area
     if isinstance(bbox, list) and len(bbox) == 4 and _are_finite(bbox) and min(bbox[2:]) > 0:
         stated["bbox"] = bbox

@@ -112,7 +112,7 @@ class ImageLookup:
             found = self._by_stem(stem)
         stated = names[0] if names else stem or ""
         if not found:
-            return str((self._given or self._here).joinpath(*_parts(stated)))
+            return self._missing(stated)
         if len(found) > 1:
             self._problems.error(
                 "ambiguous-image",
@@ -126,6 +126,9 @@ class ImageLookup:
         """Tell whether there is a file of one of these names."""
         return any(map(self._matches, names)) or bool(stem is not None and self._by_stem(stem))
 
+    def _missing(self, stated: str) -> str:
+        return str((self._given or self._here).joinpath(*_parts(stated)))
+
     def _claimed(self, path: str, stated: str) -> str:
         """Return a path once it is noted whose it is."""
         name = "/".join(_parts(stated)) or stated
@@ -137,6 +140,7 @@ class ImageLookup:
                 image=name,
                 remedy="put both files where the annotations say, or remove one entry",
             )
+            return self._missing(stated)
         return path
 
     def _matches(self, name: str) -> list[Path]:
@@ -273,7 +277,7 @@ class _Folder:
         try:
             with os.scandir(path) as entries:
                 self._names = {entry.name for entry in entries if entry.is_file()}
-        except OSError:  # there is no such folder, or it must not be read
+        except (OSError, ValueError):  # there is no such folder, or it must not be read
             return
         for name in self._names:
             self._loose.setdefault(files.same_name(name), []).append(name)

@@ -1,0 +1,139 @@
+"""Files as annotators write them, and those that are known and not read."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import sets
+
+from mrcnn.data.formats import load_dataset
+from mrcnn.data.formats.voc import _colour
+
+POLYGON = '{""name"":""polygon"",""all_points_x"":[8,24,24,8],""all_points_y"":[8,8,24,24]}'
+HEADER = (
+    "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+    "region_attributes"
+)
+
+
+def areas(dataset):
+    return [dataset.load_mask(i)[0].sum(axis=(0, 1)).tolist() for i in dataset.image_ids]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_csv_file_of_via(tmp_path, mark):
+    for name in ("a.png", "b.png"):
+        sets.picture(tmp_path / name)
+    rows = [
+        f'a.png,9,"{{}}",1,0,"{POLYGON}","{{""kind"":""nut, long""}}"',
+        'b.png,9,"{}",0,0,"{}","{}"',
+    ]
+    (tmp_path / "via.csv").write_text(mark + "\n".join([HEADER, *rows]), encoding="utf-8")
+    for path in (tmp_path, tmp_path / "via.csv"):
+        dataset = load_dataset(path)
+        assert (dataset.format, dataset.class_names) == ("via", ["BG", "nut, long"])
+        assert areas(dataset) == [[256], []]
+
+
+def test_another_csv_file_is_none_of_via(tmp_path):
+    (tmp_path / "a.csv").write_text("image,x1,y1\na.png,3,4\n")
+    with pytest.raises(ValueError, match="no known annotations"):
+        load_dataset(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "area"),
+    [
+        ("rectangle", [[8, 8], [24, 24]], 256),
+        ("rectangle", sets.corners(sets.NUT), 256),
+        ("rotation", sets.corners(sets.NUT), 256),
+        ("oriented_rectangle", [[16, 4], [28, 16], [16, 28], [4, 16]], 288),
+    ],
+)
+def test_rectangles_of_labelme_and_its_successors(tmp_path, kind, points, area):
+    sets.picture(tmp_path / "a.png")
+    shape = {"label": "nut", "points": points, "shape_type": kind}
+    (found,) = areas(load_dataset(sets.labelme(tmp_path / "a.json", [shape])))[0]
+    assert abs(found - area) < 20
+
+
+def test_a_rectangle_of_three_points_is_told(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    whole = {"label": "nut", "points": sets.corners(sets.NUT), "shape_type": "polygon"}
+    shape = {**whole, "points": sets.corners(sets.NUT)[:3], "shape_type": "rectangle"}
+    dataset = load_dataset(sets.labelme(tmp_path / "a.json", [whole, shape]))
+    assert "a rectangle has 2 points or 4, this one 3" in dataset.problems[0].message
+
+
+@pytest.mark.parametrize("lead", ["", "data:image/png;base64,"])
+def test_an_image_inside_a_file_may_be_a_url(tmp_path, lead):
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), (7, 7, 7)).save(stream, "PNG")
+    data = lead + base64.b64encode(stream.getvalue()).decode()
+    shape = {"label": "nut", "points": sets.corners(sets.NUT), "shape_type": "polygon"}
+    path = sets.labelme(tmp_path / "a.json", [shape], imageData=data, imagePath=data[:60])
+    dataset = load_dataset(path)
+    assert (dataset.load_image(0) == 7).all()
+    assert areas(dataset) == [[256]]
+
+
+def test_a_damaged_image_inside_a_file_is_a_bad_sample(tmp_path):
+    path = sets.labelme(tmp_path / "a.json", [], imageData="data:image/png;base64,abc")
+    with pytest.raises(ValueError, match="no annotations of objects"):
+        load_dataset(path)
+
+
+def voc(folder, mask):
+    """Write a VOC set of two objects with their masks in a file."""
+    sets.picture(folder / "JPEGImages" / "a.png")
+    (folder / "SegmentationObject").mkdir()
+    mask.save(folder / "SegmentationObject" / "a.png")
+    box = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>24</xmax><ymax>24</ymax></bndbox>"
+    objects = f"<object><name>nut</name>{box}</object>" * 2
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text(
+        f"<annotation><filename>a.png</filename>{objects}</annotation>"
+    )
+    return load_dataset(folder)
+
+
+def test_masks_of_voc_in_colours_are_those_of_its_palette(tmp_path):
+    """PASCAL's palette: 1 is maroon, 2 is green, the border is cream."""
+    assert [_colour(n) for n in (1, 2, 3, 255)] == [0x800000, 0x008000, 0x808000, 0xE0E0C0]
+    numbers = np.zeros((48, 64), np.uint8)
+    numbers[8:24, 8:24], numbers[12:36, 36:56], numbers[40:44, 40:44] = 1, 2, 255
+    palette = np.array([[c >> 16, c >> 8 & 255, c & 255] for c in map(_colour, range(256))])
+    indexed = PIL.Image.fromarray(numbers)
+    in_colours = PIL.Image.fromarray(palette.astype(np.uint8)[numbers])
+    for name, mask in (("indexed", indexed), ("colours", in_colours)):
+        (tmp_path / name).mkdir()
+        assert areas(voc(tmp_path / name, mask)) == [[256, 480]]
+
+
+FOREIGN = {
+    "Label Studio": [{"id": 1, "annotations": [], "data": {"image": "a.png"}}],
+    "Supervisely": {"size": {"height": 4, "width": 4}, "objects": [], "tags": []},
+    "Datumaro": {"info": {}, "categories": {"label": {}}, "items": []},
+    "VIA 3": {"project": {"pid": "a"}, "config": {}, "file": {}, "metadata": {}, "view": {}},
+    "CreateML": [{"image": "a.png", "annotations": [{"label": "nut", "coordinates": {}}]}],
+    "list of detections": [{"image_id": 1, "category_id": 1, "score": 0.5, "bbox": []}],
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_formats_that_are_not_read_are_named_with_what_to_do(tmp_path, name, is_folder):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(FOREIGN[name]))
+    with pytest.raises(ValueError, match=rf"set\.json is a .*{name}.*: ") as refusal:
+        load_dataset(tmp_path if is_folder else path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_xml_file_of_cvat_is_named(tmp_path):
+    (tmp_path / "a.xml").write_text("<annotations><version>1.1</version><image/></annotations>")
+    with pytest.raises(ValueError, match=r"a\.xml is a file of CVAT .* export the task as COCO"):
+        load_dataset(tmp_path)
