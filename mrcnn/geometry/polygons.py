@@ -33,10 +33,12 @@ def crosses_itself(points: np.ndarray) -> bool:
 
 
 def _leaves(points: np.ndarray) -> np.ndarray:
-    """Return points (n, 2) as leaves, a power of two of them, the last one repeated: (2, L, 8)."""
+    """Return points (n, 2) as leaves, a power of two of them, filled with nothing: (2, L, 8)."""
     count = -(-len(points) // LEAF)
     wanted = LEAF << int(count - 1).bit_length()
-    return np.pad(points.T, ((0, 0), (0, wanted - len(points))), "edge").reshape(2, -1, LEAF)
+    padding = ((0, 0), (0, wanted - len(points)))
+    # What is no number meets nothing.
+    return np.pad(points.T, padding, constant_values=np.nan).reshape(2, -1, LEAF)
 
 
 def _meeting_leaves(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,10 +47,10 @@ def _meeting_leaves(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.n
     Args:
         low: (2, L, 8) the least x and y of each side. high: the greatest.
     """
-    lows, highs = [low.min(axis=2)], [high.max(axis=2)]
+    lows, highs = [np.fmin.reduce(low, axis=2)], [np.fmax.reduce(high, axis=2)]
     while lows[-1].shape[1] > 1:
-        lows.append(np.minimum(lows[-1][:, ::2], lows[-1][:, 1::2]))
-        highs.append(np.maximum(highs[-1][:, ::2], highs[-1][:, 1::2]))
+        lows.append(np.fmin(lows[-1][:, ::2], lows[-1][:, 1::2]))
+        highs.append(np.fmax(highs[-1][:, ::2], highs[-1][:, 1::2]))
     first: np.ndarray = np.zeros(1, np.int64)
     second: np.ndarray = first
     for low, high in zip(lows[-2::-1], highs[-2::-1], strict=True):
