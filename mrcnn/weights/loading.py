@@ -95,8 +95,8 @@ def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], con
         for name in OF_SHAPES
         if name in stored and stored[name] != setting_values.plain(getattr(config, name))
     ]
-    if not differing:
-        return str(error)
+    if not differing or set(error.args[1]) <= set(hdf5.CLASS_LAYERS):
+        return str(error)  # which says what to do about other classes
     rows = str(error).partition("\n")[2]
     return (
         f"{path}: the file has {', '.join(differing)}; use its settings "
