@@ -68,17 +68,20 @@ class Predictor:
         self._anchors = functools.lru_cache(maxsize=8)(self._make_anchors)
 
     def detect_each(
-        self, images: Iterable[np.ndarray], masks: str = "full"
+        self, images: Iterable[np.ndarray], masks: str = "full", *, tells_limit: bool = True
     ) -> Iterator[Detections]:
         """Yield the detections of each image; neighbours of one input size run together.
 
         Args:
             images, masks: See `MaskRCNN.detect`.
+            tells_limit: Warn of images with as many detections as there may be.
         """
         for group in _groups(map(self.mold, images), self.config.BATCH_SIZE):
             molded = np.stack([inputs for inputs, _ in group])
             metas = np.stack([meta for _, meta in group])
             for found, meta in zip(self._found(molded, metas), metas, strict=True):
+                if tells_limit:
+                    _tell_of_limit(found["detections"])
                 yield self.unmold(found, meta, masks)
 
     def _found(self, molded: np.ndarray, metas: np.ndarray) -> list[Detections]:
@@ -86,8 +89,6 @@ class Predictor:
         anchors = np.tile(self.anchors(molded.shape[1:3]), (len(molded), 1, 1))
         with memory.told(self.config, training=False):
             found = self.run([molded, metas, anchors])
-        for detections in found["detections"]:
-            _tell_of_limit(detections)
         return [{key: rows[i] for key, rows in found.items()} for i in range(len(molded))]
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,10 +26,13 @@ def test_as_many_objects_as_there_may_be_are_logged(finder, caplog):
     assert "DETECTION_MAX_INSTANCES=16" in said[0]
 
 
-def test_scores_do_not_warn_of_the_limit(finder, caplog):
+def test_scores_tell_of_the_limit_once(finder, caplog):
     with caplog.at_level(logging.WARNING, "mrcnn"):
         finder.evaluate(Rectangles(2), verbose=0)
-    assert "limit" not in caplog.text
+    assert [line for line in caplog.messages if "limit" in line] == [
+        "2 of 2 images have 8 detections, the limit DETECTION_MAX_INSTANCES: more objects than "
+        "that cannot be scored as found"
+    ]
 
 
 def test_run_lengths_and_arrays_have_the_same_scores(finder):

@@ -7,8 +7,7 @@ found in one image, and `score` compares the two.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,7 +220,7 @@ def score_detector(
     Raises:
         RuntimeError: When more than a tenth of the images cannot be read.
     """
-    results, seen, bad = [], [], []
+    results, seen, bad, num_full = [], [], [], 0
     chosen = dataset.image_ids if image_ids is None else image_ids
     pairs = list(zip(chosen, truth.image_ids, strict=True))
     for image_id, truth_id in progress(pairs):
@@ -232,28 +231,23 @@ def score_detector(
             logger.warning("left out of the scores: %s", reason)
             bad.append(reason)
             continue
-        with _limit_untold():  # scores count no more objects than the limit
-            results += to_results(detect(image), truth_id, truth.category_ids)
+        found = detect(image)
+        num_full += len(found["scores"]) >= max_detections
+        results += to_results(found, truth_id, truth.category_ids)
         seen.append(truth_id)
     if 10 * len(bad) > len(pairs):
         raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
+    if num_full:
+        logger.warning(
+            "%d of %d images have %d detections, the limit DETECTION_MAX_INSTANCES: more objects "
+            "than that cannot be scored as found",
+            num_full,
+            len(seen),
+            max_detections,
+        )
     return score(
         truth.coco, results, max_detections=max_detections, image_ids=seen, iou_types=iou_types
     )
-
-
-@contextmanager
-def _limit_untold() -> Iterator[None]:
-    """Leave out warnings of images with as many detections as there may be."""
-
-    def is_of_more(record: logging.LogRecord) -> bool:
-        return "limit DETECTION_MAX_INSTANCES" not in str(record.msg)
-
-    logger.addFilter(is_of_more)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_of_more)
 
 
 def _objects_of(dataset: Dataset, image_id: int) -> tuple[tuple[int, int], list[dict[str, Any]]]:

@@ -93,6 +93,19 @@ class DetectionInSteps:
         is_own = any(getattr(type(self), name) is not getattr(base, name) for name in STEPS)
         return is_own or (self.mode == "inference" and self.keras_model is not self.inference_model)
 
+    def detections_of(
+        self, images: Iterable[np.ndarray], masks: str, base: type, *, tells_limit: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what `detect` returns, in steps where the program has steps of its own.
+
+        Args:
+            base: See `has_own_steps`.
+            tells_limit: See `Predictor.detect_each`.
+        """
+        if self.has_own_steps(base):
+            return self.detect_in_steps(images, masks)
+        return self.predictor.detect_each(images, masks, tells_limit=tells_limit)
+
     def detect_in_steps(
         self, images: Iterable[np.ndarray], masks: str = "full"
     ) -> Iterator[dict[str, Any]]:

@@ -1,14 +1,12 @@
 """labelme 3 to 6 (Wada): a JSON file an image, beside it or with the image inside."""
 
 import base64
-import io
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from mrcnn.data import outlines
 from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
@@ -199,8 +197,7 @@ def _mask(
     if size is None:
         raise ValueError("it is a mask, and the file does not state the size of the image")
     try:
-        content = io.BytesIO(base64.b64decode(encoded, validate=True))
-        with PIL.Image.open(content, formats=image_files.FORMATS) as image:
+        with image_files.opened(base64.b64decode(encoded, validate=True)) as image:
             if image.width * image.height > 4 * size[0] * size[1] + 4:
                 raise ValueError(f"its mask has {image.width} x {image.height} pixels")
             inside = np.array(image.convert("L")) > 0
