@@ -202,7 +202,7 @@ def test_annotations_of_other_images_or_classes_are_refused(detect, tmp_path, ca
     classes = "none of the network's classes ['dark', 'bright'], but ['dog', 'cat']"
     assert_refused(detect, capsys, [image, "--annotations", truth], classes)
     truth.write_text("[]")
-    assert_refused(detect, capsys, [image, "--annotations", truth], "a COCO file is wanted")
+    assert_refused(detect, capsys, [image, "--annotations", truth], "is no COCO file")
 
 
 def test_as_many_objects_as_there_may_be_are_told(detect, tmp_path, caplog):

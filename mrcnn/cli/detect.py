@@ -4,16 +4,18 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrcnn import class_names as names_of_classes
 from mrcnn import files
 from mrcnn.cli import common, detect_images
 from mrcnn.cli.detect_images import Found
 from mrcnn.cli.results import ResultsFile, is_ours
+from mrcnn.data.formats import coco as coco_format
 from mrcnn.data.formats import files as texts
 from mrcnn.geometry import image_files
 from mrcnn.geometry import images as image_math
@@ -74,10 +76,12 @@ def run(options: argparse.Namespace) -> int:
     """Detect objects in images and folders; write a picture of each and detections.json."""
     output = Path(options.output)
     found, notes = detect_images.find(options.images, output)
-    annotations = None
+    categories = None
     if options.annotations:
-        annotations = _annotations(options.annotations)
-        listed = detect_images.with_ids_of(found, annotations)
+        path = Path(options.annotations)
+        content = texts.read_json(path)
+        categories = coco_format.category_names(content, path)
+        listed = detect_images.with_ids_of(found, coco_format.image_names(content, path))
         names = {each.name for each in found} - {each.name for each in listed}
         if names:
             notes.append(f"not in {options.annotations}, so left out: {_some(sorted(names))}")
@@ -87,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     for note in notes:
         print(note, file=sys.stderr)
     model = common.load_network(options)
-    detector = Detector(model, options.min_score, _categories(model.config, annotations))
+    detector = Detector(model, options.min_score, _categories(model.config, categories))
     files.make_folder(output)
     tally = Tally()
     with ResultsFile(output / RESULTS) as results:
@@ -155,34 +159,25 @@ class Detector:
         return drawn, rows, float(everything["scores"].max(initial=0))
 
 
-def _annotations(path: str) -> dict[str, Any]:
-    """Return a COCO file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    content = texts.read_json(path)
-    keys = ("images", "categories")
-    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
-        raise ValueError(f"{path}: a COCO file is wanted, with lists of images and categories")
-    return content
-
-
-def _categories(config: "Config", annotations: dict[str, Any] | None) -> Sequence[Any]:
+def _categories(config: "Config", categories: Mapping[Any, str] | None) -> Sequence[Any]:
     """Return the category id of each class: that of the annotations, or of the training data.
+
+    Args:
+        categories: name of each id of the annotations, None where none are given.
 
     Raises:
         ValueError: the annotations have none of the classes.
     """
     own = config.CATEGORY_IDS or tuple(range(config.NUM_CLASSES))
-    if annotations is None or not config.CLASS_NAMES:
+    if categories is None or not config.CLASS_NAMES:
         return own
-    by_name = {entry["name"]: entry["id"] for entry in annotations["categories"]}
+    matched = names_of_classes.matched(categories.values(), config.CLASS_NAMES)
+    by_name = {matched[name]: i for i, name in categories.items() if name in matched}
     absent = [name for name in config.CLASS_NAMES[1:] if name not in by_name]
     if len(absent) == len(config.CLASS_NAMES) - 1:
         raise ValueError(
             f"the annotations have none of the network's classes {list(absent)}, but "
-            f"{list(by_name)}"
+            f"{list(categories.values())}"
         )
     if absent:
         logger.warning("not in the annotations, so left out: %s", ", ".join(absent))

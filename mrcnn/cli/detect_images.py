@@ -50,19 +50,23 @@ def find(arguments: Sequence[str], output: Path) -> tuple[list[Found], list[str]
     return _with_ids(list(found.values())), notes
 
 
-def with_ids_of(found: Sequence[Found], annotations: Mapping[str, Any]) -> list[Found]:
-    """Return those of the images that COCO annotations list, with their ids there.
+def with_ids_of(found: Sequence[Found], names: Mapping[Any, Sequence[str]]) -> list[Found]:
+    """Return those of the images that annotations list, with their ids there.
+
+    Args:
+        names: those that the file of each image id of the annotations may have.
 
     Raises:
         ValueError: there is none of them, or two images are the same one of the annotations.
     """
     by_name: dict[str, list[tuple[PurePosixPath, Any]]] = {}
-    for info in annotations["images"]:
-        path = PurePosixPath(str(info["file_name"]).replace("\\", "/"))
-        by_name.setdefault(path.name, []).append((path, info["id"]))
+    for image_id, stated in names.items():
+        for name in stated:
+            path = PurePosixPath(name.replace("\\", "/"))
+            by_name.setdefault(files.same_name(path.name), []).append((path, image_id))
     listed: dict[Any, Found] = {}
     for each in found:
-        same = by_name.get(each.path.name, [])
+        same = by_name.get(files.same_name(each.path.name), [])
         whole = [entry for entry in same if _ends_with(each.path, entry[0])]
         chosen = whole if len(same) > 1 else same
         if len(chosen) != 1:

@@ -91,6 +91,27 @@ def read_coco(
     )
 
 
+def image_names(content: Any, path: Path) -> dict[Any, list[str]]:
+    """Return the names that the file of each image id may have.
+
+    Raises:
+        ValueError: the content is none of COCO.
+    """
+    return {image["id"]: _file_names(image) for image in _list_of(content, "images", path)}
+
+
+def category_names(content: Any, path: Path) -> dict[Any, str]:
+    """Return the name of each category id.
+
+    Raises:
+        ValueError: the content is none of COCO.
+    """
+    return {
+        entry["id"]: names_of_classes.text_of(entry.get("name"), entry["id"])
+        for entry in _list_of(content, "categories", path)
+    }
+
+
 def _list_of(content: Any, part: str, path: Path) -> list[dict]:
     """Return a list of a file, which some programs write as an object keyed by id."""
     listed = content.get(part) if isinstance(content, dict) else None
