@@ -1,12 +1,15 @@
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 import sets
 
 from mrcnn import class_names
 from mrcnn.data import assembly, check
+from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats import Source, load_dataset, load_pair
+from mrcnn.data.renumbered import renumbered
 from mrcnn.evaluation import coco as scores
 
 
@@ -164,3 +167,42 @@ def test_too_many_classes_are_refused_before_they_cost_memory(tmp_path):
     )
     with pytest.raises(ValueError, match="20001 classes, at most 20000 can be learned"):
         load_dataset(path)
+
+
+def test_a_class_may_be_called_like_the_background(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "set.json", outlines=(sets.NUT, sets.BOLT), classes=("nut", "BG"))
+    dataset = load_dataset(path)
+    assert dataset.class_names == ["BG", "nut", "BG"]
+    other = renumbered(dataset, ["BG", "BG", "nut"])
+    assert other.load_mask(0)[1].tolist() == [2, 1]
+
+
+def test_two_ids_of_one_name_are_refused(tmp_path):
+    sets.picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("names: [nut, nut]")
+    with pytest.raises(ValueError, match="2 class ids with objects have the name 'nut'"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_network_counts_classes_by_their_names(tmp_path, is_own):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "set.json", outlines=(sets.NUT, sets.BOLT), classes=("nut", "bolt"))
+    dataset = load_dataset(path)
+    if is_own:
+        dataset = Dataset()
+        for number, name in enumerate(("nut", "bolt"), start=1):
+            dataset.add_class("own", number, name)
+        dataset.add_image("own", 0, path=None)
+        dataset.prepare()
+        dataset.load_mask = lambda _: (np.ones((4, 4, 3), bool), np.array([1, -2, 2]))
+    other = renumbered(dataset, ["BG", "pin", "bolt", "nut"])
+    assert other.num_classes == 4
+    assert other.class_names == ["BG", "pin", "bolt", "nut"]
+    assert other.load_mask(0)[1].tolist() == ([3, -2, 2] if is_own else [3, 2])
+    assert renumbered(dataset, ["BG", "nut", "bolt"]) is dataset
+    with pytest.raises(ValueError, match=r"the network has no classes \['bolt'\]"):
+        renumbered(dataset, ["BG", "nut", "pin"])

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import sets
 
-from mrcnn.data.formats import load_dataset
+from mrcnn.data.formats import Source, load_dataset, load_pair
 from mrcnn.data.formats.voc import _colour
 
 POLYGON = '{""name"":""polygon"",""all_points_x"":[8,24,24,8],""all_points_y"":[8,8,24,24]}'
@@ -137,3 +137,96 @@ def test_the_xml_file_of_cvat_is_named(tmp_path):
     (tmp_path / "a.xml").write_text("<annotations><version>1.1</version><image/></annotations>")
     with pytest.raises(ValueError, match=r"a\.xml is a file of CVAT .* export the task as COCO"):
         load_dataset(tmp_path)
+
+
+POLYGONS = {
+    "LabelMe": "<pt><x>8</x><y>8</y></pt><pt><x>24</x><y>8</y></pt><pt><x>24</x><y>24</y></pt>"
+    "<pt><x>8</x><y>24</y></pt>",
+    "Roboflow": "<x1>8</x1><y1>8</y1><x2>24</x2><y2>8</y2>"
+    "<x3>24</x3><y3>24</y3><x4>8</x4><y4>24</y4>",
+}
+
+
+@pytest.mark.parametrize("tool", POLYGONS)
+def test_polygons_in_files_of_voc(tmp_path, tool, caplog):
+    sets.picture(tmp_path / "a.png")
+    entry = f"<object><name>nut</name><polygon>{POLYGONS[tool]}</polygon></object>"
+    (tmp_path / "a.xml").write_text(f"<annotation><filename>a.png</filename>{entry}</annotation>")
+    assert areas(load_dataset(tmp_path)) == [[256]]
+    assert not caplog.text
+
+
+def test_lists_of_images_are_the_parts_of_a_voc_set(tmp_path):
+    for stem in "abc":
+        sets.picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+        box = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>24</xmax><ymax>24</ymax></bndbox>"
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "Annotations" / f"{stem}.xml").write_text(
+            f"<annotation><object><name>nut</name>{box}</object></annotation>"
+        )
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for part, stems in (("train", "a\nb 1\n"), ("val", "c -1\r\n")):
+        (tmp_path / "ImageSets" / "Main" / f"{part}.txt").write_text(stems)
+    pair = load_pair(*(Source(tmp_path, part=part) for part in ("train", "val")))
+    assert [[info["id"] for info in each.image_info] for each in pair] == [["a", "b"], ["c"]]
+
+
+def test_images_in_both_parts_are_told(tmp_path, caplog):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "set.json")
+    load_pair(Source(path), Source(path))
+    assert "1 of 1 images of the validation set are in the training set, a.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stated", "stored"),
+    [
+        ("my%20photo.png", "my photo.png"),
+        ("https://a.org/b/a.png?sign=1", "a.png"),
+        (" a.png ", "a.png"),
+        ("/data/upload/1/a.png", "a.png"),
+        ("C:\\photos\\a.png", "a.png"),
+        ("a%20b.png", "a%20b.png"),
+    ],
+)
+def test_names_as_tools_spell_them(tmp_path, stated, stored):
+    sets.picture(tmp_path / stored)
+    dataset = load_dataset(sets.coco(tmp_path / "set.json", [stated]))
+    assert dataset.image_info[0]["path"] == str(tmp_path / stored)
+
+
+@pytest.mark.parametrize(("listed", "given"), [("007", 7), (7.0, "7"), (7, "007"), ("7", 7.0)])
+def test_ids_as_programs_write_them(tmp_path, listed, given):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "set.json")
+    content = json.loads(path.read_text())
+    content["images"][0]["id"], content["annotations"][0]["image_id"] = listed, given
+    path.write_text(json.dumps(content))
+    assert areas(load_dataset(path)) == [[256]]
+
+
+def test_a_project_of_via_knows_where_its_images_are(tmp_path):
+    sets.picture(tmp_path / "photos" / "in" / "a.png")
+    path = sets.via(tmp_path / "via" / "via.json", {"a.png": [sets.NUT]})
+    content = {
+        "_via_settings": {"core": {"default_filepath": "../photos/in/"}},
+        "_via_img_metadata": json.loads(path.read_text()),
+    }
+    path.write_text(json.dumps(content))
+    assert load_dataset(path).load_image(0).shape == (48, 64, 3)
+
+
+def test_what_via_has_not_defined_is_no_class(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    path = sets.via(tmp_path / "nuts" / "via.json", {"a.png": [sets.NUT]})
+    content = json.loads(path.read_text())
+    content["a.png"]["regions"][0]["region_attributes"] = {"name": "not_defined", "kind": "nut"}
+    path.write_text(json.dumps(content))
+    assert load_dataset(path).class_names == ["BG", "nut"]
+
+
+def test_a_stated_box_in_another_form_is_not_scored_by(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "set.json", bbox=[36, 36, 60, 47], area=0)
+    (record,) = load_dataset(path).records(0)
+    assert not {"bbox", "area"} & set(record)

@@ -18,6 +18,7 @@ from mrcnn.data.problems import Finding, Loss
 from mrcnn.geometry import image_files, images
 from mrcnn.geometry import masks as mask_math
 
+SAME_BOX = 0.5  # IoU of a stated box with that of the mask; below it is in another form
 TRUSTED_PIXELS = 2**28  # of all masks of an image together, before its file is asked for its size
 
 
@@ -248,6 +249,7 @@ class AnnotatedDataset(Dataset):
             if turn != 1:
                 mask = mask_math.from_rle([rle], size)
                 rle, stated = mask_math.to_rle(image_files.turned(mask, turn))[0], {}
+            stated = _agreeing(stated, rle)
             class_id = self.class_id_of(item)
             record = {"category_id": abs(class_id), "iscrowd": int(class_id < 0), **stated}
             found.append({**record, "segmentation": rle})
@@ -282,3 +284,12 @@ class AnnotatedDataset(Dataset):
                 return 1
             self._turns[image_id] = orientation if orientation >= 5 and stored == size else 1
         return self._turns[image_id]
+
+
+def _agreeing(stated: dict[str, Any], rle: dict) -> dict[str, Any]:
+    """Return what is stated of an object, but no box that is another one than its mask's."""
+    if "bbox" not in stated:
+        return stated
+    boxes = np.array([stated["bbox"], coco_mask.toBbox([rle])[0]], np.float64)
+    overlap = coco_mask.iou(boxes[:1], boxes[1:], [0])[0, 0]
+    return stated if overlap >= SAME_BOX else {k: v for k, v in stated.items() if k != "bbox"}

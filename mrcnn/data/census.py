@@ -93,7 +93,9 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
         problems.warning(
             "objects-lost",
             f"{lost} of {total} objects will not be learned: {_listed(reasons)}",
-            remedy="mend the annotations; mrcnn check names each of them",
+            remedy="raise MAX_GT_INSTANCES"
+            if 2 * reasons[TOO_MANY] > lost
+            else "mend the annotations; mrcnn check names each of them",
         )
     for name, count in census.annotated.items():
         of_class = census.reasons(name) if name is not None else Counter()

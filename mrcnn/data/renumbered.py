@@ -30,7 +30,7 @@ def renumbered(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     lacking = [name for name in own[1:] if name not in matched]
     if lacking or len(set(own[1:])) < len(own) - 1:
         raise ValueError(f"the network has no classes {lacking}, only {known[1:]}")
-    numbers = np.array([0, *(known.index(matched[name]) for name in own[1:])], np.int32)
+    numbers = np.array([0, *(known.index(matched[name], 1) for name in own[1:])], np.int32)
     if isinstance(dataset, AnnotatedDataset):
         return _reordered(dataset, numbers, known)
     return cast(Dataset, _Renumbered(dataset, numbers, known))

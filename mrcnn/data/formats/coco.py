@@ -133,6 +133,8 @@ def _list_of(content: Any, part: str, path: Path) -> list[dict]:
 def _check_id(record: dict, part: str, path: Path) -> None:
     if record.get("id") is None:
         raise ValueError(f"{path}: an entry of {part} lacks id: {str(record)[:200]}")
+    if isinstance(record["id"], float) and record["id"].is_integer():
+        record["id"] = int(record["id"])
     if not isinstance(record["id"], int | str):
         raise ValueError(
             f"{path}: an entry of {part} has an id that is neither a whole number nor a text: "

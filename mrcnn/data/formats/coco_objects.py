@@ -33,6 +33,8 @@ class Ids:
         self._by_text: dict[str, Any] = {}
         for value in self._exact:
             self._by_text.setdefault(str(value), value)
+        for value in self._exact:  # 007 is 7 where no other is
+            self._by_text.setdefault(_plain(str(value)), value)
 
     def find(self, value: Any) -> Any:
         """Return an id as the list has it, None if it does not: 1.0, true and "1" are 1."""
@@ -41,8 +43,14 @@ class Ids:
         found = self._exact.get(value)
         if found is None:
             whole = isinstance(value, float) and value.is_integer()
-            found = self._by_text.get(str(int(value)) if whole else str(value).strip())
+            text = str(int(value)) if whole else str(value).strip()
+            found = self._by_text.get(text, self._by_text.get(_plain(text)))
         return found
+
+
+def _plain(text: str) -> str:
+    """Return a whole number without zeros before it."""
+    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 @dataclass
@@ -293,7 +301,7 @@ def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
     bbox: Any = record.get("bbox")
     area: Any = record.get("area")
     stated: dict[str, Any] = {}
-    if isinstance(area, int | float) and 0 <= area < math.inf:
+    if isinstance(area, int | float) and 0 < area < math.inf:
         stated["area"] = area
     if isinstance(bbox, list) and len(bbox) == 4 and _are_finite(bbox) and min(bbox[2:]) > 0:
         stated["bbox"] = bbox

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from mrcnn.data.formats import files
 from mrcnn.data.problems import Problems
@@ -107,7 +108,8 @@ class ImageLookup:
             stem: of the annotation file of this image alone, for sets whose images are named by
                 it where no name fits.
         """
-        found = next((match for name in names if (match := self._matches(name))), [])
+        spelled = [*names, *(other for name in names for other in _other_spellings(name))]
+        found = next((match for name in spelled if (match := self._matches(name))), [])
         if not found and stem is not None:
             found = self._by_stem(stem)
         stated = names[0] if names else stem or ""
@@ -124,7 +126,8 @@ class ImageLookup:
 
     def exists(self, names: Sequence[str], stem: str | None = None) -> bool:
         """Tell whether there is a file of one of these names."""
-        return any(map(self._matches, names)) or bool(stem is not None and self._by_stem(stem))
+        spelled = [*names, *(other for name in names for other in _other_spellings(name))]
+        return any(map(self._matches, spelled)) or bool(stem is not None and self._by_stem(stem))
 
     def _missing(self, stated: str) -> str:
         return str((self._given or self._here).joinpath(*_parts(stated)))
@@ -288,7 +291,8 @@ class _Folder:
         return sorted(self._loose.get(files.same_name(name), [])) if self._names else []
 
     def holds(self, names: Sequence[str]) -> bool:
-        return any(self.named(name, is_exact=False) for name in names)
+        """Tell whether there is a file of one of these names, by the name before the suffix."""
+        return any(self.stems.find(Path(name).stem) for name in names)
 
     @cached_property
     def stems(self) -> Stems:
@@ -323,6 +327,12 @@ def _parts(name: str) -> tuple[str, ...]:
     path = name.replace("\\", "/")
     parts = (path[2:] if path[1:2] == ":" else path).split("/")
     return tuple(part for part in parts if part not in ("", "."))
+
+
+def _other_spellings(name: str) -> list[str]:
+    """Return what a name may stand for: of a URL its path, unquoted; without blanks at its ends."""
+    path = name.partition("?")[0] if "://" in name or name.startswith("/") else name
+    return [each for each in dict.fromkeys((unquote(path), name.strip())) if each != name]
 
 
 def _image_folders(base: Path) -> list[Path]:

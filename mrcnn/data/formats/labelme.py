@@ -224,7 +224,7 @@ def _class_list(path: Path, labels: set[str], problems: Problems) -> list[str]:
         if unlisted:
             problems.error(
                 "unknown-class",
-                f"{listing} does not list the labels {unlisted}",
+                f"{listing} does not list the labels {unlisted[:20]}",
                 remedy="add them, or remove the list",
             )
         return [*dict.fromkeys(names), *unlisted]

@@ -1,6 +1,7 @@
 """Any annotations: the format is recognised by content, and read by its reader."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -95,6 +96,7 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
     """
     reports = Problems(), Problems()
     first, second = read(training, reports[0]), read(validation, reports[1])
+    _tell_of_shared(first, second, reports[1])
     if first.is_unnamed and len(second.classes) == 1:  # whose name is that of a folder
         second = dataclasses.replace(second, is_unnamed=True)
     dataset = make_dataset(
@@ -106,6 +108,19 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
         channels=validation.channels,
         class_names=dataset.class_names[1:],
     )
+
+
+def _tell_of_shared(first: Annotations, second: Annotations, problems: Problems) -> None:
+    """Warn of images that are in both parts."""
+    known = {os.path.realpath(image.path) for image in first.images}
+    shared = [image for image in second.images if os.path.realpath(image.path) in known]
+    if shared:
+        problems.warning(
+            "image-in-both-sets",
+            f"{len(shared)} of {len(second.images)} images of the validation set are in the "
+            f"training set, {Path(shared[0].path).name} for one: scores on them tell nothing",
+            remedy="re-split the dataset",
+        )
 
 
 def read(source: Source, problems: Problems) -> Annotations:
@@ -280,7 +295,7 @@ def _read_labelme(source: Source, search: _Search, problems: Problems) -> Annota
 
 
 def _read_voc(source: Source, search: _Search, problems: Problems) -> Annotations:
-    return voc.read_voc(voc.annotation_files(search.path), source.images, problems)
+    return voc.read_voc(voc.annotation_files(search.path, source.part), source.images, problems)
 
 
 def _read_yolo(source: Source, search: _Search, problems: Problems) -> Annotations:

@@ -22,6 +22,7 @@ from mrcnn.data.formats.image_lookup import ImageLookup
 from mrcnn.data.problems import NO_AREA, Problems
 
 SOURCE = "via"
+UNDEFINED = "not_defined"  # what VIA 2 writes where nothing was chosen
 CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
 
@@ -130,18 +131,28 @@ def read_via(
         )
     classes = _classes(every, class_attribute, path, problems)
     names = [str(entry["filename"]) for entry in entries]
-    lookup = ImageLookup(path, images, [[name] for name in names], problems)
+    home = _default_folder(content)
+    candidates = [[name, f"{home}/{name}"] if home else [name] for name in names]
+    lookup = ImageLookup(path, images, candidates, problems)
     ids = {name: class_id for class_id, name in classes.items()}
     read = Annotations(SOURCE, classes, is_unnamed=class_attribute is None)
-    for name, each in zip(names, regions, strict=True):
+    for name, stated, each in zip(names, candidates, regions, strict=True):
         objects = []
         for region in each:
             value = region.attributes.get(class_attribute) if class_attribute else classes[1]
             shape = _shape(region, value, problems)
             if shape is not None and value is not None:
                 objects.append(outlines.AnnotatedObject(ids[value], [shape], id=region.place))
-        read.images.append(AnnotatedImage(name, lookup.find([name]), objects))
+        read.images.append(AnnotatedImage(name, lookup.find(stated), objects))
     return read
+
+
+def _default_folder(content: dict) -> str:
+    """Return the folder of the images that a project of VIA 2 states, "" if it states none."""
+    settings = content.get("_via_settings")
+    core = settings.get("core") if isinstance(settings, dict) else None
+    folder = core.get("default_filepath") if isinstance(core, dict) else None
+    return folder.strip().rstrip("/") if isinstance(folder, str) else ""
 
 
 def _regions(entry: dict, problems: Problems) -> list[_Region]:
@@ -178,7 +189,7 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         ticked = [name for name, state in value.items() if _is_ticked(state)]
         return str(ticked[0]).strip() if len(ticked) == 1 else ""
-    return "" if value is None else str(value).strip()
+    return "" if value in (None, UNDEFINED) else str(value).strip()
 
 
 def _is_ticked(state: Any) -> bool:

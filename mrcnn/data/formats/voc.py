@@ -49,12 +49,28 @@ def load_voc(
     return make_dataset(read, problems, channels=channels, class_names=class_names)
 
 
-def annotation_files(path: Path) -> list[Path]:
-    """Return the XML files that a path stands for; none where it is no set of VOC."""
+def annotation_files(path: Path, part: str | None = None) -> list[Path]:
+    """Return the XML files that a path stands for; none where it is no set of VOC.
+
+    Args:
+        part: train or val, where the set has lists of the images of each in ImageSets/.
+    """
     if path.is_file():
         return [path] if path.suffix.lower() == ".xml" else []
     folders = [path, *(path / name for name in ANNOTATION_FOLDERS)]
-    return next((found for folder in folders if (found := files.list_files(folder, ".xml"))), [])
+    found = next((each for folder in folders if (each := files.list_files(folder, ".xml"))), [])
+    listing = _image_set(path, part) if part else None
+    if listing is None:
+        return found
+    stems = {line.split()[0] for line in files.read_text(listing).splitlines() if line.strip()}
+    return [file for file in found if file.stem in stems]
+
+
+def _image_set(path: Path, part: str) -> Path | None:
+    """Return the list of the images of a part: that of the masks first, if there are masks."""
+    kinds = ("Segmentation", "Main") if (path / MASK_FOLDER).is_dir() else ("Main", "Segmentation")
+    listings = [path / "ImageSets" / kind / f"{part}.txt" for kind in kinds]
+    return next((listing for listing in listings if listing.is_file()), None)
 
 
 def read_voc(
@@ -74,7 +90,9 @@ def read_voc(
         left_out -= len(roots)
         if left_out:
             problems.info("no-masks", f"{left_out} images without a mask file are left out")
-    elif roots:
+    elif any(
+        root.find("object") is not None and root.find(".//polygon") is None for _, root in roots
+    ):
         problems.warning(
             "boxes-as-masks",
             "the files have boxes only: they are taken for the masks",
@@ -151,7 +169,7 @@ def _object(
     is_crowd = _text(entry, "difficult") == "1"
     try:
         mask_of_object = outlines.MaskFile(mask, place, _colour(place)) if mask else None
-        shape: outlines.Shape = mask_of_object or _box(entry)
+        shape: outlines.Shape = mask_of_object or _polygon(entry) or _box(entry)
     except (TypeError, ValueError) as error:
         problems.dropped(error, name, **where)
         return None
@@ -168,6 +186,23 @@ def _colour(number: int) -> int:
         )
         number >>= 3
     return red << 16 | green << 8 | blue
+
+
+def _polygon(entry: ElementTree.Element) -> outlines.Polygon | None:
+    """Return the outline that some tools write beside the box, or in its place; None without.
+
+    Points are pt elements with x and y, or x1, y1, x2, ... (Roboflow).
+    """
+    polygon = entry.find("polygon")
+    if polygon is None or not len(polygon):
+        return None
+    points = polygon.findall("pt")
+    if points:
+        return outlines.polygon(*([_number(pt, axis) for pt in points] for axis in "xy"))
+    count = sum(child.tag.startswith("x") for child in polygon)
+    return outlines.polygon(
+        *([_number(polygon, f"{axis}{n}") for n in range(1, count + 1)] for axis in "xy")
+    )
 
 
 def _box(entry: ElementTree.Element) -> outlines.Polygon:

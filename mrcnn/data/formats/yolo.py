@@ -4,6 +4,7 @@ A line is a class id and the corners of a polygon, or a class id and a box (cent
 which keypoints may follow.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -99,6 +100,13 @@ def _pairs(found: YoloSet, problems: Problems) -> list[tuple[str, Path, Path | N
 
 
 def _classes(names: dict[int, str], ids: set[int], problems: Problems) -> dict[int, str]:
+    counts = Counter(name for number, name in names.items() if number in ids)
+    for name in [name for name, count in counts.items() if count > 1]:
+        problems.error(
+            "duplicate-class",
+            f"{counts[name]} class ids with objects have the name {name!r}",
+            remedy="give each its own name in the names of the set",
+        )
     unnamed = sorted(ids - set(names)) if names else []
     if unnamed:
         problems.error(
