@@ -42,6 +42,8 @@ def areas(dataset):
         {"size": [48, 64], "counts": [float(run) for run in RUNS]},
         {"size": [48, 64], "counts": TEXT},
         [{"size": [48, 64], "counts": TEXT}],
+        [{"size": [48, 64], "counts": TEXT}, {"size": [48, 64], "counts": RUNS}],
+        {"counts": TEXT},
     ],
 )
 def test_outlines_in_every_spelling(tmp_path, segmentation):
@@ -143,3 +145,26 @@ def test_boxes_that_are_none_are_computed(tmp_path, bbox):
 
     (record,) = load_dataset(written(tmp_path, change)).records(0)
     assert not {"area", "bbox"} & set(record)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1, 1, 2, 2]], "its 4 numbers are no polygon: three points of x and y are six"),
+        ([[1, 1, 2, 2, 3, 3, 4]], "its 7 numbers are no polygon"),
+        ("[[1, 1]]", "its segmentation is a str"),
+        ({"counts": [1]}, "its runs add up to 1, not 3072"),
+    ],
+)
+def test_the_form_that_was_found_is_named(tmp_path, segmentation, message):
+    def change(content):
+        content["annotations"].append({**content["annotations"][0], "segmentation": segmentation})
+
+    assert message in load_dataset(written(tmp_path, change)).problems[0].message
+
+
+def test_a_category_that_is_listed_twice_is_one(tmp_path):
+    def change(content):
+        content["categories"] *= 2
+
+    assert load_dataset(written(tmp_path, change)).class_names == ["BG", "nut"]

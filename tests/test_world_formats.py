@@ -117,6 +117,8 @@ FOREIGN = {
     "Label Studio": [{"id": 1, "annotations": [], "data": {"image": "a.png"}}],
     "Supervisely": {"size": {"height": 4, "width": 4}, "objects": [], "tags": []},
     "Datumaro": {"info": {}, "categories": {"label": {}}, "items": []},
+    "panoptic": {"images": [], "annotations": [{"segments_info": []}], "categories": []},
+    "captions": {"images": [], "annotations": [{"caption": "a nut"}]},
     "VIA 3": {"project": {"pid": "a"}, "config": {}, "file": {}, "metadata": {}, "view": {}},
     "CreateML": [{"image": "a.png", "annotations": [{"label": "nut", "coordinates": {}}]}],
     "list of detections": [{"image_id": 1, "category_id": 1, "score": 0.5, "bbox": []}],
@@ -133,9 +135,10 @@ def test_formats_that_are_not_read_are_named_with_what_to_do(tmp_path, name, is_
     assert "\n" not in str(refusal.value)
 
 
-def test_the_xml_file_of_cvat_is_named(tmp_path):
-    (tmp_path / "a.xml").write_text("<annotations><version>1.1</version><image/></annotations>")
-    with pytest.raises(ValueError, match=r"a\.xml is a file of CVAT .* export the task as COCO"):
+@pytest.mark.parametrize("inside", ["<image/>", "<track/>", ""])
+def test_the_xml_file_of_cvat_is_named(tmp_path, inside):
+    (tmp_path / "a.xml").write_text(f"<annotations><version>1.1</version>{inside}</annotations>")
+    with pytest.raises(ValueError, match=r"a\.xml is a file of CVAT: .* export the task as COCO"):
         load_dataset(tmp_path)
 
 
@@ -230,3 +233,75 @@ def test_a_stated_box_in_another_form_is_not_scored_by(tmp_path):
     path = sets.coco(tmp_path / "set.json", bbox=[36, 36, 60, 47], area=0)
     (record,) = load_dataset(path).records(0)
     assert not {"bbox", "area"} & set(record)
+
+
+@pytest.mark.parametrize("reader", ["coco", "labelme", "masks", "voc"])
+def test_a_folder_of_parts_is_each_where_it_is_asked_for(tmp_path, reader):
+    for part in ("train", "valid"):
+        home = tmp_path / part
+        for name in ("a.png", "b.png"):
+            sets.picture(home / ("images" if reader == "masks" else "") / name)
+            if reader == "masks":
+                sets.picture(home / "masks" / name, level=1)
+        shape = {"label": "nut", "points": sets.corners(sets.NUT), "shape_type": "polygon"}
+        if reader == "coco":
+            sets.coco(home / "_annotations.coco.json", ["a.png", "b.png"])
+        elif reader == "labelme":
+            sets.labelme(home / "a.json", [shape])
+        elif reader == "voc":
+            box = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>24</xmax><ymax>24</ymax></bndbox>"
+            (home / "a.xml").write_text(
+                f"<annotation><object><name>nut</name>{box}</object></annotation>"
+            )
+    dataset, validation = load_pair(Source(tmp_path, part="train"), Source(tmp_path, part="val"))
+    for each, part in ((dataset, "train"), (validation, "valid")):
+        assert each.format == reader
+        assert all(str(tmp_path / part) in info["path"] for info in each.image_info)
+
+
+def test_images_in_folders_deep_inside_are_found(tmp_path):
+    sets.picture(tmp_path / "images" / "plates" / "A172" / "a.png")
+    path = sets.coco(tmp_path / "annotations" / "train.json")
+    assert load_dataset(path).load_image(0).shape == (48, 64, 3)
+
+
+def test_a_folder_of_masks_for_each_image(tmp_path):
+    sets.picture(tmp_path / "images" / "a.png")
+    for number in range(2):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[8 * number : 8 * number + 4, :4] = 255
+        (tmp_path / "masks" / "a").mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(mask).save(tmp_path / "masks" / "a" / f"{number}.png")
+    assert areas(load_dataset(tmp_path)) == [[16, 16]]
+
+
+def test_labels_may_be_whole_numbers_stored_as_floats(tmp_path):
+    labels = np.zeros((48, 64), np.float32)
+    labels[:4, :4], labels[8:12, :4] = 1, 2
+    sets.picture(tmp_path / "images" / "a.png")
+    (tmp_path / "masks").mkdir()
+    PIL.Image.fromarray(labels).save(tmp_path / "masks" / "a.tif")
+    assert areas(load_dataset(tmp_path)) == [[16, 16]]
+    PIL.Image.fromarray(labels / 3).save(tmp_path / "masks" / "a.tif")
+    with pytest.raises(ValueError, match="float32 of shape"):
+        load_dataset(tmp_path).load_mask(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0,0.25,0.3333333333,0.25,0.3333333333\n", "\ufeff0 0.25 0.3333333333 0.25 0.3333333333\r\n"],
+)
+def test_lines_of_yolo_as_tools_write_them(tmp_path, text):
+    sets.picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.png.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "data.yaml").write_text("nc: 1\n")
+    dataset = load_dataset(tmp_path)
+    assert areas(dataset) == [[256]]
+    assert dataset.class_names == ["BG", "class 0"]
+
+
+def test_a_yaml_file_whose_images_are_elsewhere_says_so(tmp_path):
+    (tmp_path / "set.yaml").write_text("path: ../datasets/nuts\ntrain: images\nnames: [nut]\n")
+    with pytest.raises(ValueError, match=r"images in .*nuts/images, where there is nothing: mend"):
+        load_dataset(tmp_path / "set.yaml")

@@ -5,6 +5,7 @@ pixel, a rectangle of x = 2 and width = 4 covers the columns 2 to 5, and what li
 is cut off. Curves become polygons. Masks of files are what they are.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -303,9 +304,18 @@ def _stored(shape: Runs | MaskFile, size: tuple[int, int]) -> Runs:
     return Runs(rles[value]) if value in rles else run_lengths(np.zeros(size, bool))
 
 
-@lru_cache(maxsize=4)  # all objects of an image ask for the same file, one after the other
 def _labelled(path: str) -> tuple[tuple[int, ...], dict[int, dict]]:
     """Return the size of a label image and the run lengths of each of its values."""
+    try:
+        changed = os.stat(path).st_mtime_ns
+    except OSError:
+        changed = 0
+    return _labelled_as_of(path, changed)
+
+
+@lru_cache(maxsize=4)  # all objects of an image ask for the same file, one after the other
+def _labelled_as_of(path: str, changed: int) -> tuple[tuple[int, ...], dict[int, dict]]:
+    del changed  # a file that was written anew is another one
     labels = image_files.read_labels(path)
     values, numbers = np.unique(labels, return_inverse=True)
     numbers = numbers.reshape(labels.shape)

@@ -103,6 +103,8 @@ def read_labels(path: str | PathLike) -> np.ndarray:
     # On damaged files decoders raise whatever they trip over: OSError, SyntaxError, struct.error.
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as a mask: {reason(error)}") from error
+    if values.dtype.kind == "f" and values.ndim == 2 and (values == np.rint(values)).all():
+        values = values.astype(np.int64)  # whole numbers all the same; NaN is none
     is_whole = np.issubdtype(values.dtype, np.integer) or values.dtype == bool
     if values.ndim not in (2, 3) or not is_whole:
         raise ValueError(f"{path}: {values.dtype} of shape {values.shape} is no label image")

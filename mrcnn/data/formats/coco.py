@@ -12,7 +12,7 @@ from typing import Any
 from mrcnn import class_names as names_of_classes
 from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
 from mrcnn.data.assembly import make_dataset
-from mrcnn.data.formats import files
+from mrcnn.data.formats import files, foreign
 from mrcnn.data.formats.coco_objects import ObjectReader
 from mrcnn.data.formats.image_lookup import ImageLookup
 from mrcnn.data.problems import Problems
@@ -54,6 +54,8 @@ def load_coco(
 
 def recognise(content: Any) -> bool:
     """Tell whether the content of a JSON file is COCO's."""
+    if foreign.described(content):
+        return False
     listed = isinstance(content, dict) and content.get("images")
     return isinstance(listed, list) or (isinstance(listed, dict) and "annotations" in content)
 
@@ -183,9 +185,10 @@ def _classes(
 ) -> dict[Any, str]:
     """Return the names of the category ids, in their order."""
     by_id = sorted(categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
-    named = [
+    pairs = [
         (entry["id"], names_of_classes.text_of(entry.get("name"), entry["id"])) for entry in by_id
     ]
+    named = list(dict.fromkeys(pairs))
     used = {str(each) for each in map(_category_of, annotations)}
     kept = _without_unused_twins(named, used, problems)
     for place, key in enumerate(("id", "name")):
@@ -212,7 +215,7 @@ def _without_unused_twins(
     left = Counter(name for _, name in named)
     kept = []
     for class_id, name in named:
-        if left[name] > 1 and used and str(class_id) not in used:
+        if left[name] > 1 and str(class_id) not in used:
             left[name] -= 1
             problems.warning(
                 "duplicate-class",

@@ -6,7 +6,7 @@ each costs some microseconds.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -61,7 +61,7 @@ class _Draft:
     image_id: Any
     class_id: Any
     polygons: list[int]
-    runs: outlines.Runs | None = None
+    runs: list[outlines.Runs] = field(default_factory=list)
 
 
 @dataclass
@@ -116,18 +116,17 @@ class ObjectReader:
 
     def _take_outline(self, draft: _Draft) -> None:
         segmentation = draft.record.get("segmentation")
-        if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], dict):
-            segmentation = segmentation[0] if len(segmentation) == 1 else "list of run lengths"
         if not segmentation:
             if self.has_outlines:
                 raise ValueError("its segmentation is empty")
             lists: list[Sequence[Any]] = [_corners(draft.record.get("bbox"))]
         elif isinstance(segmentation, dict):
-            size = self.images[draft.image_id][1]
-            stated = segmentation.get("size")
-            if size is None and isinstance(stated, list) and len(stated) == 2:
-                size = (int(stated[0]), int(stated[1]))
-            draft.runs = outlines.stored_runs(segmentation.get("counts"), stated, size or (0, 0))
+            draft.runs = [self._runs(segmentation, draft)]
+            return
+        elif isinstance(segmentation, list) and all(
+            isinstance(each, dict) for each in segmentation
+        ):
+            draft.runs = [self._runs(each, draft) for each in segmentation]
             return
         elif isinstance(segmentation, list):
             lists = _lists(segmentation)
@@ -137,15 +136,22 @@ class ObjectReader:
         self._lists += lists
         draft.polygons = list(range(first, len(self._lists)))
 
+    def _runs(self, segmentation: Mapping[str, Any], draft: _Draft) -> outlines.Runs:
+        size = self.images[draft.image_id][1]
+        stated = segmentation.get("size") or size
+        if size is None and isinstance(stated, list) and len(stated) == 2:
+            size = (int(stated[0]), int(stated[1]))
+        return outlines.stored_runs(segmentation.get("counts"), stated, size or (0, 0))
+
     def _object(self, draft: _Draft, polygons: Sequence[Polygon | str]) -> AnnotatedObject:
         record = draft.record
-        shapes: Sequence[outlines.Shape] = [draft.runs] if draft.runs else []
+        shapes: Sequence[outlines.Shape] = draft.runs
         if draft.polygons:
             made = [polygons[number] for number in draft.polygons]
             shapes = [each for each in made if isinstance(each, Polygon)]
             faults = [each for each in made if isinstance(each, str)]
             # Pieces of fewer than three points are left over by many tools.
-            severe = [fault for fault in faults if fault != TOO_FEW]
+            severe = [fault for fault in faults if not fault.endswith(TOO_FEW)]
             if severe or not shapes:
                 raise ValueError((severe or faults)[0])
         return AnnotatedObject(
@@ -214,7 +220,7 @@ def is_crowd(value: Any) -> bool:
     return text in YES
 
 
-TOO_FEW = "its polygons have fewer than three points"
+TOO_FEW = "are no polygon: three points of x and y are six"
 
 
 def _lists(segmentation: list) -> list[Sequence[Any]]:
@@ -276,7 +282,7 @@ def _polygons(lists: Sequence[Sequence[Any]]) -> list[Polygon | str]:
 
 def _one_polygon(values: Sequence[Any]) -> Polygon | str:
     if len(values) < 6 or len(values) % 2:
-        return TOO_FEW
+        return f"its {len(values)} numbers {TOO_FEW}"
     try:
         return outlines.polygon(values[::2], values[1::2])
     except ValueError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-CVAT = "a file of CVAT for images: in CVAT, export the task as COCO 1.0"
+CVAT = "a file of CVAT: in CVAT, export the task as COCO 1.0"
 _CHOOSE_COCO = "export the project as COCO (with images)"
 
 
@@ -34,6 +34,14 @@ def _is_datumaro(content: Any) -> bool:
     )
 
 
+def _is_panoptic(content: Any) -> bool:
+    return isinstance(content, dict) and "segments_info" in _first(content.get("annotations"))
+
+
+def _is_captions(content: Any) -> bool:
+    return isinstance(content, dict) and "caption" in _first(content.get("annotations"))
+
+
 def _is_via_3(content: Any) -> bool:
     return isinstance(content, dict) and {"project", "file", "metadata", "view"} <= set(content)
 
@@ -56,6 +64,8 @@ _KNOWN: dict[str, Callable[[Any], bool]] = {
     f"a file of Label Studio: in Label Studio, {_CHOOSE_COCO}": _is_label_studio,
     f"a file of Supervisely: in Supervisely, {_CHOOSE_COCO}": _is_supervisely,
     "a file of Datumaro: run `datum convert -f coco_instances`": _is_datumaro,
+    "a panoptic file of COCO: pass the one of instances": _is_panoptic,
+    "a file of captions: pass the one of instances": _is_captions,
     "a project of VIA 3: in VIA 3, export as COCO, or draw in VIA 2": _is_via_3,
     f"a file of CreateML, which has boxes only: {_CHOOSE_COCO}": _is_createml,
     "a list of detections, no annotations: pass the file with images and categories": (

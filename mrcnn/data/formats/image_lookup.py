@@ -39,6 +39,7 @@ _OF_IMAGES = {
 }
 _OF_MASKS = {"mask", "masks", "label", "labels", "seg", "segmentation", "annotations", "gt"}
 # fmt: on
+MOST_FOLDERS = 1000  # inside folders of images, so many are looked into
 SAMPLE = 200  # entries by which neighbouring folders are judged
 REMEDY = "pass --images DIR (or --val-images DIR), or write the path into the annotations"
 _PARTS = {
@@ -53,6 +54,12 @@ def part_of(name: str) -> str | None:
     """Return which part of a set a name tells: train, val, test; None: none, or several."""
     found = [part for part, known in _PARTS.items() if _words(name) & known]
     return found[0] if len(found) == 1 else None
+
+
+def part_called(folder: Path) -> str | None:
+    """Return the part that a folder is called after, if by nothing else than what it holds."""
+    own = _words(folder.name).difference(*_PARTS.values())
+    return part_of(folder.name) if own <= _OF_IMAGES | _OF_ANNOTATIONS else None
 
 
 class Stems:
@@ -197,13 +204,13 @@ class ImageLookup:
     @cached_property
     def part(self) -> str | None:
         """The part of the set that the annotation file is of, by its name or its folder's."""
-        return part_of(self._stem) or _part_called(self._here)
+        return part_of(self._stem) or part_called(self._here)
 
     @cached_property
     def _bases(self) -> list[Path]:
         """The folders that may be the root of the set."""
         above = self._here.parent
-        is_nested = _part_called(self._here) is not None
+        is_nested = part_called(self._here) is not None
         return [self._here, above, *([above.parent] if is_nested else [])]
 
     @cached_property
@@ -231,14 +238,21 @@ class ImageLookup:
             for folder in inside
             if files.same_name(folder.name) in named and folder.name.lower() not in IMAGE_FOLDERS
         ]
-        if not any(_part_called(folder) == self.part for folder in found):
-            found += [f for f in inside if self.part and _part_called(f) == self.part]
+        if not any(part_called(folder) == self.part for folder in found):
+            found += [f for f in inside if self.part and part_called(f) == self.part]
         return [each for folder in found for each in (folder, *_image_folders(folder))]
 
     @cached_property
     def _in_images(self) -> list[Path]:
-        inside = [each for folder in self._of_images[:-1] for each in files.list_folders(folder)]
-        return [folder for folder in dict.fromkeys(inside) if not self._is_foreign(folder)]
+        """The folders inside, of any depth."""
+        found: list[Path] = []
+        pending = list(self._of_images[:-1])
+        while pending and len(found) < MOST_FOLDERS:
+            inside = [each for each in files.list_folders(pending.pop(0)) if each not in found]
+            inside = [folder for folder in inside if not self._is_foreign(folder)]
+            found += inside
+            pending += inside
+        return found
 
     @cached_property
     def _below_given(self) -> list[Path]:
@@ -310,12 +324,6 @@ def _is_called(folder: Path, words: set[str]) -> bool:
     """Tell whether a folder is called by these words alone, and that of a part of the set."""
     own = _words(folder.name).difference(*_PARTS.values())
     return bool(own) and own <= words
-
-
-def _part_called(folder: Path) -> str | None:
-    """Return the part that a folder is called after, if by nothing else than what it holds."""
-    own = _words(folder.name).difference(*_PARTS.values())
-    return part_of(folder.name) if own <= _OF_IMAGES | _OF_ANNOTATIONS else None
 
 
 def _words(name: str) -> set[str]:

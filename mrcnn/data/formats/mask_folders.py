@@ -17,7 +17,7 @@ from mrcnn.data.formats.image_lookup import Stems
 from mrcnn.data.problems import Problems
 
 SOURCE = "masks"
-SUFFIXES = ("", "_mask", "_masks", "_label", "_labels")
+SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_cp_masks")
 
 
 def load_masks(
@@ -92,11 +92,16 @@ def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage
             remedy="leave the one that the masks belong to",
         )
         return []
-    objects = [
-        outlines.AnnotatedObject(1, [outlines.MaskFile(str(mask))], id=mask.stem)
-        for mask in _listed(folder / "masks", problems)
-    ]
+    objects = _objects_in(folder / "masks", problems)
     return [AnnotatedImage(folder.name, str(found[0]), objects)]
+
+
+def _objects_in(folder: Path, problems: Problems) -> list[outlines.AnnotatedObject]:
+    """Return the objects of a folder that has a file for each."""
+    return [
+        outlines.AnnotatedObject(1, [outlines.MaskFile(str(mask))], id=mask.stem)
+        for mask in _listed(folder, problems)
+    ]
 
 
 def _labelled(images: Path, masks: Path, problems: Problems) -> list[AnnotatedImage]:
@@ -107,6 +112,10 @@ def _labelled(images: Path, masks: Path, problems: Problems) -> list[AnnotatedIm
     read, used = [], set()
     for image in _listed(images, problems):
         found = next((own for end in SUFFIXES if (own := by_stem.find(image.stem + end))), [])
+        if not found and (masks / image.stem).is_dir():
+            objects = _objects_in(masks / image.stem, problems)
+            read.append(AnnotatedImage(image.stem, str(image), objects))
+            continue
         if not found:
             problems.error(
                 "missing-mask",

@@ -11,7 +11,7 @@ from typing import Any
 from mrcnn.data.annotated import AnnotatedDataset, Annotations
 from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import coco, files, foreign, labelme, mask_folders, via, voc, yolo
-from mrcnn.data.formats.image_lookup import part_of
+from mrcnn.data.formats.image_lookup import part_called, part_of
 from mrcnn.data.problems import Problems, one_line
 
 FORMATS = {
@@ -110,6 +110,16 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
     )
 
 
+def _of_part(path: Path, part: str | None) -> Path | None:
+    """Return the folder of a part where a path holds one for each, None where it does not."""
+    if part is None or not path.is_dir() or _Search(path).json_files():
+        return None
+    folders = [folder for folder in files.list_folders(path) if part_called(folder) == part]
+    if len(folders) != 1 or not _Search(folders[0]).holds_a_set():
+        return None
+    return folders[0]
+
+
 def _tell_of_shared(first: Annotations, second: Annotations, problems: Problems) -> None:
     """Warn of images that are in both parts."""
     known = {os.path.realpath(image.path) for image in first.images}
@@ -137,7 +147,7 @@ def read(source: Source, problems: Problems) -> Annotations:
     if not path.is_dir() and not path.is_file():
         raise ValueError(f"{path} is neither a file nor a folder")
     with files.without_collection():
-        search = _Search(path)
+        search = _Search(_of_part(path, source.part) or path)
         format = search.format() if source.format == "auto" else source.format
         try:
             annotations = _READERS[format](source, search, problems)
@@ -179,6 +189,10 @@ class _Search:
         self._refuse_foreign()
         listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
         raise ValueError(f"{self.path}: no known annotations. Looked for {listed}")
+
+    def holds_a_set(self) -> bool:
+        """Tell whether a folder holds a set of one format."""
+        return len(self._in_folder()) == 1
 
     def content(self, path: Path) -> Any:
         """Return the content of a JSON file, or of a CSV file of VIA as JSON has it.

@@ -130,7 +130,7 @@ def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
     except (OSError, ElementTree.ParseError, LookupError) as error:
         problems.error("unreadable-annotations", f"{path} is no XML: {error}")
         return None
-    if root.tag == "annotations" and root.find("image") is not None:
+    if root.tag == "annotations":
         raise ValueError(f"{path} is {foreign.CVAT}")
     if root.tag != "annotation":
         problems.error(

@@ -84,7 +84,7 @@ def _pairs(found: YoloSet, problems: Problems) -> list[tuple[str, Path, Path | N
     pairs: list[tuple[str, Path, Path | None]] = []
     owners: dict[Path, Path] = {}
     for image in found.images:
-        texts = by_stem.find(image.stem)
+        texts = by_stem.find(image.stem) or by_stem.find(image.name)
         if texts and owners.setdefault(texts[0], image) != image:
             problems.error(
                 "ambiguous-image",
@@ -143,7 +143,7 @@ def _objects(path: Path, pose_values: int, problems: Problems) -> list[outlines.
 
 
 def _numbers(line: str) -> tuple[int, list[float]]:
-    first, *others = line.split()
+    first, *others = line.replace(",", " ").split()
     try:
         class_id = float(first)  # numpy.savetxt writes 1.000000000000000000e+00
     except ValueError:

@@ -21,7 +21,8 @@ def find_names(found: YoloSet) -> tuple[dict[int, str], int]:
     path = find_yaml(found)
     listing = _class_list(found.home)
     if path is not None and (listing is None or len(listing.parents) <= len(path.parents)):
-        return read_names(path), keypoint_values(read_yaml(path))
+        content = read_yaml(path)
+        return read_names(path) if "names" in content else {}, keypoint_values(content)
     if listing is None:
         return {}, 0
     lines = files.read_text(listing).splitlines()

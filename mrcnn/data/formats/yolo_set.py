@@ -192,6 +192,12 @@ def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | No
     }
     listed = [name for name, places in there.items() if places]
     if not listed:
+        stated = [place for name in PARTS for place in _places(path, content, name)]
+        if stated and not label_folders(path):
+            raise ValueError(
+                f"{path} says that there are images in {stated[0]}, where there is nothing: mend "
+                "its path and its train, relative to the file"
+            )
         return None
     if part is None and len(listed) > 1:
         raise ValueError(
@@ -230,7 +236,7 @@ def _images_at(place: Path, problems: Problems) -> Iterator[Path]:
         yield from _images_of(place, problems, recursive=True)
         return
     for line in files.read_text(place).splitlines():
-        if line.strip():
+        if line.strip() and not line.startswith("#"):
             yield (place.parent / line.strip().replace("\\", "/")).resolve()
 
 
