@@ -184,3 +184,38 @@ def test_check_reads_the_same_files_as_training(tmp_path):
         {part: Source(tmp_path / "annotations" / f"{part}.json") for part in ("train", "val")}
     )
     assert [int(each.load_image(0).max()) for each in loaded.values()] == [90, 40]
+
+
+def test_a_folder_that_is_missing_is_not_another_one(tmp_path):
+    sets.picture(tmp_path / "images" / "100" / "1.png")
+    path = sets.coco(tmp_path / "annotations" / "val.json", ["101/1.png"])
+    for images in (None, tmp_path / "images"):
+        assert "100" not in paths(load_dataset(path, images=images))[0]
+
+
+def test_a_path_through_dots_is_the_same_file(tmp_path):
+    sets.picture(tmp_path / "images" / "a.png")
+    path = sets.coco(tmp_path / "images" / "set.json", ["a.png", "../images/a.png"])
+    dataset = load_dataset(path)
+    assert [len(dataset.objects(i)) for i in dataset.image_ids] == [1]
+    assert dataset.problems[0].code == "image-listed-twice"
+
+
+def test_a_number_is_no_name_beside_a_stated_one(tmp_path):
+    sets.picture(tmp_path / "000000000000.jpg")
+    path = sets.coco(tmp_path / "set.json", ["cat.jpg"])
+    assert paths(load_dataset(path)) == [str(tmp_path / "cat.jpg")]
+
+
+def test_a_given_folder_that_is_none_is_refused(tmp_path):
+    path = sets.coco(tmp_path / "set.json")
+    with pytest.raises(ValueError, match="nowhere: there is no such folder of images"):
+        load_dataset(path, images=tmp_path / "nowhere")
+    findings = check.load_for_check(path, images=tmp_path / "nowhere")[1]
+    assert [each.code for each in findings] == ["unreadable-annotations"]
+
+
+def test_many_entries_of_one_file_are_merged_in_one_go(tmp_path):
+    """Looked through again for each entry, ten thousand would take minutes."""
+    path = sets.coco(tmp_path / "set.json", ["a.png"] * 10_000)
+    assert len(load_dataset(path).objects(0)) == 1

@@ -183,3 +183,10 @@ def test_good_sets_have_no_errors(shared_data, path):
     found = [finding for each in surveyed(shared_data / path) for finding in each.findings]
     assert {finding.code for finding in found} <= {"self-crossing"}
     assert {finding.severity for finding in found} <= {"warning"}
+
+
+def test_each_copy_of_an_object_is_told_once(tmp_path):
+    square = polygon((9, 9), (20, 9), (20, 30), kind="b")
+    other = polygon((40, 9), (60, 9), (60, 30), kind="b")
+    found = surveyed(write_via(tmp_path, {"a.png": [square, other] * 200}, size=(40, 80)))
+    assert codes(found) == [("duplicate-object", place) for place in range(2, 400)]

@@ -1,5 +1,7 @@
 """Layouts of YOLO sets, and what their YAML files say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sets
@@ -148,3 +150,42 @@ def test_copies_of_notebooks_are_no_part_of_a_set(tmp_path):
     dataset = load_dataset(tmp_path)
     assert dataset.num_images == 1
     np.testing.assert_array_equal(dataset.load_mask(0)[1], [1])
+
+
+@pytest.mark.parametrize("stem", ["test", "labels", "readme_1"])
+def test_a_text_of_an_image_is_a_label_whatever_its_name(tmp_path, stem):
+    part(tmp_path, "", stem)
+    part(tmp_path, "", "a")
+    assert [len(load_dataset(tmp_path).objects(i)) for i in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("by_yaml", [False, True])
+def test_pairs_are_the_same_by_folder_and_by_file(tmp_path, by_yaml):
+    sets.picture(tmp_path / "images" / "DSC_1.png")
+    text(tmp_path / "labels" / "dsc_1.txt")
+    text(tmp_path / "data.yaml", f"train: images\n{NAMES}")
+    given = tmp_path / "data.yaml" if by_yaml else tmp_path
+    assert load_dataset(given).num_objects == 1
+    text(tmp_path / "labels" / "b.txt")
+    assert [Path(info["path"]).stem for info in load_dataset(given).image_info] == ["DSC_1", "b"]
+    sets.picture(tmp_path / "images" / "DSC_1.jpg")
+    with pytest.raises(ValueError, match=r"dsc_1\.txt can be of DSC_1\.jpg or DSC_1\.png"):
+        load_dataset(given)
+
+
+def test_a_list_of_another_machine_is_found_by_names(tmp_path):
+    part(tmp_path, "val")
+    text(tmp_path / "val.txt", "# of a notebook\n/content/set/images/val/a.png\n")
+    text(tmp_path / "data.yaml", f"val: val.txt\n{NAMES}")
+    dataset = load_dataset(tmp_path / "data.yaml")
+    assert [info["path"] for info in dataset.image_info] == [
+        str(tmp_path / "images" / "val" / "a.png")
+    ]
+    assert dataset.num_objects == 1
+
+
+def test_keypoints_without_their_shape_are_no_polygon(tmp_path):
+    part(tmp_path, "")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.2 0.2 0.4 0.4 2 0.5 0.5 1")
+    with pytest.raises(ValueError, match="10 numbers look like a box with keypoints: give kpt_sh"):
+        load_dataset(tmp_path)

@@ -11,6 +11,7 @@ from mrcnn.cli import check, common, datasets
 from mrcnn.data import augment, census
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
+from mrcnn.data.problems import Finding
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
@@ -50,6 +51,7 @@ OF_NETWORK = (
     "RPN_CONV_SIZE",
     "TOP_DOWN_PYRAMID_SIZE",
 )
+OF_IMAGES = ("missing-image", "unreadable-image", "image-size")
 OF_C4 = ("RPN_ANCHOR_SCALES",)  # there they say how many anchors a cell has
 
 
@@ -198,6 +200,21 @@ def _config(
     return config.replace(STEPS_PER_EPOCH=steps, **schedule)
 
 
+def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -> None:
+    """Raise ValueError where training would give up on the images, before the network is built."""
+    bad = [
+        each
+        for each in findings
+        if each.code in OF_IMAGES and each.severity == "error" and each.part != "validation"
+    ]
+    looked_at = min(dataset.num_images, doctor.QUICK)
+    if 10 * len(bad) > looked_at:
+        raise ValueError(
+            f"{len(bad)} of {looked_at} images cannot be used, more than a tenth: {bad[0]}; "
+            f"{bad[0].remedy}"
+        )
+
+
 def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
     """Log what the doctor sees at a glance; what the readers found is logged already.
 
@@ -209,6 +226,7 @@ def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config
     for finding in of_census:
         if finding.severity == "error":
             raise ValueError(f"{finding}; {finding.remedy}")
+    _refuse_bad_images(findings, dataset)
     # The warnings among them come with the training.
     findings = [each for each in findings if each not in of_census]
     read = [*dataset.problems, *(validation.problems if validation else ())]

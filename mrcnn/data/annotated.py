@@ -179,7 +179,8 @@ class AnnotatedDataset(Dataset):
         try:
             return images.read_image(self.image_file(image_id), self.channels)
         except ValueError as error:
-            raise BadSample(str(error)) from error
+            inside = self.annotated(image_id).embedded
+            raise BadSample(f"{inside}: {error}" if inside else str(error)) from error
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the objects of an image: masks (H, W, N) bool, class_ids (N,) int32.

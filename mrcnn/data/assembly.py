@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from mrcnn import class_names as names_of_classes
 from mrcnn.data import outlines
@@ -106,28 +107,33 @@ def _renamed(
 
 def _merged(annotations: Annotations, problems: Problems) -> Annotations:
     """Return annotations in which each file is one image, with the objects of all its entries."""
-    by_file: dict[tuple[str, str | None], AnnotatedImage] = {}
+    by_file: dict[tuple[str, str | None], list[AnnotatedImage]] = {}
     for image in annotations.images:
-        key = (image.path, image.embedded)
-        if key not in by_file:
-            by_file[key] = image
-            continue
-        first = by_file[key]
-        known = {_key(item) for item in first.objects}
-        new = [item for item in image.objects if _key(item) not in known]
-        problems.warning(
-            "image-listed-twice",
-            f"it is listed more than once ({first.id!r} with {len(first.objects)} objects, "
-            f"{image.id!r} with {len(image.objects)}): the entries are read as one image",
-            image=Path(image.path).name,
-            remedy="list it once, with all its objects",
-        )
-        objects = [*first.objects, *new]
-        size = first.size or image.size
-        by_file[key] = dataclasses.replace(first, objects=objects, size=size)
+        by_file.setdefault((image.path, image.embedded), []).append(image)
     if len(by_file) == len(annotations.images):
         return annotations
-    return dataclasses.replace(annotations, images=list(by_file.values()))
+    merged = [_as_one(entries, problems) for entries in by_file.values()]
+    return dataclasses.replace(annotations, images=merged)
+
+
+def _as_one(entries: Sequence[AnnotatedImage], problems: Problems) -> AnnotatedImage:
+    """Return the entries of one file as one image."""
+    first = entries[0]
+    if len(entries) == 1:
+        return first
+    objects: dict[Any, AnnotatedObject] = {}
+    for image in entries:
+        for item in image.objects:
+            objects.setdefault(_key(item), item)
+    problems.warning(
+        "image-listed-twice",
+        f"it is listed {len(entries)} times (as {first.id!r} with {len(first.objects)} objects, "
+        f"as {entries[1].id!r} with {len(entries[1].objects)}): the entries are read as one image",
+        image=Path(first.path).name,
+        remedy="list it once, with all its objects",
+    )
+    size = next((image.size for image in entries if image.size), None)
+    return dataclasses.replace(first, objects=list(objects.values()), size=size)
 
 
 def _key(item: AnnotatedObject) -> tuple:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -214,9 +215,15 @@ def _check_duplicates(
     report: tuple[Problems, str],
 ) -> None:
     problems, name = report
-    for first, second in _near_each_other(boxes):
-        if coco_mask.iou([rles[first]], [rles[second]], [0])[0, 0] < SAME:
+    twins = _copies(rles)
+    left = np.array([place for place in range(len(rles)) if place not in twins], np.int64)
+    for first, second in _near_each_other(boxes[left]):
+        first, second = int(left[first]), int(left[second])
+        if second in twins or first in twins:
             continue
+        if coco_mask.iou([rles[first]], [rles[second]], [0])[0, 0] >= SAME:
+            twins[second] = first
+    for second, first in sorted(twins.items()):
         classes = objects[first].class_id, objects[second].class_id
         problems.warning(
             "duplicate-object" if classes[0] == classes[1] else "two-classes",
@@ -228,8 +235,22 @@ def _check_duplicates(
         )
 
 
+def _copies(rles: Sequence[dict]) -> dict[int, int]:
+    """Return the objects that are exactly an earlier one, by their places, empty ones left out."""
+    seen: dict[Any, int] = {}
+    copies = {}
+    for place, rle in enumerate(rles):
+        first = seen.setdefault(rle["counts"], place)
+        if first != place and coco_mask.area(rle):
+            copies[place] = first
+    return copies
+
+
 def _near_each_other(boxes: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of boxes (n, 4) of about the same size and place, in their order."""
+    """Return the pairs of boxes (n, 4) of about the same size and place, in their order.
+
+    None of sizes of which there are too many on one place.
+    """
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     real = np.flatnonzero(sides > 0)
     centres, octaves = (boxes[:, :2] + boxes[:, 2:]) / 2, np.zeros(len(boxes))

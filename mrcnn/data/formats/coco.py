@@ -175,7 +175,8 @@ def _file_names(image: dict) -> list[str]:
     URL has it.
     """
     names = [image.get("file_name"), PurePosixPath(str(image.get("coco_url") or "")).name]
-    if str(image["id"]).isdecimal():
+    number = str(image["id"]).lstrip("0") or "0"
+    if number.isdecimal() and number in str(image.get("file_name") or number):
         names.append(f"{int(image['id']):012d}.jpg")
     return [str(name) for name in names if name]
 

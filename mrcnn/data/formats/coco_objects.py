@@ -243,9 +243,12 @@ def _lists(segmentation: list) -> list[Sequence[Any]]:
 
 
 def _corners(bbox: Any) -> list[float]:
-    if bbox is None:
-        raise ValueError("it has neither a segmentation nor a bbox")
-    x, y, width, height = (float(value) for value in bbox)
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise ValueError(f"it has no segmentation, and its bbox is no list of 4: {str(bbox)[:80]}")
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its bbox has what is no number: {str(bbox)[:80]}") from error
     left, right = sorted((x, x + width))
     top, bottom = sorted((y, y + height))
     return [left, top, right, top, right, bottom, left, bottom]

@@ -37,6 +37,7 @@ _OF_IMAGES = {
     "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages",
     "jpg", "png",
 }
+_SAY_NOTHING = {"..", *_OF_IMAGES, "JPEGImages"}  # of a folder in a path
 _OF_MASKS = {"mask", "masks", "label", "labels", "seg", "segmentation", "annotations", "gt"}
 # fmt: on
 MOST_FOLDERS = 1000  # inside folders of images, so many are looked into
@@ -89,6 +90,9 @@ class ImageLookup:
         images: the folder of the images; None: looked for nearby.
         names: of each entry, those that its file may have, the stated one first.
         problems: where ties are noted.
+
+    Raises:
+        ValueError: the folder that was given is none.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class ImageLookup:
         self._here = file.resolve().parent if is_file else file.resolve()
         self._stem = file.stem if is_file else ""
         self._given = Path(images) if images is not None else None
+        if self._given is not None and not self._given.is_dir():
+            raise ValueError(f"{images}: there is no such folder of images (--images)")
         self._names = names
         self._problems = problems
         self._folders: dict[Path, _Folder] = {}
@@ -141,7 +147,10 @@ class ImageLookup:
 
     def _claimed(self, path: str, stated: str) -> str:
         """Return a path once it is noted whose it is."""
-        name = "/".join(_parts(stated)) or stated
+        path = os.path.normpath(path)
+        name = os.path.normpath("/".join(_parts(stated)) or stated)
+        if os.path.normpath(self._here / name) == path:  # however it is written
+            name = os.path.basename(path)
         owner = self._owners.setdefault(path, name)
         if owner != name:
             self._problems.error(
@@ -160,7 +169,9 @@ class ImageLookup:
         parts = _parts(name)
         for is_exact in (True, False):
             for start in range(len(parts)):
-                for tier in self._tiers():
+                # 101/1.png is not 100/1.png, but C:\\photos\\1.png and images/1.png may be.
+                is_free = _is_of_elsewhere(name) or set(parts[:start]) <= _SAY_NOTHING
+                for tier in self._tiers(in_others=is_free or len(parts) - start > 1):
                     if found := self._in(tier, parts[start:], is_exact):
                         return found
         return []
@@ -188,18 +199,24 @@ class ImageLookup:
             self._folders[path] = _Folder(path)
         return self._folders[path]
 
-    def _tiers(self) -> Iterator[Sequence[Path]]:
-        """Yield the folders to look in, those that count alike together."""
+    def _tiers(self, *, in_others: bool = True) -> Iterator[Sequence[Path]]:
+        """Yield the folders to look in, those that count alike together.
+
+        Args:
+            in_others: in folders too whose names say more than that there are images.
+        """
         if self._given is not None:
             yield [self._given]
             yield self._of_part_in([self._given])
-            yield self._below_given
+            if in_others:
+                yield self._below_given
             return
         yield [self._here]
         yield self._of_part
         yield self._of_images
-        yield self._in_images
-        yield self._neighbours
+        if in_others:
+            yield self._in_images
+            yield self._neighbours
 
     @cached_property
     def part(self) -> str | None:
@@ -258,7 +275,7 @@ class ImageLookup:
     def _below_given(self) -> list[Path]:
         assert self._given is not None
         found = {path.parent for path in files.list_images(self._given, recursive=True).images}
-        return sorted(found) if self._given.is_dir() else []
+        return sorted(found)
 
     @cached_property
     def _neighbours(self) -> list[Path]:
@@ -335,6 +352,11 @@ def _parts(name: str) -> tuple[str, ...]:
     path = name.replace("\\", "/")
     parts = (path[2:] if path[1:2] == ":" else path).split("/")
     return tuple(part for part in parts if part not in ("", "."))
+
+
+def _is_of_elsewhere(name: str) -> bool:
+    """Tell whether a name is a path from a root, of this machine or another, or a URL."""
+    return name[:1] in ("/", "\\") or name[1:2] == ":" or "://" in name
 
 
 def _other_spellings(name: str) -> list[str]:

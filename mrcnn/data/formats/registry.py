@@ -278,7 +278,8 @@ class _Search:
 
     def _refuse_foreign(self) -> None:
         """Raise for a format that is known and not read."""
-        candidates = [self.path] if self.path.is_file() else self.json_files()
+        in_folder = self.json_files() or files.list_files(self.path / "ann", ".json")
+        candidates = [self.path] if self.path.is_file() else in_folder
         for file in _of_suffix(candidates, ".json"):
             try:
                 what = foreign.described(self.content(file))

@@ -86,7 +86,9 @@ def read_csv(path: Path) -> dict[str, dict]:
         ValueError: it is no text, or the attributes of a region are no JSON.
     """
     try:
-        rows = list(csv.DictReader(files.read_text(path).splitlines()))
+        lines = files.read_text(path).removeprefix("#").splitlines()  # VIA 1 has a # there
+        separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+        rows = list(csv.DictReader(lines, delimiter=separator))
     except csv.Error as error:
         raise ValueError(f"{path} is no CSV file: {error}") from error
     if not rows or not set(CSV_COLUMNS) <= set(rows[0]):

@@ -15,9 +15,8 @@ from mrcnn.data import outlines
 from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
 from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
-from mrcnn.data.formats.image_lookup import Stems
 from mrcnn.data.formats.yolo_names import find_names
-from mrcnn.data.formats.yolo_set import YoloSet, find_set, label_folders
+from mrcnn.data.formats.yolo_set import find_set, label_folders
 from mrcnn.data.problems import Problems
 
 __all__ = ["label_folders", "load_yolo", "read_yolo"]
@@ -68,35 +67,14 @@ def read_yolo(
     """
     found = find_set(path, images, part, problems)
     names, pose_values = find_names(found)
-    objects = {text: _objects(text, pose_values, problems) for text in found.texts}
+    texts = {text for _, text in found.pairs if text is not None}
+    objects = {text: _objects(text, pose_values, problems) for text in sorted(texts)}
     ids = {item.class_id for each in objects.values() for item in each}
     read = Annotations(SOURCE, _classes(names, ids, problems))
-    for stem, image, text in _pairs(found, problems):
-        read.images.append(AnnotatedImage(stem, str(image), objects.get(text, ()) if text else ()))
+    for image, text in sorted(found.pairs, key=lambda pair: pair[0]):
+        own = objects[text] if text is not None else ()
+        read.images.append(AnnotatedImage(image.stem, str(image), own))
     return read
-
-
-def _pairs(found: YoloSet, problems: Problems) -> list[tuple[str, Path, Path | None]]:
-    """Return name, image and text of each image, those that are missing too."""
-    if found.pairs:
-        return [(image.stem, image, found.pairs[image]) for image in sorted(found.images)]
-    by_stem = Stems(found.texts)
-    pairs: list[tuple[str, Path, Path | None]] = []
-    owners: dict[Path, Path] = {}
-    for image in found.images:
-        texts = by_stem.find(image.stem) or by_stem.find(image.name)
-        if texts and owners.setdefault(texts[0], image) != image:
-            problems.error(
-                "ambiguous-image",
-                f"{texts[0].name} can be of {owners[texts[0]].name} or {image.name}",
-                image=image.name,
-                remedy="leave one image of each name",
-            )
-        pairs.append((image.stem, image, texts[0] if texts else None))
-    folder = found.images[0].parent if found.images else found.home
-    missing = [text for text in found.texts if text not in owners]
-    pairs += [(text.stem, folder / f"{text.stem}.jpg", text) for text in missing]
-    return sorted(pairs, key=lambda pair: pair[0])
 
 
 def _classes(names: dict[int, str], ids: set[int], problems: Problems) -> dict[int, str]:
@@ -157,6 +135,11 @@ def _shape(values: list[float]) -> outlines.Polygon:
     if len(values) == 4:
         x, y, width, height = values
         outline = outlines.rectangle(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    elif _may_be_pose(values):
+        raise ValueError(
+            f"its {len(values)} numbers look like a box with keypoints: give kpt_shape in the YAML "
+            "file"
+        )
     elif len(values) >= 6 and len(values) % 2 == 0:
         outline = outlines.polygon(values[::2], values[1::2])
     else:
@@ -170,3 +153,10 @@ def _shape(values: list[float]) -> outlines.Polygon:
     if np.abs(outline.points).max() > LARGEST_FRACTION:
         raise ValueError("its coordinates are no fractions of the image's width and height")
     return outlines.Polygon(outline.points, is_relative=True)
+
+
+def _may_be_pose(values: list[float]) -> bool:
+    """Tell whether numbers are a box and triples of x, y and a visibility up to 2."""
+    visibilities = values[6::3]
+    is_whole = len(values) > 4 and (len(values) - 4) % 3 == 0
+    return is_whole and set(visibilities) <= {0, 1, 2} and 2 in visibilities

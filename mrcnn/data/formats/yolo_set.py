@@ -5,7 +5,7 @@ each part; texts beside their images; or a data.yaml that says where the images 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from mrcnn.data.formats import files
-from mrcnn.data.formats.image_lookup import Stems, part_of
+from mrcnn.data.formats.image_lookup import ImageLookup, Stems, part_of
 from mrcnn.data.problems import Problems
 
 LEVELS_UP = 3  # from the folder of labels to the file of names
@@ -26,23 +26,22 @@ SAMPLE = 4096  # characters by which a text is told to be one of YOLO
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
+Pair = tuple[Path, Path | None]
+
+
 @dataclass
 class YoloSet:
     """The files of one part of a set.
 
     Attributes:
-        texts: of the labels.
-        images: all, with a text or without one.
-        pairs: image and text of each, where that is told by more than the name.
+        pairs: each image, missing ones too, with its text, if it has one.
         home: the folder from which names are looked for.
         yaml: the file that was given.
     """
 
-    texts: list[Path]
-    images: list[Path]
+    pairs: list[Pair]
     home: Path
     yaml: Path | None = None
-    pairs: dict[Path, Path] = field(default_factory=dict)
 
 
 def find_set(
@@ -54,21 +53,20 @@ def find_set(
         path: of a folder or a YAML file.
         images: the folder of the images; None: as the set has them.
         part: train or val, where the path stands for several.
-        problems: told what was passed over.
+        problems: told what was passed over, and of ties.
 
     Raises:
         ValueError: there are no texts, or those of several parts.
     """
-    if path.suffix.lower() in YAML_SUFFIXES and path.is_file():
-        found = _listed_in(path, part, problems)
-        if found is not None:
-            return found
+    is_yaml = path.suffix.lower() in YAML_SUFFIXES and path.is_file()
+    found = _listed_in(path, part, problems) if is_yaml else None
+    if found is not None:
+        return found
     folder = _only_folder(path, part)
-    texts = text_files(folder)
     pictures = Path(images) if images is not None else _image_folder(folder)
     listed = _images_of(pictures, problems) if pictures.is_dir() else []
-    given = path if path.suffix.lower() in YAML_SUFFIXES else None
-    return YoloSet(texts, listed, folder, given)
+    pairs = _paired(listed, pictures, folder, problems)
+    return YoloSet(pairs, folder, path if is_yaml else None)
 
 
 def label_folders(path: Path) -> list[Path]:
@@ -130,7 +128,7 @@ def find_yaml(found: YoloSet) -> Path | None:
     """
     if found.yaml is not None:
         return found.yaml
-    folders = {image.parent.resolve() for image in found.images}
+    folders = {image.parent.resolve() for image, _ in found.pairs}
     for level, folder in enumerate((found.home, *found.home.parents[:LEVELS_UP])):
         candidates = [
             path
@@ -207,12 +205,10 @@ def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | No
     chosen = listed[0] if part is None else part
     if not there.get(chosen):
         raise ValueError(f"{path} has no images of the part {chosen}, only of {', '.join(listed)}")
-    images = [image for place in there[chosen] for image in _images_at(place, problems)]
-    if not images:
+    pairs = [pair for place in there[chosen] for pair in _pairs_at(place, problems)]
+    if not pairs:
         raise ValueError(f"{path}: {there[chosen][0]} has no images")
-    pairs = {image: _text_of(image) for image in images}
-    texts = sorted({text for text in pairs.values() if text.is_file()})
-    return YoloSet(texts, images, path.resolve().parent, path, pairs)
+    return YoloSet(pairs, path.resolve().parent, path)
 
 
 def _places(path: Path, content: dict[str, Any], part: str) -> list[Path]:
@@ -230,25 +226,56 @@ def _places(path: Path, content: dict[str, Any], part: str) -> list[Path]:
     return found
 
 
-def _images_at(place: Path, problems: Problems) -> Iterator[Path]:
-    """Yield the images of a folder, or those that a text lists."""
+def _pairs_at(place: Path, problems: Problems) -> Iterator[Pair]:
+    """Yield the images of a folder, or those that a text lists, with their texts."""
     if place.is_dir():
-        yield from _images_of(place, problems, recursive=True)
-        return
-    for line in files.read_text(place).splitlines():
-        if line.strip() and not line.startswith("#"):
-            yield (place.parent / line.strip().replace("\\", "/")).resolve()
+        images = _images_of(place, problems, recursive=True)
+    else:
+        lines = [line.strip() for line in files.read_text(place).splitlines()]
+        names = [[line] for line in lines if line and not line.startswith("#")]
+        lookup = ImageLookup(place, None, names, problems)
+        images = [Path(lookup.find(each)) for each in names]
+    by_folder: dict[Path, list[Path]] = {}
+    for image in images:
+        by_folder.setdefault(image.parent, []).append(image)
+    for folder, inside in by_folder.items():
+        pairs = _paired(inside, folder, _label_folder(folder), problems)
+        # A list has a part of the images of a folder, so other texts there are of others.
+        yield from pairs if place.is_dir() else pairs[: len(inside)]
 
 
-def _text_of(image: Path) -> Path:
-    """Return where the text of an image is: in labels/ for images/, else beside it."""
-    parts = image.parts
-    if "images" in parts[:-1]:
-        place = len(parts) - 1 - parts[::-1].index("images")
-        mirrored = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
-        if mirrored.is_file():
-            return mirrored
-    return image.with_suffix(".txt")
+def _paired(images: list[Path], folder: Path, labels: Path, problems: Problems) -> list[Pair]:
+    """Return images with their texts, and after them the images of other texts, which are missing.
+
+    Args:
+        images: of one folder, which is given as well.
+        labels: the folder of the texts.
+    """
+    by_stem = Stems(files.list_files(labels, ".txt"))
+    pairs: list[Pair] = []
+    owners: dict[Path, Path] = {}
+    for image in images:
+        texts = by_stem.find(image.stem) or by_stem.find(image.name)
+        if texts and owners.setdefault(texts[0], image) != image:
+            problems.error(
+                "ambiguous-image",
+                f"{texts[0].name} can be of {owners[texts[0]].name} or {image.name}",
+                image=image.name,
+                remedy="leave one image of each name",
+            )
+        pairs.append((image, texts[0] if texts else None))
+    missing = [text for text in text_files(labels) if text not in owners]
+    return pairs + [(folder / f"{text.stem}.jpg", text) for text in missing]
+
+
+def _label_folder(images: Path) -> Path:
+    """Return the folder of the texts of images: labels/ for images/, else their own."""
+    parts = images.parts
+    if "images" not in parts:
+        return images
+    place = len(parts) - 1 - parts[::-1].index("images")
+    mirrored = Path(*parts[:place], "labels", *parts[place + 1 :])
+    return mirrored if mirrored.is_dir() else images
 
 
 def _image_folder(labels: Path) -> Path:
