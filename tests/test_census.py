@@ -145,3 +145,24 @@ def test_images_that_a_program_cannot_load_are_left_to_the_training(caplog):
 
     census.check_training(Broken([1]), InputSize(), 100)
     assert not caplog.text
+
+
+def test_classes_of_points_alone_are_a_warning(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    nut = {"label": "nut", "points": sets.corners(sets.NUT), "shape_type": "polygon"}
+    tip = {"label": "tip", "points": [[8, 8]], "shape_type": "point"}
+    dataset = load_dataset(sets.labelme(tmp_path / "a.json", [nut, tip]))
+    found = findings(dataset)["class-lost"]
+    assert found.severity == "warning"
+    assert "none of the 1 objects of the class 'tip' can be learned: 1 drawn as" in found.message
+
+
+def test_ignored_regions_are_of_no_class(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    outline = {"points": sets.corners(sets.NUT), "shape_type": "polygon"}
+    shapes = [{"label": label, **outline} for label in ("nut", "__ignore__")]
+    (tmp_path / "labels.txt").write_text("bolt\nnut\n")
+    dataset = load_dataset(sets.labelme(tmp_path / "a.json", shapes))
+    assert taken(dataset).annotated == {"nut": 1}
+    assert dataset.load_mask(0)[1].tolist() == [2, -1]
+    assert not findings(dataset)

@@ -19,6 +19,7 @@ from mrcnn.data.problems import (
     CUT_OFF,
     NO_AREA,
     OF_BACKGROUND,
+    POINTS,
     TOO_MANY,
     TOO_SMALL,
     Loss,
@@ -101,7 +102,9 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
         of_class = census.reasons(name) if name is not None else Counter()
         gone = sum(of_class.values())
         if gone >= count:
-            note = problems.warning if is_scored else problems.error
+            # Who draws points and lines beside outlines does not mean them to be learned.
+            is_meant = is_scored or set(of_class) == {POINTS}
+            note = problems.warning if is_meant else problems.error
             note(
                 "class-lost",
                 f"none of the {count} objects of the class {name!r} can be learned: "
@@ -166,7 +169,7 @@ def _count_image(
 ) -> None:
     name = Path(dataset.image_info[image_id]["path"]).name
     try:
-        objects = dataset.objects(image_id)
+        objects = [item for item in dataset.objects(image_id) if not item.is_ignored]
         if not objects:
             return
         size = dataset.object_size(image_id)

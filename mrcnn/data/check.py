@@ -285,6 +285,7 @@ def _used_names(dataset: AnnotatedDataset) -> set[str]:
         dataset.class_id_of(item)
         for image_id in dataset.image_ids
         for item in dataset.objects(image_id)
+        if not item.is_ignored
     }
     return {dataset.class_names[abs(class_id)] for class_id in used}
 

@@ -79,6 +79,7 @@ class AnnotatedObject:
         keypoints: (P, 3) of y, x in pixels and visibility, where it has any.
         stated: its area and its bbox (x, y, width, height) where the file states them, which COCO's
             scores go by.
+        is_ignored: it is a crowd of no class; its class_id stands for any.
     """
 
     class_id: Any
@@ -87,6 +88,7 @@ class AnnotatedObject:
     id: Any = None
     keypoints: np.ndarray | None = None
     stated: dict[str, Any] = field(default_factory=dict)
+    is_ignored: bool = False
 
 
 def polygon(x: Iterable, y: Iterable) -> Polygon:

@@ -15,6 +15,7 @@ LONGEST_WORD, LONGEST_LINE = 400, 2000  # characters of messages
 # Why an annotated object does not train.
 NO_AREA = "no area"
 UNREAD = "unread shape"
+POINTS = "drawn as points or lines"
 CROWD = "crowd"
 CUT_OFF = "cut off by the border"
 TOO_MANY = "more than MAX_GT_INSTANCES"

@@ -13,7 +13,7 @@ from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
 from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
 from mrcnn.data.formats.image_lookup import ImageLookup
-from mrcnn.data.problems import NO_AREA, Problems
+from mrcnn.data.problems import POINTS, Problems
 from mrcnn.geometry import image_files
 
 SOURCE = "labelme"
@@ -82,7 +82,13 @@ def read_labelme(
     for image, _ in read:
         # An ignored region is of no class; the first stands for all of them.
         objects = [
-            outlines.AnnotatedObject(ids.get(item.class_id, 1), item.shapes, item.is_crowd, item.id)
+            outlines.AnnotatedObject(
+                ids.get(item.class_id, 1),
+                item.shapes,
+                item.is_crowd,
+                item.id,
+                is_ignored=item.class_id == IGNORED,
+            )
             for item in image.objects
             if classes
         ]
@@ -144,7 +150,7 @@ def _objects(
         try:
             shape = _shape(entry, size)
         except _NoAreaError as error:
-            problems.dropped(error, label, NO_AREA, image=image, object=place)
+            problems.dropped(error, label, POINTS, image=image, object=place)
             continue
         except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
             problems.dropped(_plain(error), label, image=image, object=place)

@@ -19,7 +19,7 @@ from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
 from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import files
 from mrcnn.data.formats.image_lookup import ImageLookup
-from mrcnn.data.problems import NO_AREA, Problems
+from mrcnn.data.problems import POINTS, Problems
 
 SOURCE = "via"
 UNDEFINED = "not_defined"  # what VIA 2 writes where nothing was chosen
@@ -239,7 +239,7 @@ def _shape(region: _Region, value: str | None, problems: Problems) -> outlines.P
     where = {"class_name": value, "image": region.image, "object": region.place}
     kind = str(region.shape.get("name"))[:40]
     if kind == "point":
-        problems.dropped("a point has no area", reason=NO_AREA, **where)
+        problems.dropped("a point has no area", reason=POINTS, **where)
         return None
     if kind not in _SHAPES:
         problems.dropped(f"{kind!r} is no shape of VIA", **where)
