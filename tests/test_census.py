@@ -166,3 +166,20 @@ def test_ignored_regions_are_of_no_class(tmp_path):
     assert taken(dataset).annotated == {"nut": 1}
     assert dataset.load_mask(0)[1].tolist() == [2, -1]
     assert not findings(dataset)
+
+
+@pytest.mark.parametrize("reader", ["coco", "labelme"])
+def test_an_image_of_which_the_reader_dropped_all_is_named(tmp_path, reader):
+    for name in ("a.png", "b.png"):
+        sets.picture(tmp_path / name)
+    if reader == "labelme":
+        shape = {"label": "nut", "points": sets.corners(sets.NUT), "shape_type": "polygon"}
+        sets.labelme(tmp_path / "a.json", [shape] * 20)
+        sets.labelme(tmp_path / "b.json", [{**shape, "points": [[1, 1]]}])
+    else:
+        path = sets.coco(tmp_path / "set.json", ["a.png", "b.png"])
+        content = json.loads(path.read_text())
+        content["annotations"] += [{**content["annotations"][0], "id": n} for n in range(2, 22)]
+        content["annotations"][1]["segmentation"] = [THIN]
+        path.write_text(json.dumps(content))
+    assert "trained as background: b.png" in findings(load_dataset(tmp_path))["image-lost"].message

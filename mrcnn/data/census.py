@@ -69,8 +69,10 @@ def take(dataset: AnnotatedDataset, input_size: InputSize, max_instances: int) -
     for loss in dataset.losses:
         if loss.reason != OF_BACKGROUND:
             census.annotated[loss.class_name] += loss.count
+    # Readers name an image by its file, or by that of its annotations.
+    dropped = {Path(loss.image).stem for loss in dataset.losses if loss.image}
     for image_id in _counted(dataset):
-        _count_image(census, dataset, image_id, (input_size, max_instances))
+        _count_image(census, dataset, image_id, (input_size, max_instances, dropped))
     return census
 
 
@@ -165,12 +167,17 @@ def _counted(dataset: AnnotatedDataset) -> list[int]:
 
 
 def _count_image(
-    census: Census, dataset: AnnotatedDataset, image_id: int, limits: tuple[InputSize, int]
+    census: Census,
+    dataset: AnnotatedDataset,
+    image_id: int,
+    limits: tuple[InputSize, int, set[str]],
 ) -> None:
     name = Path(dataset.image_info[image_id]["path"]).name
     try:
         objects = [item for item in dataset.objects(image_id) if not item.is_ignored]
         if not objects:
+            if Path(name).stem in limits[2]:
+                census.lost_images.append(name)
             return
         size = dataset.object_size(image_id)
         reasons = _reasons(objects, size, limits[0])
