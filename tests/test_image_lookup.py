@@ -219,3 +219,18 @@ def test_many_entries_of_one_file_are_merged_in_one_go(tmp_path):
     """Looked through again for each entry, ten thousand would take minutes."""
     path = sets.coco(tmp_path / "set.json", ["a.png"] * 10_000)
     assert len(load_dataset(path).objects(0)) == 1
+
+
+def test_what_lies_above_a_set_is_not_of_it(tmp_path):
+    sets.picture(tmp_path / "a.png")
+    path = sets.coco(tmp_path / "nuts" / "set.json")
+    assert paths(load_dataset(path)) == [str(tmp_path / "nuts" / "a.png")]
+    path = sets.coco(tmp_path / "annotations" / "set.json")
+    assert paths(load_dataset(path)) == [str(tmp_path / "a.png")]
+
+
+def test_words_of_a_file_name_may_be_parted_by_dashes(tmp_path):
+    for part in ("fold1", "fold2"):
+        sets.picture(tmp_path / part / "a.png")
+    path = sets.coco(tmp_path / "annotations-fold2.json")
+    assert paths(load_dataset(path)) == [str(tmp_path / "fold2" / "a.png")]

@@ -121,10 +121,7 @@ class ImageLookup:
             stem: of the annotation file of this image alone, for sets whose images are named by
                 it where no name fits.
         """
-        spelled = [*names, *(other for name in names for other in _other_spellings(name))]
-        found = next((match for name in spelled if (match := self._matches(name))), [])
-        if not found and stem is not None:
-            found = self._by_stem(stem)
+        found = self._candidates(names, stem)
         stated = names[0] if names else stem or ""
         if not found:
             return self._missing(stated)
@@ -139,8 +136,13 @@ class ImageLookup:
 
     def exists(self, names: Sequence[str], stem: str | None = None) -> bool:
         """Tell whether there is a file of one of these names."""
+        return bool(self._candidates(names, stem))
+
+    def _candidates(self, names: Sequence[str], stem: str | None) -> list[Path]:
+        """Return the file of one of these names, or those among which they do not choose."""
         spelled = [*names, *(other for name in names for other in _other_spellings(name))]
-        return any(map(self._matches, spelled)) or bool(stem is not None and self._by_stem(stem))
+        found = next((match for name in spelled if (match := self._matches(name))), [])
+        return self._by_stem(stem) if not found and stem is not None else found
 
     def _missing(self, stated: str) -> str:
         return str((self._given or self._here).joinpath(*_parts(stated)))
@@ -171,7 +173,8 @@ class ImageLookup:
             for start in range(len(parts)):
                 # 101/1.png is not 100/1.png, but C:\\photos\\1.png and images/1.png may be.
                 is_free = _is_of_elsewhere(name) or set(parts[:start]) <= _SAY_NOTHING
-                for tier in self._tiers(in_others=is_free or len(parts) - start > 1):
+                is_path = len(parts) - start > 1
+                for tier in self._tiers(is_path=is_path, in_others=is_free or is_path):
                     if found := self._in(tier, parts[start:], is_exact):
                         return found
         return []
@@ -199,10 +202,11 @@ class ImageLookup:
             self._folders[path] = _Folder(path)
         return self._folders[path]
 
-    def _tiers(self, *, in_others: bool = True) -> Iterator[Sequence[Path]]:
+    def _tiers(self, *, is_path: bool = False, in_others: bool = True) -> Iterator[Sequence[Path]]:
         """Yield the folders to look in, those that count alike together.
 
         Args:
+            is_path: for a name with folders, which may begin at the root of the set.
             in_others: in folders too whose names say more than that there are images.
         """
         if self._given is not None:
@@ -213,7 +217,7 @@ class ImageLookup:
             return
         yield [self._here]
         yield self._of_part
-        yield self._of_images
+        yield [*self._of_images, self._here.parent] if is_path else self._of_images
         if in_others:
             yield self._in_images
             yield self._neighbours
@@ -232,18 +236,18 @@ class ImageLookup:
 
     @cached_property
     def _of_images(self) -> list[Path]:
-        """The folders called images or the like, and the root where paths begin with theirs."""
-        return [folder for base in self._bases for folder in _image_folders(base)] + [
-            self._here.parent
-        ]
+        """The folders called images or the like, and that above a folder of annotations."""
+        above = [self._here.parent] if _is_called(self._here, _OF_ANNOTATIONS) else []
+        return [folder for base in self._bases for folder in _image_folders(base)] + above
 
     @cached_property
     def _of_part(self) -> list[Path]:
-        return self._of_part_in([*self._bases, *self._of_images[:-1]])
+        inside = [folder for base in self._bases for folder in _image_folders(base)]
+        return self._of_part_in([*self._bases, *inside])
 
     def _of_part_in(self, bases: Sequence[Path]) -> list[Path]:
         """Return the folders that the annotation file's name or part names, with their images/."""
-        named = {files.same_name(word) for word in (self._stem, *re.split(r"[_\s.]+", self._stem))}
+        named = {files.same_name(word) for word in (self._stem, *re.split(r"[-_\s.]+", self._stem))}
         inside = [folder for base in bases for folder in files.list_folders(base)]
         inside = [
             folder
@@ -263,7 +267,7 @@ class ImageLookup:
     def _in_images(self) -> list[Path]:
         """The folders inside, of any depth."""
         found: list[Path] = []
-        pending = list(self._of_images[:-1])
+        pending = [folder for base in self._bases for folder in _image_folders(base)]
         while pending and len(found) < MOST_FOLDERS:
             inside = [each for each in files.list_folders(pending.pop(0)) if each not in found]
             inside = [folder for folder in inside if not self._is_foreign(folder)]

@@ -270,21 +270,22 @@ def _paired(images: list[Path], folder: Path, labels: Path, problems: Problems) 
 
 def _label_folder(images: Path) -> Path:
     """Return the folder of the texts of images: labels/ for images/, else their own."""
-    parts = images.parts
-    if "images" not in parts:
-        return images
-    place = len(parts) - 1 - parts[::-1].index("images")
-    mirrored = Path(*parts[:place], "labels", *parts[place + 1 :])
-    return mirrored if mirrored.is_dir() else images
+    return _counterpart(images, "images", "labels")
 
 
 def _image_folder(labels: Path) -> Path:
-    parts = labels.parts
-    if "labels" not in parts:
-        return labels
-    place = len(parts) - 1 - parts[::-1].index("labels")
-    mirrored = Path(*parts[:place], "images", *parts[place + 1 :])
-    return mirrored if mirrored.is_dir() else labels
+    """Return the folder of the images of texts: images/ for labels/, else their own."""
+    return _counterpart(labels, "labels", "images")
+
+
+def _counterpart(folder: Path, kind: str, other: str) -> Path:
+    """Return a folder with the last part of this kind changed to another, if there is one."""
+    parts = folder.parts
+    if kind not in parts:
+        return folder
+    place = len(parts) - 1 - parts[::-1].index(kind)
+    mirrored = Path(*parts[:place], other, *parts[place + 1 :])
+    return mirrored if mirrored.is_dir() else folder
 
 
 def _images_of(folder: Path, problems: Problems, *, recursive: bool = False) -> list[Path]:
