@@ -118,7 +118,20 @@ def resnet50(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resnet101(tmp_path_factory):
-    return run("resnet101", 1, tmp_path_factory.mktemp("resnet101"))
+    found, expected, detected = run("resnet101", 1, tmp_path_factory.mktemp("resnet101"))
+    # Scores that differ by less than rounding stand in an order that the processor decides.
+    order = places_of(expected["rois"][0], found["rois"][0])
+    assert np.abs(order - np.arange(len(order))).max() <= 3
+    for name in ("rois", "mrcnn_class", "mrcnn_bbox"):
+        found[name] = found[name][:, order]
+    return found, expected, detected
+
+
+def places_of(rois: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return where each of the rois (N, 4) stands among others (N, 4), which all occur once."""
+    order = np.abs(rois[:, None] - among[None]).max(axis=-1).argmin(axis=1)
+    assert len(set(order.tolist())) == len(order)
+    return order
 
 
 @pytest.mark.parametrize(
