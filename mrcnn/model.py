@@ -335,9 +335,10 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
             A dict an image: rois (N, 4) int32 (y1, x1, y2, x2) in pixels of the image, class_ids
             (N,) int32, scores (N,) float32, masks (H, W, N) bool, or N of {"size", "counts"}.
         """
-        if isinstance(images, np.ndarray) and images.ndim < 4:
+        shape = getattr(images, "shape", None)  # of tensors too
+        if shape is not None and len(shape) < 4:
             raise ValueError(
-                f"detect takes a list of images, got one array of shape {images.shape}; write "
+                f"detect takes a list of images, got one array of shape {tuple(shape)}; write "
                 "detect([image])"
             )
         found = self.detect_each(images, masks)

@@ -7,6 +7,7 @@ network is needed.
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 import mrcnn
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Of damaged files decoders speak in lines without a name; the commands name each file.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="PIL")
     return common.run_command(options, f"mrcnn {options.command}")
 
 

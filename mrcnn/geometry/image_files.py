@@ -153,6 +153,8 @@ def reason(error: Exception) -> str:
     """Return what an error says, in words even for those that say nothing."""
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
+    if isinstance(error, KeyError | IndexError | AssertionError):  # a decoder's own, which say "0"
+        return f"it is damaged ({type(error).__name__})"
     return str(error) or type(error).__name__
 
 
