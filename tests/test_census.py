@@ -129,7 +129,7 @@ def test_a_program_whose_images_have_no_objects_is_told(caplog):
 
 
 def test_a_program_whose_objects_are_all_crowds_is_refused():
-    with pytest.raises(ValueError, match="none of the 8 objects can be learned: all are crowds"):
+    with pytest.raises(ValueError, match="none of the 8 objects can be learned: 8 crowd"):
         census.check_training(Own([-1, -1]), InputSize(), 100)
 
 
@@ -183,3 +183,26 @@ def test_an_image_of_which_the_reader_dropped_all_is_named(tmp_path, reader):
         content["annotations"][1]["segmentation"] = [THIN]
         path.write_text(json.dumps(content))
     assert "trained as background: b.png" in findings(load_dataset(tmp_path))["image-lost"].message
+
+
+def test_a_program_whose_masks_are_empty_is_refused():
+    class Empty(Own):
+        def load_mask(self, image_id):  # noqa: ARG002
+            masks = np.zeros((4, 4, 2), bool)
+            masks[..., 1] = self.num_classes == 3
+            return masks, np.array([1, self.num_classes - 1])
+
+    with pytest.raises(ValueError, match="none of the 8 objects can be learned: 8 no area"):
+        census.check_training(Empty([1]), InputSize(), 100)
+    dataset = Empty([1])
+    dataset.add_class("own", 2, "bolt")
+    dataset.prepare()
+    with pytest.raises(ValueError, match="none of the 4 objects of the class 'nut' can"):
+        census.check_training(dataset, InputSize(), 100)
+
+
+def test_a_set_without_images_is_left_to_the_training(caplog):
+    dataset = Dataset()
+    dataset.prepare()
+    census.check_training(dataset, InputSize(), 100)
+    assert not caplog.text

@@ -101,7 +101,7 @@ def test_patterns_that_the_shell_did_not_take(detect, tmp_path, capsys):
         write_image(tmp_path / "in" / name)
     (tmp_path / "in" / "b" / "text.txt").write_text("no image")
     assert detect(f"{tmp_path}/in/b/*") == 0
-    assert {row["file_name"] for row in rows_of(tmp_path / "out")} == {"c.png", "d.png"}
+    assert {row["file_name"] for row in rows_of(tmp_path / "out")} == {"c.png", "d.png", "f.png"}
     assert detect(f"{tmp_path}/in/**/*.png", output=tmp_path / "all") == 0
     assert "in 4 images" in capsys.readouterr().out
     assert_refused(detect, capsys, [f"{tmp_path}/in/*.bmp"], "*.bmp: no image is of this pattern")
@@ -295,7 +295,7 @@ def test_an_output_behind_a_link_is_followed(detect, tmp_path):
 def test_an_output_that_is_a_file_is_refused(detect, tmp_path, capsys):
     path = write_image(tmp_path / "in" / "a.png")
     (tmp_path / "out").write_text("mine")
-    assert_refused(detect, capsys, [path], "out is a file, a folder is wanted")
+    assert_refused(detect, capsys, [path], "out is a file, where a folder is needed")
 
 
 def stop_at(monkeypatch, loaded, number: int, error: BaseException) -> None:
@@ -527,3 +527,49 @@ def test_the_command_itself(finder, tmp_path):
     assert "Traceback" not in done.stderr
     assert "Decompression" not in done.stderr
     shutil.rmtree(tmp_path / "out")
+
+
+def test_folders_of_the_annotations_decide(detect, tmp_path, capsys):
+    for name in ("train/a.png", "val/a.png"):
+        write_image(tmp_path / "in" / name)
+    truth = write_annotations(tmp_path / "ann.json", "train/a.png", "val/b.png")
+    refused = [tmp_path / "in" / "val", "--annotations", truth]
+    assert_refused(detect, capsys, refused, "none of the 1 images is in the annotations")
+    assert detect(tmp_path / "in", "--annotations", truth) == 0
+    assert {row["file_name"] for row in rows_of(tmp_path / "out")} == {"train/a.png"}
+
+
+def test_an_image_that_the_annotations_list_twice_has_the_first_id(detect, tmp_path):
+    path = write_image(tmp_path / "in" / "a.png")
+    truth = write_annotations(tmp_path / "ann.json", "a.png", "a.png")
+    assert detect(path, "--annotations", truth) == 0
+    assert {row["image_id"] for row in rows_of(tmp_path / "out")} == {100}
+
+
+def test_patterns_enter_no_system_folders_and_no_circles(detect, tmp_path, capsys):
+    for name in ("a.png", "@eaDir/b.png", "__MACOSX/c.png"):
+        write_image(tmp_path / "in" / name)
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    assert detect(f"{tmp_path}/in/**/*.png") == 0
+    assert "in 1 image;" in capsys.readouterr().out
+    assert detect(f"{tmp_path}/*n", output=tmp_path / "folders") == 0
+    assert "in 1 image;" in capsys.readouterr().out
+
+
+def test_a_pipe_is_no_image(detect, tmp_path, capsys):
+    os.mkfifo(tmp_path / "a.png")
+    assert_refused(detect, capsys, [tmp_path / "a.png"], "a.png is no regular file")
+
+
+def test_a_folder_called_like_a_picture_is_no_obstacle(detect, tmp_path):
+    for name in ("scan.jpg", "scan.png/b.png"):
+        write_image(tmp_path / "in" / name)
+    assert detect(tmp_path / "in") == 0
+    assert (tmp_path / "out" / "scan_2.png").is_file()
+    assert (tmp_path / "out" / "scan.png" / "b.png").is_file()
+
+
+def test_a_limit_of_pixels_that_is_no_number_is_wrong_use(detect, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MRCNN_MAX_PIXELS", "many")
+    path = write_image(tmp_path / "in" / "a.png")
+    assert_refused(detect, capsys, [path], "MRCNN_MAX_PIXELS", "many")

@@ -6,6 +6,7 @@ network is needed.
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from mrcnn.cli import check, common, convert, demo, detect, evaluate, train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    if sys.stderr is None:  # a daemon's, or that of a program without a window
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for the whole run)
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     # Of damaged files decoders speak in lines without a name; the commands name each file.

@@ -74,6 +74,7 @@ class Tally:
 
 def run(options: argparse.Namespace) -> int:
     """Detect objects in images and folders; write a picture of each and detections.json."""
+    image_files.pixel_limit()  # raises where the environment's is no number
     output = Path(options.output)
     found, notes = detect_images.find(options.images, output)
     categories = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mrcnn.data.formats import files
+from mrcnn.data.formats import files, image_lookup
 from mrcnn.drawing import pictures
 from mrcnn.geometry import image_files
 
@@ -60,29 +60,60 @@ def with_ids_of(found: Sequence[Found], names: Mapping[Any, Sequence[str]]) -> l
         ValueError: there is none of them, or two images are the same one of the annotations.
     """
     by_name: dict[str, list[tuple[PurePosixPath, Any]]] = {}
-    for image_id, stated in names.items():
-        for name in stated:
+    for image_id, own_names in names.items():
+        for name in own_names:
             path = PurePosixPath(name.replace("\\", "/"))
             by_name.setdefault(files.same_name(path.name), []).append((path, image_id))
-    listed: dict[Any, Found] = {}
+    listed: dict[Any, tuple[int, Found]] = {}
     for each in found:
-        same = by_name.get(files.same_name(each.path.name), [])
-        whole = [entry for entry in same if _ends_with(each.path, entry[0])]
-        chosen = whole if len(same) > 1 else same
-        if len(chosen) != 1:
+        chosen = _entry_of(each, by_name.get(files.same_name(each.path.name), []))
+        if chosen is None:
             continue
-        image_id = chosen[0][1]
-        if image_id in listed:
+        agreeing, (stated, image_id) = chosen
+        before = listed.get(image_id)
+        if before is not None and before[0] == agreeing:
             raise ValueError(
-                f"{listed[image_id].path} and {each.path} are the same image of the annotations, "
-                f"{chosen[0][0]}: give one of them"
+                f"{before[1].path} and {each.path} are the same image of the annotations, "
+                f"{stated}: give one of them"
             )
-        listed[image_id] = replace(each, id=image_id)
+        if before is None or before[0] < agreeing:
+            listed[image_id] = agreeing, replace(each, id=image_id)
     if not listed:
         raise ValueError(
             f"none of the {len(found)} images is in the annotations: {found[0].name} is not"
         )
-    return list(listed.values())
+    return [each for _, each in listed.values()]
+
+
+def _entry_of(
+    found: Found, entries: Sequence[tuple[PurePosixPath, Any]]
+) -> tuple[int, tuple[PurePosixPath, Any]] | None:
+    """Return the entry of annotations that an image is, and how much of its path agrees.
+
+    Folders that the annotations state must be those of the image, as far as they say more than
+    that there are images; paths of another machine count by their last part.
+    """
+    fitting = []
+    for entry in entries:
+        stated = entry[0]
+        if _ends_with(found.path, stated):
+            fitting.append((len(stated.parts), entry))
+        elif _may_be(found, stated):
+            fitting.append((1, entry))
+    most = max((agreeing for agreeing, _ in fitting), default=0)
+    best = [each for each in fitting if each[0] == most]
+    # Of one that is listed twice the first is taken; of several that fit alike none.
+    return best[0] if best and len({entry[0] for _, entry in best}) == 1 else None
+
+
+def _may_be(found: Found, stated: PurePosixPath) -> bool:
+    """Tell whether an image may be one whose stated folders it does not lie in."""
+    if image_lookup.is_of_elsewhere(str(stated)):
+        return True
+    if set(stated.parts[:-1]) <= image_lookup.SAY_NOTHING:
+        return True
+    parts = image_lookup.part_of(stated.parent.name), image_lookup.part_of(found.path.parent.name)
+    return "/" not in found.name and (None in parts or parts[0] == parts[1])
 
 
 def targets(found: Sequence[Found], output: Path, *, overwrite: bool) -> list[Path]:
@@ -98,6 +129,11 @@ def targets(found: Sequence[Found], output: Path, *, overwrite: bool) -> list[Pa
         ValueError: they are there, and may not.
     """
     taken = {_key(each.path) for each in found}
+    folders = {output / folder for each in found for folder in PurePosixPath(each.name).parents}
+    for folder in sorted(folders):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ValueError(f"{folder} is a file, where a folder is needed: give another --output")
+    taken |= {_key(folder) for folder in folders}
     chosen = []
     for each in found:
         folder, stem = output / Path(each.name).parent, Path(each.name).stem
@@ -125,18 +161,30 @@ def _of_argument(argument: str, output: Path, notes: list[str]) -> list[Found]:
     path = Path(argument)
     if path.is_dir():
         return _in_folder(path, output, notes)
-    if path.exists():
+    if path.is_file():
         return [Found(path, path.name)]
+    if path.exists():
+        raise ValueError(f"{argument} is no regular file")
     if not glob.has_magic(argument):
         raise FileNotFoundError(f"{argument}: there is no such image or folder")
     start = Path(*_before_magic(path.parts))
     matches = sorted(map(Path, glob.glob(argument, recursive=True)))
-    images = [
-        match for match in matches if _is_image(match) and not _is_result(match, output, start)
+    inside = [match.relative_to(start) for match in matches]
+    matches = [
+        m for m, i in zip(matches, inside, strict=True) if not any(map(files.is_system, i.parts))
     ]
-    if not images:
+    folders = [match for match in matches if match.is_dir()] if "**" not in argument else []
+    found = [each for folder in folders for each in _in_folder(folder, output, notes)]
+    # A link to a folder above would show each image again and again.
+    images = {
+        os.path.realpath(match): match
+        for match in reversed(matches)
+        if _is_image(match) and not _is_result(match, output, start)
+    }
+    found += [Found(m, m.relative_to(start).as_posix()) for m in reversed(images.values())]
+    if not found:
         raise FileNotFoundError(f"{argument}: no image is of this pattern")
-    return [Found(match, match.relative_to(start).as_posix()) for match in images]
+    return found
 
 
 def _in_folder(folder: Path, output: Path, notes: list[str]) -> list[Found]:

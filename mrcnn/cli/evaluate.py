@@ -24,6 +24,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score a network on annotated images."""
+    if options.json is not None and (not options.json or Path(options.json).is_dir()):
+        raise ValueError(f"--json needs the name of a file, got {options.json!r}")
     model = common.load_network(options)
     with common.quiet_start():
         from mrcnn.evaluation import coco

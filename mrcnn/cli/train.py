@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn.cli import check, common, datasets
-from mrcnn.data import augment, census
+from mrcnn.data import augment, census, pipeline
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
@@ -208,7 +208,7 @@ def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -
         if each.code in OF_IMAGES and each.severity == "error" and each.part != "validation"
     ]
     looked_at = min(dataset.num_images, doctor.QUICK)
-    if 10 * len(bad) > looked_at:
+    if pipeline.are_too_many(len(bad), looked_at):
         raise ValueError(
             f"{len(bad)} of {looked_at} images cannot be used, more than a tenth: {bad[0]}; "
             f"{bad[0].remedy}"

@@ -249,27 +249,44 @@ def _glance(dataset: Dataset, problems: Problems) -> None:
     """Look at some images of a program's own dataset for objects that can be learned."""
     count = len(dataset.image_ids)
     places = np.unique(np.linspace(0, count - 1, min(count, GLANCE)).astype(int))
-    found, num_crowds, looked_at = 0, 0, 0
+    census, looked_at = Census(), 0
     for image_id in dataset.image_ids[places].tolist():
         try:
-            class_ids = np.asarray(dataset.load_mask(image_id)[1], np.int64).reshape(-1)
+            masks, listed = dataset.load_mask(image_id)
+            class_ids = np.asarray(listed, np.int64).reshape(-1)
+            has_pixel = np.zeros(0, bool)
+            if len(class_ids):
+                has_pixel = np.atleast_1d(np.asarray(masks).any(axis=(0, 1)))
+            _count_drawn(census, dataset, class_ids, has_pixel)
         except Exception:  # whatever a program raises: training skips the image, and says so
             continue
         looked_at += 1
-        found += len(class_ids)
-        num_crowds += int((class_ids < 0).sum())
         _check_source(dataset, image_id, class_ids, problems)
-    if looked_at and not found:
+    if looked_at and not census.annotated:
         problems.warning(
             "no-objects",
             f"none of the {looked_at} images looked at, of {count}, has an object: "
             f"{type(dataset).__name__}.load_mask gives none",
         )
-    elif looked_at == count and found == num_crowds:
-        problems.error(
-            "nothing-to-learn",
-            f"none of the {found} objects can be learned: all are crowds (negative class ids)",
-        )
+    if looked_at == count:
+        report(census, problems)
+        return
+    of_some = Problems(strict=False)
+    report(census, of_some)
+    for finding in of_some.found:
+        message = f"in {looked_at} images looked at, of {count}: {finding.message}"
+        problems.warning(finding.code, message, remedy=finding.remedy)
+
+
+def _count_drawn(
+    census: Census, dataset: Dataset, class_ids: np.ndarray, has_pixel: np.ndarray
+) -> None:
+    """Add the objects of an image as `load_mask` gives them."""
+    for class_id, is_drawn in zip(class_ids.tolist(), has_pixel.tolist(), strict=True):
+        name = dataset.class_names[abs(class_id)]
+        census.annotated[name] += 1
+        if class_id < 0 or not is_drawn:
+            census.losses.append(Loss(name, CROWD if is_drawn else NO_AREA, None))
 
 
 def _check_source(

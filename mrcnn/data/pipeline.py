@@ -194,7 +194,7 @@ class BatchStream(_StreamSettings):
 
     Raises:
         ValueError: the dataset is empty or has more classes than the network.
-        RuntimeError: while iterating, where more than a tenth of the images are bad.
+        RuntimeError: while iterating, where too many images are bad, see `are_too_many`.
     """
 
     dataset: Dataset
@@ -278,7 +278,12 @@ class BatchStream(_StreamSettings):
         self.bad_images[image_id] = reason
 
     def _too_many(self, failures: Sized) -> bool:
-        return 10 * len(failures) > len(self.dataset.image_ids)
+        return are_too_many(len(failures), len(self.dataset.image_ids))
+
+
+def are_too_many(num_bad: int, total: int) -> bool:
+    """Tell whether so many bad images end a run: more than a tenth, but a single one of several."""
+    return 10 * num_bad > total and (num_bad > 1 or total == 1)
 
 
 def _in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int) -> Generator:

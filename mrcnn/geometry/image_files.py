@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -36,6 +37,7 @@ LOSSY = ("JPEG", "MPO")
 REDUCED, MASK = 1, 4  # bits of the type of a TIFF's page that is no image of its own
 
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what scanners write there
 ORIENTATION, DESCRIPTION = 0x0112, 270  # tags of EXIF and TIFF
 
 
@@ -59,7 +61,7 @@ def read_pixels(file: ImageFile, channels: int = 3) -> np.ndarray:
             if not _needs_tifffile(image, channels):
                 _check_pages(_pages(image, file), is_tiff=image.format == "TIFF")
                 image.load()
-                return _values(image)
+                return values_of(image)
     except (OSError, ValueError):
         if not _is_tiff(file):
             raise
@@ -279,7 +281,8 @@ def _check_pages(pages: int, *, is_tiff: bool) -> None:
     )
 
 
-def _values(image: PIL.Image.Image) -> np.ndarray:
+def values_of(image: PIL.Image.Image) -> np.ndarray:
+    """Return the values of an image that Pillow has opened, upright; see `read_pixels`."""
     orientation = _orientation(image)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
@@ -287,9 +290,17 @@ def _values(image: PIL.Image.Image) -> np.ndarray:
         image = image.convert("RGB")
     values = np.array(image)
     # Pillow gives the sixteen bits of a PGM as thirty-two.
-    if image.mode == "I" and values.min() >= 0 and values.max() < 65536:
+    is_deep = image.mode == "I" and image.format in ("PPM", "PNG")
+    if is_deep and values.min() >= 0 and values.max() < 65536:
         values = values.astype(np.uint16)
+    if values.dtype == np.uint16 and _tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
+        values = ~values  # as Pillow does with eight bits
     return turned(values, orientation)
+
+
+def _tag(image: PIL.Image.Image, number: int) -> Any:
+    """Return a tag of a TIFF, None for other files."""
+    return getattr(image, "tag_v2", {}).get(number)
 
 
 def _orientation(image: PIL.Image.Image) -> int:
@@ -312,6 +323,8 @@ def _read_tiff(file: ImageFile, channels: int) -> np.ndarray:
         check_pixels(series.size // max(channels, 4), 1)
         values, axes = series.asarray(), series.axes
         orientation = _tiff_orientation(page)
+        if page.photometric == WHITE_IS_ZERO and values.dtype.kind == "u":
+            values = ~values
     if values.ndim == 3:
         bands = next(place for place, axis in enumerate(axes) if axis not in "YX")
         values = np.moveaxis(values, bands, -1)

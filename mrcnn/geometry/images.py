@@ -9,11 +9,13 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from mrcnn.geometry import image_files, shown_masks
 from mrcnn.geometry.placement import Placement
 from mrcnn.geometry.resizing import resize, resize_quickly
 
+MOST_FRACTION = 1.5  # of floats that are meant to be in 0..1, after a resize
 MOST_OVERSHOOT = 511  # of floats that are meant to be in 0..255
 
 
@@ -152,7 +154,7 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shape is none of these, or the values have no known range.
     """
-    image = np.asarray(array)
+    image = np.asarray(_opened(array))
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4) or image.size == 0:
@@ -175,7 +177,7 @@ def to_channels(array: np.ndarray, channels: int) -> np.ndarray:
     Raises:
         ValueError: the array has not so many channels.
     """
-    image = np.asarray(array)
+    image = np.asarray(_opened(array))
     if image.ndim < 2:
         return to_rgb(array)  # which says what is wrong with it
     image = _without_gaps(image)
@@ -217,13 +219,13 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 def _scaled(image: np.ndarray) -> np.ndarray:
     """Return what `to_uint8` makes of large types and of floats."""
-    greatest = image.max(initial=0)
+    greatest = float(image.max(initial=0))
     if greatest > 65535:
         raise ValueError(
             f"pixel values must not exceed 65535, got {greatest}; scale them to 0..255"
         )
     values, is_float = image.clip(min=0).astype(np.float32), image.dtype.kind == "f"
-    if is_float and greatest <= 1:
+    if is_float and greatest <= MOST_FRACTION:
         values *= 255
     elif greatest > (MOST_OVERSHOOT if is_float else 255):
         return _grey_of_16_bits()[np.rint(values).astype(np.uint16)]
@@ -244,6 +246,11 @@ def _without_gaps(image: np.ndarray) -> np.ndarray:
     if not is_finite.any():
         raise ValueError("no value of the image is a finite number")
     return np.where(is_finite, image, image.dtype.type(0))
+
+
+def _opened(array: Any) -> Any:
+    """Return the pixels of Pillow's images, whose bands may be of any colours, upright."""
+    return image_files.values_of(array) if isinstance(array, PIL.Image.Image) else array
 
 
 def _what(array: Any) -> str:

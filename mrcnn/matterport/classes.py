@@ -18,6 +18,9 @@ def adopt_classes(
     Where the settings have no names of classes, they are those of the training set. They travel in
     checkpoints, so that detections have names.
     """
+    for dataset in (train, validation):
+        if dataset is not None and not hasattr(dataset, "num_classes"):
+            raise ValueError("the dataset is not prepared: call prepare() after the last add_image")
     if not config.CLASS_NAMES and train.num_classes == config.NUM_CLASSES:
         config.CLASS_NAMES = tuple(train.class_names)
     if train.num_classes < config.NUM_CLASSES:

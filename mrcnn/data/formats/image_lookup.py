@@ -37,7 +37,7 @@ _OF_IMAGES = {
     "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages",
     "jpg", "png",
 }
-_SAY_NOTHING = {"..", *_OF_IMAGES, "JPEGImages"}  # of a folder in a path
+SAY_NOTHING = {"..", *_OF_IMAGES, "JPEGImages"}  # of a folder in a path
 _OF_MASKS = {"mask", "masks", "label", "labels", "seg", "segmentation", "annotations", "gt"}
 # fmt: on
 MOST_FOLDERS = 1000  # inside folders of images, so many are looked into
@@ -172,7 +172,7 @@ class ImageLookup:
         for is_exact in (True, False):
             for start in range(len(parts)):
                 # 101/1.png is not 100/1.png, but C:\\photos\\1.png and images/1.png may be.
-                is_free = _is_of_elsewhere(name) or set(parts[:start]) <= _SAY_NOTHING
+                is_free = is_of_elsewhere(name) or set(parts[:start]) <= SAY_NOTHING
                 is_path = len(parts) - start > 1
                 for tier in self._tiers(is_path=is_path, in_others=is_free or is_path):
                     if found := self._in(tier, parts[start:], is_exact):
@@ -358,7 +358,7 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in ("", "."))
 
 
-def _is_of_elsewhere(name: str) -> bool:
+def is_of_elsewhere(name: str) -> bool:
     """Tell whether a name is a path from a root, of this machine or another, or a URL."""
     return name[:1] in ("/", "\\") or name[1:2] == ":" or "://" in name
 
