@@ -43,7 +43,9 @@ def test_a_notebook_runs_from_start_to_end(name, tmp_path, monkeypatch):
     for variable, value in QUICK.items():
         monkeypatch.setenv(variable, value)
     notebook = execute(tmp_path / "notebooks" / f"{name}.ipynb")
-    assert texts_of(notebook, "stderr") == []
+    # A network that was trained for a moment finds as many objects as it may, and is told so.
+    told = "".join(texts_of(notebook, "stderr")).splitlines()
+    assert [line for line in told if "limit DETECTION_MAX_INSTANCES" not in line] == []
     assert [path.name for path in (tmp_path / "notebooks").iterdir() if path.is_dir()] == []
 
 

@@ -324,3 +324,17 @@ def test_an_image_that_takes_the_place_of_another_draws_its_own_chance():
 
     whole, replaced = seeds(()), seeds((3,))
     assert [place for place in range(6) if whole[place] != replaced[place]] == [3]
+
+
+def test_keypoints_that_are_not_there_stay_at_zero_when_they_are_read(tmp_path):
+    categories = [{"id": 1, "name": "nut", "keypoints": ["tip", "end"]}]
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": [SQUARE],
+        "keypoints": [2, 3, 2, 0, 0, 0],
+    }
+    path = write_coco(tmp_path, categories, [annotation])
+    points = load_coco(path).load_keypoints(0)
+    np.testing.assert_array_equal(points[0], [[3.5, 2.5, 2], [0, 0, 0]])

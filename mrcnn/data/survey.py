@@ -16,7 +16,7 @@ from mrcnn.data import outlines
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.outlines import AnnotatedObject, Polygon
 from mrcnn.data.problems import Finding, Problems
-from mrcnn.geometry import image_files, polygons
+from mrcnn.geometry import image_files, masks, polygons
 
 SAME = 0.95  # the IoU from which on two objects are one, outlined twice
 ROUNDING = 0.5  # pixels that corners may lie beyond the image
@@ -266,7 +266,7 @@ def _near_each_other(boxes: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _check_single_label(rle: dict, problems: Problems, name: str) -> None:
-    parts = int(measure.label(coco_mask.decode(rle)).max())
+    parts = int(measure.label(masks.from_rle([rle], rle["size"])[..., 0]).max())
     if parts > 1:
         problems.warning(
             "one-label",

@@ -37,6 +37,7 @@ LOSSY = ("JPEG", "MPO")
 REDUCED, MASK = 1, 4  # bits of the type of a TIFF's page that is no image of its own
 
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
+MOST_LABEL = 2**31
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what scanners write there
 ORIENTATION, DESCRIPTION = 0x0112, 270  # tags of EXIF and TIFF
 
@@ -105,8 +106,10 @@ def read_labels(path: str | PathLike) -> np.ndarray:
     # On damaged files decoders raise whatever they trip over: OSError, SyntaxError, struct.error.
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as a mask: {reason(error)}") from error
-    if values.dtype.kind == "f" and values.ndim == 2 and (values == np.rint(values)).all():
-        values = values.astype(np.int64)  # whole numbers all the same; NaN is none
+    if values.dtype.kind == "f" and values.ndim == 2:
+        # Whole numbers all the same; NaN is none.
+        is_whole = (values == np.rint(values)) & (np.abs(values) < MOST_LABEL)
+        values = values.astype(np.int64) if is_whole.all() else values
     is_whole = np.issubdtype(values.dtype, np.integer) or values.dtype == bool
     if values.ndim not in (2, 3) or not is_whole:
         raise ValueError(f"{path}: {values.dtype} of shape {values.shape} is no label image")
