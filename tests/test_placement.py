@@ -44,3 +44,10 @@ def test_narrow_images_are_refused_by_the_mode_none():
 def test_ordinary_images_are_enlarged_by_their_shorter_side():
     for shape in ((300, 1200), (450, 640)):
         assert min(placements.place(shape, 512, 1024, mode="pad64").resized) == 512
+
+
+@pytest.mark.parametrize("mode", ["pad64", "crop"])
+def test_the_least_scale_holds_for_large_images(mode):
+    """Of the bundled network: its images of any size are enlarged twice in detection."""
+    found = placements.place((520, 696), 256, 256, min_scale=2, mode=mode)
+    assert (found.scale, found.resized) == (2, (1040, 1392))

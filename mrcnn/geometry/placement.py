@@ -88,9 +88,9 @@ def place(
     if mode == "short_side" and min_dim and max_dim:
         return place_by_short_side(image_shape, min_dim, max_dim, factor=factor)
     enlarged = min_dim / min(height, width) if min_dim else 1
-    scale = max(1, enlarged, min_scale or 0) * factor
-    limit = LONGEST * max(min_dim or 0, max_dim or 0) / max(height, width)
-    scale = min(scale, max(1, limit)) if limit else scale
+    # Towards min_dim alone: min_scale is as many times of every image, however long.
+    limit = max(1, LONGEST * max(min_dim or 0, max_dim or 0) / max(height, width))
+    scale = max(1, min(enlarged, limit), min_scale or 0) * factor
     if mode == "crop":
         scale = max(scale, enlarged)
     if mode == "square" and max_dim and round(max(height, width) * scale) > max_dim:
