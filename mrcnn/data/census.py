@@ -84,7 +84,6 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
     """
     total, reasons = sum(census.annotated.values()), census.reasons()
     lost = sum(reasons.values()) - reasons[OF_BACKGROUND]
-    remedy = "mend the annotations, or remove the class"
     if total and lost - reasons[TOO_MANY] >= total:
         problems.error(
             "nothing-to-learn",
@@ -100,6 +99,20 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
             if 2 * reasons[TOO_MANY] > lost
             else "mend the annotations; mrcnn check names each of them",
         )
+    _report_classes(census, problems, is_scored=is_scored, is_told=lost >= MANY * total)
+    if census.lost_images:
+        more = ", ..." if len(census.lost_images) > LISTED else ""
+        problems.warning(
+            "image-lost",
+            f"{len(census.lost_images)} images lose all their objects, and are trained as "
+            f"background: {', '.join(census.lost_images[:LISTED])}{more}",
+            remedy="mend their annotations, or remove the images",
+        )
+
+
+def _report_classes(census: Census, problems: Problems, *, is_scored: bool, is_told: bool) -> None:
+    """Note the classes that lose everything, or a tenth where the set is not told of that."""
+    remedy = "mend the annotations, or remove the class"
     for name, count in census.annotated.items():
         of_class = census.reasons(name) if name is not None else Counter()
         gone = sum(of_class.values())
@@ -113,21 +126,13 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
                 f"{_listed(of_class)}",
                 remedy=remedy,
             )
-        elif gone >= MANY * count and lost < MANY * total:
+        elif gone >= MANY * count and not is_told:
             problems.warning(
                 "objects-lost",
                 f"{gone} of {count} objects of the class {name!r} will not be learned: "
                 f"{_listed(of_class)}",
                 remedy=remedy,
             )
-    if census.lost_images:
-        more = ", ..." if len(census.lost_images) > LISTED else ""
-        problems.warning(
-            "image-lost",
-            f"{len(census.lost_images)} images lose all their objects, and are trained as "
-            f"background: {', '.join(census.lost_images[:LISTED])}{more}",
-            remedy="mend their annotations, or remove the images",
-        )
 
 
 def check_training(

@@ -47,8 +47,7 @@ def load_for_check(
     try:
         dataset = load_dataset(path, problems=problems, **options)
     except ValueError as error:
-        finding = Finding("error", "unreadable-annotations", str(error))
-        return None, [*problems.found, finding]
+        return None, _why_unread(problems, error)
     return dataset, dataset.problems
 
 
@@ -67,13 +66,17 @@ def load_parts_for_check(
         try:
             annotations[part] = read(source, reports[part])
         except ValueError as error:
-            finding = Finding("error", "unreadable-annotations", str(error))
-            findings += [*reports[part].found, finding]
+            findings += _why_unread(reports[part], error)
     used = {name for each in annotations.values() for name in each.used_names()}
     return {
         part: make_dataset(each, reports[part], channels=sources[part].channels, used_names=used)
         for part, each in annotations.items()
     }, findings
+
+
+def _why_unread(problems: Problems, error: ValueError) -> list[Finding]:
+    """Return what a reader found before it gave up, and why it did."""
+    return [*problems.found, Finding("error", "unreadable-annotations", str(error))]
 
 
 def check(

@@ -113,17 +113,12 @@ def _read_one(
     image_path = lookup.find(candidates or [path.stem], path.stem)
     size = files.stated_size(content.get("imageHeight"), content.get("imageWidth"))
     objects = _objects(content["shapes"], path.name, size, problems)
-    is_embedded = not is_there and bool(_embedded(content))
+    data = content.get("imageData")
+    is_embedded = not is_there and isinstance(data, str) and bool(data)
     image = AnnotatedImage(
         path.stem, image_path, objects, size, embedded=str(path) if is_embedded else None
     )
     return image, [item.class_id for item in objects if item.class_id != IGNORED]
-
-
-def _embedded(content: dict) -> str | None:
-    """Return the image that a file holds as text, of a `data:` URL too."""
-    data = content.get("imageData")
-    return data if isinstance(data, str) and data else None
 
 
 def _objects(

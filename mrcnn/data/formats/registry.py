@@ -110,14 +110,16 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
     )
 
 
-def _of_part(path: Path, part: str | None) -> Path | None:
-    """Return the folder of a part where a path holds one for each, None where it does not."""
-    if part is None or not path.is_dir() or _Search(path).json_files():
-        return None
+def _search_of(path: Path, part: str | None) -> "_Search":
+    """Return the search in a path; in the folder of a part, where a path holds one for each."""
+    whole = _Search(path)
+    if part is None or not path.is_dir() or whole.json_files():
+        return whole
     folders = [folder for folder in files.list_folders(path) if part_called(folder) == part]
-    if len(folders) != 1 or not _Search(folders[0]).holds_a_set():
-        return None
-    return folders[0]
+    if len(folders) != 1:
+        return whole
+    of_part = _Search(folders[0])  # which keeps what it reads
+    return of_part if of_part.holds_a_set() else whole
 
 
 def _tell_of_shared(first: Annotations, second: Annotations, problems: Problems) -> None:
@@ -147,7 +149,7 @@ def read(source: Source, problems: Problems) -> Annotations:
     if not path.is_dir() and not path.is_file():
         raise ValueError(f"{path} is neither a file nor a folder")
     with files.without_collection():
-        search = _Search(_of_part(path, source.part) or path)
+        search = _search_of(path, source.part)
         format = search.format() if source.format == "auto" else source.format
         try:
             annotations = _READERS[format](source, search, problems)
