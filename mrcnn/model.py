@@ -24,7 +24,7 @@ from mrcnn.predictor import MASKS, Predictor
 from mrcnn.training import distribution, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint, MeanAveragePrecisionCallback
-from mrcnn.weights import catalog, hdf5, loading
+from mrcnn.weights import catalog, hdf5, loading, runs
 from mrcnn.weights.named import InferenceModel
 
 # Also reached through this module by programs written for Matterport's.
@@ -160,7 +160,7 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         Raises:
             FileNotFoundError: When there is none.
         """
-        return catalog.Found(catalog.last_checkpoint(Path(self.model_dir), self.config.NAME))
+        return runs.Found(runs.last_checkpoint(Path(self.model_dir), self.config.NAME))
 
     def get_imagenet_weights(self) -> str:
         """Return the path of the ImageNet weights of ResNet-50, downloaded once.
@@ -175,11 +175,11 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         name = (self.config.NAME or "").lower()
         path = Path(model_path) if model_path else Path()
         self.epoch, self._resumed = 0, None
-        if run := catalog.run_of(path):
+        if run := runs.run_of(path):
             time, self.epoch = run
             self.log_dir = str(Path(self.model_dir) / f"{name}{time}")
         else:
-            self.log_dir = str(catalog.new_run(Path(self.model_dir), name))
+            self.log_dir = str(runs.new_run(Path(self.model_dir), name))
         if run and path.is_file():
             self._resumed = path
         self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
@@ -188,12 +188,12 @@ class MaskRCNN(Inspection, DetectionInSteps, ActingSettings):
         """Make the log folder; another one where another training has begun there meanwhile."""
         while self.epoch == 0 and self.log_dir != self._claimed:
             try:
-                catalog.begin(Path(self.log_dir))
+                runs.begin(Path(self.log_dir))
             except FileExistsError:
                 self.set_log_dir()
             else:
                 self._claimed = self.log_dir
-        catalog.make_folder(Path(self.log_dir))
+        runs.make_folder(Path(self.log_dir))
 
     def save_weights(self, filepath: str | Path, *, kernel_dtype: str = "float32") -> None:
         """Write weights and settings; see `hdf5.save`."""

@@ -12,7 +12,7 @@ from small import SmallConfig, make_find_objects
 from mrcnn import cli
 from mrcnn.model import MaskRCNN
 from mrcnn.training import trainer
-from mrcnn.weights import catalog, hdf5
+from mrcnn.weights import catalog, hdf5, runs
 
 COMMANDS = ("demo", "check", "train", "detect", "evaluate", "convert")
 SMALL = (
@@ -115,7 +115,7 @@ def trained(coco_set, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(trained) -> Path:
     """What the training wrote last."""
-    return catalog.last_checkpoint(trained)
+    return runs.last_checkpoint(trained)
 
 
 @pytest.fixture(scope="module")
@@ -358,18 +358,18 @@ def test_train_goes_on_with_the_last_run(logs, coco_set, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "Starting at epoch 3." in shown
     assert "Optimizer resumed at step 4" in shown
-    last = catalog.last_checkpoint(logs)
+    last = runs.last_checkpoint(logs)
     assert last.name == "mask_rcnn_small_0003.h5"
     assert int(hdf5.read_optimizer(last)["iterations"]) == 6
     assert len(list(logs.iterdir())) == 1
 
 
 def test_a_run_that_is_finished_is_left_as_it_is(logs, coco_set, caplog):
-    before = catalog.last_checkpoint(logs).read_bytes()
+    before = runs.last_checkpoint(logs).read_bytes()
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
     assert run(*arguments, "--logs", logs, "--weights", "last", "--epochs", 2) == 0
     assert "nothing trains" in caplog.text
-    assert catalog.last_checkpoint(logs).read_bytes() == before
+    assert runs.last_checkpoint(logs).read_bytes() == before
 
 
 def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, monkeypatch, capsys):
@@ -383,7 +383,7 @@ def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, monkeyp
     assert "start anew" in shown
     assert "Starting at epoch 1." in shown
     assert all(name in shown for name in hdf5.CLASS_LAYERS)
-    written = catalog.last_checkpoint(tmp_path / "logs")
+    written = runs.last_checkpoint(tmp_path / "logs")
     new, old = hdf5.read(written), hdf5.read(checkpoint)
     assert new["mrcnn_class_logits/kernel"].shape == (16, 4)
     np.testing.assert_allclose(new["fpn_p2/kernel"], old["fpn_p2/kernel"], atol=1e-6)

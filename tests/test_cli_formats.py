@@ -11,7 +11,7 @@ from via_set import polygon, rectangle, write_via
 from mrcnn.data.formats import load_dataset
 from mrcnn.evaluation import coco
 from mrcnn.model import MaskRCNN
-from mrcnn.weights import catalog, hdf5
+from mrcnn.weights import hdf5, runs
 
 DARK = rectangle(8, 8, 30, 30, kind="dark")
 BRIGHT = polygon((30, 30), (60, 30), (60, 60), kind="bright")
@@ -34,7 +34,7 @@ def trained(sets, tmp_path, monkeypatch):
     arguments = ["train", "--train", train, "--val", val, "--logs", tmp_path / "logs"]
     arguments += ["--epochs", 1, "--steps", 1, "--set", "IMAGE_CHANNEL_COUNT=4"]
     assert run(*arguments, *small_settings()) == 0
-    return catalog.last_checkpoint(tmp_path / "logs")
+    return runs.last_checkpoint(tmp_path / "logs")
 
 
 def test_a_folder_of_four_channels_is_trained_scored_and_detected_in(

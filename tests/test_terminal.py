@@ -12,7 +12,7 @@ from PIL import Image
 
 from mrcnn import terminal
 from mrcnn.config import Config
-from mrcnn.weights import catalog
+from mrcnn.weights import runs
 
 NAMES = ("Blüte", "細胞")
 WAYS = {
@@ -91,10 +91,10 @@ def test_streams_that_a_program_put_in_place_are_left(monkeypatch):
 def test_a_log_folder_that_cannot_be_written_to_is_told_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "logs").touch()
     with pytest.raises(OSError, match=r"logs/a \(Not a directory\); give one .* --logs") as error:
-        catalog.begin(tmp_path / "logs" / "a")
+        runs.begin(tmp_path / "logs" / "a")
     assert "\n" not in str(error.value)
     with pytest.raises(OSError, match="a file is in its place"):
-        catalog.begin(tmp_path / "logs")
+        runs.begin(tmp_path / "logs")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OSError, match=r"new \(Permission denied\)"):
-        catalog.begin(tmp_path / "new")
+        runs.begin(tmp_path / "new")
