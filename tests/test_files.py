@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -123,3 +125,74 @@ def test_a_folder_behind_a_link_is_taken(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert files.make_folder(tmp_path / "link") == tmp_path / "link"
     assert list((tmp_path / "real").iterdir()) == []
+
+
+def ended_process() -> int:
+    """Return the number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def partial(host: str, pid: int) -> str:
+    return f".mrcnn-{host}-{pid}-{'0' * 16}.h5"
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    here, dead = files._host(), ended_process()
+    kept = [
+        partial(here, os.getpid()),
+        partial(here, os.getppid()),
+        partial("f" * 16, dead),  # of another machine, whose processes cannot be looked for
+        f".mrcnn-{here}-{dead}.h5",
+        f"mrcnn-{here}-{dead}-{'0' * 16}.h5",
+        "a.h5",
+    ]
+    for name in [*kept, partial(here, dead)]:
+        (tmp_path / name).touch()
+    files.remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_killed_writer_is_told_by_the_name_that_it_left(tmp_path):
+    program = (
+        "import os, sys; from mrcnn import files\n"
+        "with files.replacing(sys.argv[1], durable=True) as partial:\n"
+        "    partial.write_text('half'); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.h5"], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.read_text() == "half"
+    with files.replacing(tmp_path / "a.h5", durable=True) as path:
+        path.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_durable_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    order = []
+    sync, replace = os.fsync, os.replace
+
+    def noting_sync(handle):
+        order.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def noting_replace(old, new):
+        order.append("renamed")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noting_sync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    with files.replacing(tmp_path / "a.h5", durable=True) as path:
+        path.write_text("whole")
+    assert order == [str(path), "renamed", str(tmp_path)]
+
+
+def test_file_systems_that_cannot_sync_folders(tmp_path, monkeypatch):
+    def refuse(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with files.replacing(tmp_path / "a.h5", durable=True) as path:
+        path.write_text("whole")
+    assert (tmp_path / "a.h5").read_text() == "whole"
