@@ -1,6 +1,7 @@
 import h5py
 import numpy as np
 import pytest
+import weight_files
 from small import SmallConfig
 from test_cli import run, small_settings
 from test_loading import SmallTorchvision
@@ -40,6 +41,7 @@ def test_a_detector_of_torchvision(tmp_path, capsys):
 def test_a_file_of_matterport(tmp_path):
     model = MaskRCNN("inference", SmallConfig(), tmp_path)
     model.save_weights(tmp_path / "ours.h5")
+    weight_files.unseal(tmp_path / "ours.h5")
     with h5py.File(tmp_path / "ours.h5", "r+") as file:
         del file.attrs[hdf5.SETTINGS]
     settings = [*small_settings(), "--set", "NUM_CLASSES=3"]

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+import weight_files
 from small import Rectangles, SmallConfig, make_find_objects
 
 from mrcnn.data.formats.coco import load_coco
@@ -305,6 +306,7 @@ def test_settings_of_a_checkpoint_can_be_changed(checkpoint, capsys):
 
 def test_weights_that_a_checkpoint_lacks_are_reported(checkpoint, tmp_path, capsys):
     path = Path(shutil.copy(checkpoint, tmp_path))
+    weight_files.unseal(path)
     with h5py.File(path, "r+") as file:
         del file["mrcnn_mask"]
     MaskRCNN.from_checkpoint(path)
@@ -313,6 +315,7 @@ def test_weights_that_a_checkpoint_lacks_are_reported(checkpoint, tmp_path, caps
 
 def test_a_file_without_settings_asks_for_them(checkpoint, tmp_path):
     path = Path(shutil.copy(checkpoint, tmp_path))
+    weight_files.unseal(path)
     with h5py.File(path, "r+") as file:
         del file.attrs[hdf5.SETTINGS]
     with pytest.raises(ValueError, match=r"carries no settings.*, so give at least NUM_CLASSES"):

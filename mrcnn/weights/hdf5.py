@@ -8,8 +8,8 @@ own; the original package reads them all the same, for it looks up layers by nam
 import io
 import json
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,24 +20,27 @@ import keras
 import numpy as np
 
 from mrcnn import files
+from mrcnn.weights import hdf5_content
+from mrcnn.weights.layer_names import (
+    key_of,
+    leaf_layers,
+    leaves_of,
+    short,
+    weights_by_name,
+    weights_of,
+)
 
-OPTIMIZER = "optimizer_weights"
+__all__ = ["leaf_layers", "weights_by_name"]
 logger = logging.getLogger("mrcnn")
 
+OPTIMIZER = "optimizer_weights"
+WHOLE_MODEL = "model_weights"
 SETTINGS = "mrcnn_settings"
 MOST_NAMES = 8  # that a report lists of layers which the network does not have
 FIRST_KERNEL = "conv1/kernel"
 # Heads whose shape depends on NUM_CLASSES.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
-# Leaf names of Keras 1 files, such as the ImageNet weights that Matterport starts from.
-KERAS_1_LEAVES = {
-    "W": "kernel",
-    "b": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "running_mean": "moving_mean",
-    "running_std": "moving_variance",
-}
+Arrays = Mapping[str, np.ndarray | hdf5_content.Array]
 
 
 @dataclass
@@ -80,26 +83,11 @@ class LoadReport:
 
 
 class OtherShapes(ValueError):  # noqa: N818 (it names what is wrong)
-    """The weights of a file have other shapes than those of the network: message, layers."""
+    """Weights of a file have other shapes than the network's: message, layers, shapes."""
 
     def __str__(self) -> str:
         """Return the message."""
         return str(self.args[0])
-
-
-def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yield the layers of a model that hold weights themselves, unwrapped, in order."""
-    for layer in model.layers:
-        yield from _leaves(layer)
-
-
-def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
-    """Return the weights of a model by "layer/weight", for instance "conv1/kernel"."""
-    return {
-        f"{layer.name}/{weight.name}": weight
-        for layer in leaf_layers(model)
-        for weight in layer.weights
-    }
 
 
 def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadReport:
@@ -112,19 +100,12 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
         ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
             model is unchanged then.
     """
-    if is_of_keras(path):
-        raise ValueError(
-            f"{path}: it was written by Keras' own save_weights, which does not name layers; load "
-            "it by keras_model.load_weights of the same kind of model that wrote it"
-        )
-    return assign(path, read(path), model, exclude)
+    with arrays_of(path, weights_by_name(model)) as arrays:
+        return assign(path, arrays, model, exclude)
 
 
 def assign(
-    path: str | Path,
-    arrays: dict[str, np.ndarray],
-    model: keras.Model,
-    exclude: Iterable[str] = (),
+    path: str | Path, arrays: Arrays, model: keras.Model, exclude: Iterable[str] = ()
 ) -> LoadReport:
     """Give arrays by "layer/weight" to a model; see `load`.
 
@@ -140,12 +121,15 @@ def assign(
     if not matched:
         found = ", ".join(sorted(arrays)[:4]) or "none"
         raise ValueError(
-            f"{path}: none of its weights belongs to this network (the first are {found}). Is it"
-            " a file of another program, or of another BACKBONE?"
+            f"{path}: none of its weights belongs to this network (the first are {found:.200}). Is"
+            " it a file of another program, or of another BACKBONE?"
         )
-    adapted = _adapt_channels(matched, wanted)
-    _check_shapes(path, matched, wanted)
-    for key, array in matched.items():
+    adapted = _with_other_channels(matched, wanted)
+    _check_shapes(path, {k: v for k, v in matched.items() if k not in adapted}, wanted)
+    values = {key: _read(path, key, array) for key, array in matched.items()}
+    for key in adapted:
+        values[key] = _adapt_channels(values[key], wanted[key].shape[2])
+    for key, array in values.items():
         wanted[key].assign(array)
     return LoadReport(
         Path(path),
@@ -157,28 +141,46 @@ def assign(
     )
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a weight file by "layer/weight".
+@contextmanager
+def arrays_of(path: Path, known: Collection[str] = ()) -> Iterator[Arrays]:
+    """Yield the arrays of a weight file by "layer/weight"; `np.asarray` reads one of them.
 
-    Wrappers, nesting and prefixes of names are dropped. Whole models (weights under
-    `model_weights`) and Keras 1 names are understood.
+    Whole models (weights under `model_weights`) and Keras 1 names are understood.
+
+    Args:
+        known: Names in the network; see `layer_names.key_of`.
+
+    Raises:
+        ValueError: When the file cannot be read, or has two arrays for one weight.
     """
-    arrays: dict[str, np.ndarray] = {}
+    with hdf5_content.opened(path) as content:
+        if _is_of_keras(content):
+            raise ValueError(
+                f"{path}: it was written by Keras' own save_weights, which does not name layers; "
+                "load it by keras_model.load_weights of the same kind of model that wrote it"
+            )
+        start = f"{WHOLE_MODEL}/" if content.has(WHOLE_MODEL) else ""
+        found: dict[str, hdf5_content.Array] = {}
+        for name, array in content.arrays.items():
+            if name.startswith(OPTIMIZER) or not name.startswith(start):
+                continue
+            key = _own_key(name) if content.is_sealed else key_of(name.removeprefix(start), known)
+            if key in found and key in known:
+                raise ValueError(f"{path}: it has two arrays for {key}: {found[key].path}, {name}")
+            found[key] = array
+        yield _with_short_names(found, known)
 
-    def visit(name: str, node: Any) -> None:
-        is_array = isinstance(node, h5py.Dataset) and node.dtype.kind in "fiu"
-        if is_array and not name.startswith(OPTIMIZER):
-            arrays[_key(name)] = node[()]
 
-    with _opened(path) as file:
-        file.get("model_weights", file).visititems(visit)
-    return arrays
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a weight file by "layer/weight"; see `arrays_of`."""
+    with arrays_of(path) as arrays:
+        return {key: _read(path, key, array) for key, array in arrays.items()}
 
 
 def is_whole(path: Path) -> bool:
     """Tell whether a file is HDF5 and not cut off."""
     try:
-        with _opened(path):
+        with hdf5_content.opened_file(path):
             return True
     except ValueError:
         return False
@@ -186,10 +188,14 @@ def is_whole(path: Path) -> bool:
 
 def is_of_keras(path: Path) -> bool:
     """Tell whether a file is in Keras 3's own form, which knows places, not names."""
-    with _opened(path) as file:
-        return "_layer_checkpoint_dependencies" in file or (
-            "layers" in file and "layer_names" not in file.attrs
-        )
+    with hdf5_content.opened(path) as content:
+        return _is_of_keras(content)
+
+
+def _is_of_keras(content: hdf5_content.Content) -> bool:
+    return content.has("_layer_checkpoint_dependencies") or (
+        content.has("layers") and content.attribute("layer_names") is None
+    )
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -198,10 +204,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: When they cannot be read.
     """
-    with _opened(path) as file:
+    with hdf5_content.opened(path) as content:
         try:
-            settings = json.loads(file.attrs.get(SETTINGS, "{}"))
-        except (TypeError, ValueError) as error:
+            text = content.attribute(SETTINGS)
+            settings = {} if text is None else json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: the settings in it cannot be read: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("config", {}), dict):
         raise ValueError(f"{path}: the settings in it are no dict: {settings!r:.60}")
@@ -209,9 +216,20 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_optimizer(path: Path) -> dict[str, np.ndarray]:
-    """Return the optimizer's state by name; empty where the file holds none."""
-    with _opened(path) as file:
-        return {name: node[()] for name, node in file.get(OPTIMIZER, {}).items()}
+    """Return the optimizer's state by name; empty where the file holds none.
+
+    Raises:
+        ValueError: When it is not what was written, or not finite.
+    """
+    start = f"{OPTIMIZER}/"
+    with hdf5_content.opened(path) as content:
+        if content.has(WHOLE_MODEL):
+            return {}  # Keras 2's optimizer, which numbers its state
+        return {
+            name.removeprefix(start): _read(path, name, array)
+            for name, array in content.arrays.items()
+            if name.startswith(start)
+        }
 
 
 def save(
@@ -231,87 +249,109 @@ def save(
 
     Raises:
         OSError: When it cannot be written; an older file of that name is untouched.
+        ValueError: When a number is not finite, or two weights have one name; the same holds.
     """
+    weights_by_name(model)  # whose names must differ
     try:
         # In memory first: HDF5 crashes the process when it closes a file on a full disk.
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
-            _write(file, model, settings, kernel_dtype)
+            _write(path, file, model, settings, kernel_dtype)
             for name, array in (optimizer or {}).items():
+                _check_finite(path, f"{OPTIMIZER}/{name}", array)
                 file.require_group(OPTIMIZER).create_dataset(name, data=array)
-        with files.replacing(path) as partial:
+            hdf5_content.seal(file)
+        with files.replacing(path, durable=True) as partial:
             partial.write_bytes(content.getbuffer())
     except OSError as error:
         raise OSError(f"{path}: the checkpoint could not be written: {error}") from error
 
 
 def _write(
-    file: h5py.File, model: keras.Model, settings: Mapping[str, Any], kernel_dtype: str
+    path: Path,
+    file: h5py.File,
+    model: keras.Model,
+    settings: Mapping[str, Any],
+    kernel_dtype: str,
 ) -> None:
-    groups: dict[str, list[keras.layers.Layer]] = {}
-    for layer in model.layers:
-        if layer.weights:
-            groups[layer.name] = list(_leaves(layer))
+    groups = {layer.name: list(leaves_of(layer)) for layer in model.layers if layer.weights}
     file.attrs["layer_names"] = np.array([name.encode() for name in groups])
     file.attrs["backend"] = "tensorflow"
     file.attrs["keras_version"] = keras.__version__
     # What JSON does not know (programs may put anything into a setting) travels as text.
     file.attrs[SETTINGS] = json.dumps(dict(settings), default=str)
     for name, leaves in groups.items():
-        named = {f"{leaf.name}/{w.name}:0": w for leaf in leaves for w in leaf.weights}
+        named = {f"{key}:0": w for leaf in leaves for key, w in weights_of(leaf).items()}
         group = file.create_group(name)
         group.attrs["weight_names"] = np.array([key.encode() for key in named])
         for key, weight in named.items():
             array = keras.ops.convert_to_numpy(weight)
-            is_kernel = weight.name == "kernel"
-            group.create_dataset(key, data=array.astype(kernel_dtype) if is_kernel else array)
+            array = array.astype(kernel_dtype) if weight.name == "kernel" else array
+            _check_finite(path, key.removesuffix(":0"), array)
+            group.create_dataset(key, data=array)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        hint = "it is cut off or not an HDF5 file"
-        with open(path, "rb") as raw:
-            if raw.read(40).startswith(b"version https://git-lfs"):
-                hint = "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
-        raise ValueError(f"{path}: cannot be read as a weight file: {hint} ({error})") from error
-    with file:
-        yield file
+def _check_finite(path: str | Path, name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"{path}: {name} has numbers that are not finite (NaN or infinite), so the training "
+            "diverged or the file is damaged: go on from an earlier checkpoint"
+        )
 
 
-def _adapt_channels(
-    arrays: dict[str, np.ndarray], targets: Mapping[str, keras.Variable]
-) -> list[str]:
-    """Change the first kernel of RGB weights to the network's channels; return what was changed.
+def _read(path: str | Path, name: str, array: np.ndarray | hdf5_content.Array) -> np.ndarray:
+    with hdf5_content.readable(path):
+        numbers = np.asarray(array)
+    _check_finite(path, name, numbers)
+    return numbers
+
+
+def _own_key(name: str) -> str:
+    """Return the name of a weight in a file of this package, group/layer/weight:0."""
+    return name.partition("/")[2].removesuffix(":0")
+
+
+def _with_short_names(
+    arrays: dict[str, hdf5_content.Array], known: Collection[str]
+) -> dict[str, hdf5_content.Array]:
+    """Name the weights of nested layers as the network does where an older version's file does not.
+
+    Of several of one short name such a file has only one, nobody knows which.
+    """
+    names = Counter(map(short, known))
+    for key in set(known) - set(arrays):
+        if names[short(key)] == 1 and short(key) in arrays:
+            arrays[key] = arrays.pop(short(key))
+    return arrays
+
+
+def _with_other_channels(arrays: Arrays, targets: Mapping[str, keras.Variable]) -> list[str]:
+    """Return the first kernel's name where it is one of RGB and the network's images are not."""
+    if FIRST_KERNEL not in arrays or FIRST_KERNEL not in targets:
+        return []
+    found, wanted = arrays[FIRST_KERNEL].shape, tuple(targets[FIRST_KERNEL].shape)
+    is_alike = len(found) == 4 and (*found[:2], found[3]) == (*wanted[:2], wanted[3])
+    return [FIRST_KERNEL] if is_alike and found[2] == 3 != wanted[2] else []
+
+
+def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Return a kernel of RGB weights for images of other channels.
 
     The first three channels are taken to be red, green and blue, others get the mean of their
     kernels, as do one or two alone. All are scaled so that an image which is the same in every
     channel gets the same answer, as grey does in RGB.
     """
-    if FIRST_KERNEL not in arrays or FIRST_KERNEL not in targets:
-        return []
-    kernel, channels = arrays[FIRST_KERNEL], targets[FIRST_KERNEL].shape[2]
-    if kernel.ndim != 4 or kernel.shape[2] != 3 or channels == 3:
-        return []
     mean = kernel.mean(axis=2, keepdims=True)
     known = kernel if channels > 3 else kernel[:, :, :0]
     extended = [known, np.repeat(mean, channels - known.shape[2], axis=2)]
-    changed = np.concatenate(extended, axis=2) * (3 / channels)
-    arrays[FIRST_KERNEL] = changed.astype(kernel.dtype)
-    return [FIRST_KERNEL]
+    return (np.concatenate(extended, axis=2) * (3 / channels)).astype(kernel.dtype)
 
 
-def _check_shapes(
-    path: str | Path, arrays: Mapping[str, np.ndarray], targets: Mapping[str, keras.Variable]
-) -> None:
+def _check_shapes(path: str | Path, arrays: Arrays, targets: Mapping[str, keras.Variable]) -> None:
     wrong = [key for key in arrays if arrays[key].shape != tuple(targets[key].shape)]
     if not wrong:
         return
-    rows = [f"  {k}: file {arrays[k].shape}, network {tuple(targets[k].shape)}" for k in wrong[:6]]
+    rows = [f"{k}: file {arrays[k].shape}, network {tuple(targets[k].shape)}" for k in wrong[:6]]
     layers = _layers(wrong)
     remedy = f"pass exclude={layers} to start these layers anew"
     if set(layers) <= set(CLASS_LAYERS):
@@ -319,35 +359,14 @@ def _check_shapes(
             "they depend on NUM_CLASSES: set it to the file's number of classes (the background "
             f"included), or {remedy}"
         )
-    listed = "\n".join(rows)
+    listed = "; ".join(rows)
     raise OtherShapes(
-        f"{path}: weights of {len(layers)} layers have other shapes than the network's; {remedy}\n"
-        f"{listed}",
+        f"{path}: weights of {len(layers)} layers have other shapes than the network's; {remedy} "
+        f"({listed})",
         layers,
+        listed,
     )
-
-
-def _key(name: str) -> str:
-    *groups, leaf = name.split("/")
-    leaf = leaf.partition(":")[0]
-    layer = groups[-1] if groups else ""
-    # Keras numbers the layers of a session's second model: conv1/conv1_1/kernel:0.
-    unnumbered = re.sub(r"_\d+$", "", layer)
-    if {unnumbered, "rpn_model"} & set(groups):
-        layer = unnumbered
-    old = re.fullmatch(rf"{re.escape(layer)}_(\w+?)(_\d+)?", leaf)
-    if old and old[1] in KERAS_1_LEAVES:
-        leaf = KERAS_1_LEAVES[old[1]]
-    return f"{layer}/{leaf}"
 
 
 def _layers(keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key.partition("/")[0] for key in keys))
-
-
-def _leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    layer = getattr(layer, "layer", layer)
-    if isinstance(layer, keras.Model):
-        yield from leaf_layers(layer)
-    elif layer.weights:
-        yield layer

@@ -67,10 +67,10 @@ def load(
     family = config.CONVENTIONS
     if path.suffix not in READERS:
         if _is_keras_classifier(path) and FAMILIES[family].stride_on_first:
-            arrays = hdf5.read(path)
-            if not FAMILIES[family].biased_backbone:
-                arrays = _without_biases(arrays, FAMILIES[family].norm_epsilon)
-            return hdf5.assign(path, arrays, model, exclude)
+            with hdf5.arrays_of(path) as arrays:
+                if not FAMILIES[family].biased_backbone:
+                    arrays = _without_biases(arrays, FAMILIES[family].norm_epsilon)
+                return hdf5.assign(path, arrays, model, exclude)
         stored = hdf5.read_settings(path).get("config", {})
         _check_family(path, stored, family)
         try:
@@ -83,7 +83,7 @@ def load(
     try:
         report = hdf5.assign(path, arrays, model, exclude)
     except ValueError as error:
-        raise ValueError(f"{error}\nThe file looks like {torchvision.kind(state)}.") from error
+        raise ValueError(f"{error}. The file looks like {torchvision.kind(state)}") from error
     report.skipped = sorted([*report.skipped, *unknown])
     return report
 
@@ -97,11 +97,10 @@ def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], con
     ]
     if not differing or set(error.args[1]) <= set(hdf5.CLASS_LAYERS):
         return str(error)  # which says what to do about other classes
-    rows = str(error).partition("\n")[2]
     return (
         f"{path}: the file has {', '.join(differing)}; use its settings "
         f"(MaskRCNN.from_checkpoint), or exclude the layers that differ to start them anew, "
-        f"exclude={error.args[1]}\n{rows}"
+        f"exclude={error.args[1]} ({error.args[2]})"
     )
 
 
@@ -157,29 +156,31 @@ def _is_keras_classifier(path: Path) -> bool:
     """
     if hdf5.read_settings(path) or hdf5.is_of_keras(path):
         return False
-    layers = {name.partition("/")[0] for name in hdf5.read(path)}
+    with hdf5.arrays_of(path) as arrays:
+        layers = {name.partition("/")[0] for name in arrays}
     return "bn_conv1" in layers and not any(
         layer.startswith(("rpn_", "fpn_", "mrcnn_")) for layer in layers
     )
 
 
-def _without_biases(arrays: dict[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+def _without_biases(arrays: hdf5.Arrays, epsilon: float) -> hdf5.Arrays:
     """Return a Keras classifier's arrays for a backbone without biases, whose input is RGB.
 
     A bias before a batch norm is the same as a lower moving mean, and another epsilon the same as
     another variance. The published weights were trained on BGR: their first kernel is turned, which
     Matterport's network leaves undone.
     """
-    changed = {}
+    changed: dict[str, Any] = {}
     for name, array in arrays.items():
         layer, _, leaf = name.partition("/")
         if leaf == "moving_mean":
             bias = arrays.get(f"{_convolution_before(layer)}/bias")
-            array = array if bias is None else array - bias
+            array = array if bias is None else np.asarray(array) - np.asarray(bias)
         elif leaf == "moving_variance":
-            array = np.maximum(array + (MATTERPORT.norm_epsilon - epsilon), 0.0)
-        elif name == hdf5.FIRST_KERNEL and array.shape[2] == 3:
-            array = array[:, :, ::-1]
+            difference = MATTERPORT.norm_epsilon - epsilon
+            array = np.maximum(np.asarray(array) + difference, 0.0)
+        elif name == hdf5.FIRST_KERNEL and array.shape[2:3] == (3,):
+            array = np.asarray(array)[:, :, ::-1]
         if leaf != "bias":
             changed[name] = array
     return changed
