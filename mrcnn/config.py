@@ -61,7 +61,8 @@ class Config:
     # Numerics of a family of weights, see mrcnn.conventions; the settings that usually go with
     # them are in mrcnn.presets.
     CONVENTIONS = "matterport"  # or torchvision, detectron2
-    ROI_FEATURES: str | None = None  # aligned, unaligned, corners, pool; None: the conventions'
+    # One of mrcnn.conventions.ROI_FEATURES; None: that of the conventions
+    ROI_FEATURES: str | None = None
     HEAD_NORM: str | None = None  # all, none, convolutions; None: the conventions'
 
     # Backbone and pyramid

@@ -14,8 +14,22 @@ HEAD_NORMS = ("all", "none", "convolutions")
 #   corners: one sample a bin, the outer ones on the corners of the box (Matterport);
 #   aligned: 2 x 2 samples a bin, a cell's value lies at its centre (detectron2);
 #   unaligned: the same half a cell further, and boxes are at least a cell wide (torchvision);
+#   aligned_max: the largest of those samples instead of their mean (the paper's table 2c);
+#   warp, warp_max: mean or largest of 2 x 2 samples, borders rounded to cells (its RoIWarp, Dai
+#       et al. 2016);
 #   pool: the largest cell of each bin, borders rounded to cells (Fast R-CNN).
-ROI_FEATURES = ("corners", "aligned", "unaligned", "pool")
+ROI_FEATURES = ("corners", "aligned", "unaligned", "aligned_max", "warp", "warp_max", "pool")
+# What the sum of the box losses of positive anchors, or RoIs, is divided by.
+#   positives: the numbers in it, four a box;
+#   sampled: the anchors, or RoIs, that learn, negative ones too;
+#   wanted: of anchors, so many as should learn, RPN_TRAIN_ANCHORS_PER_IMAGE an image, by which the
+#       sum of their class losses is divided too; of RoIs those that learn.
+BOX_LOSS_DIVISORS = ("positives", "sampled", "wanted")
+# What the masks of RoIs learn.
+#   corners: 0 or 1, sampled from corner to corner of the RoI (Matterport);
+#   centres: 0 or 1, sampled at the centres of cells (detectron2);
+#   shares: the part of a cell that the object covers, half a pixel off (torchvision).
+MASK_TARGETS = ("corners", "centres", "shares")
 # What the masks of a RoI are to each other (the paper's table 2b). sigmoid: independent, and the
 # one of the true class learns; softmax: the classes, the background too, compete for every cell.
 MASK_LOSSES = ("sigmoid", "softmax")
@@ -46,6 +60,9 @@ class Conventions:
         floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
         every_class: a RoI may become a detection of every class; else of its best one.
         paste: how masks are stretched over their boxes, one of `pasting.PASTES`.
+        box_loss_beta: where the smooth L1 of deltas turns from a parabola to a line; 0 for L1.
+        box_loss_divisor: what its sum is divided by, one of BOX_LOSS_DIVISORS.
+        mask_targets: what the masks of RoIs learn, one of MASK_TARGETS.
         pads_at_end: the input around an image is padded after the mean pixel is subtracted; else
             with black. (Where the image lies is a matter of the resize mode.)
     """
@@ -65,6 +82,9 @@ class Conventions:
     floors_level: bool
     every_class: bool
     paste: str
+    box_loss_beta: float
+    box_loss_divisor: str
+    mask_targets: str
     pads_at_end: bool
 
 
@@ -84,6 +104,9 @@ MATTERPORT = Conventions(
     floors_level=False,
     every_class=False,
     paste="whole",
+    box_loss_beta=1.0,
+    box_loss_divisor="positives",
+    mask_targets="corners",
     pads_at_end=False,
 )
 TORCHVISION = Conventions(
@@ -102,6 +125,9 @@ TORCHVISION = Conventions(
     floors_level=True,
     every_class=True,
     paste="padded",
+    box_loss_beta=1 / 9,
+    box_loss_divisor="sampled",
+    mask_targets="shares",
     pads_at_end=True,
 )
 DETECTRON2 = Conventions(
@@ -120,6 +146,9 @@ DETECTRON2 = Conventions(
     floors_level=True,
     every_class=True,
     paste="centres",
+    box_loss_beta=0.0,
+    box_loss_divisor="wanted",
+    mask_targets="centres",
     pads_at_end=True,
 )
 FAMILIES = {family.name: family for family in (MATTERPORT, TORCHVISION, DETECTRON2)}

@@ -1,10 +1,13 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import masks as mask_math
-from mrcnn.network import mask_head, matching
+from mrcnn.matterport import tensors
+from mrcnn.network import mask_head
 from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign
 
@@ -94,17 +97,19 @@ def test_mask_loss_is_matterports(matterport_network):
     golden = matterport_network
     target = np.unpackbits(golden["l_tm"]).reshape(2, 64, 28, 28).astype("f")
     arrays = target, golden["l_tci"], golden["l_pm"].astype("f")
-    loss = mask_head.mask_loss(
-        *(ops.convert_to_tensor(array) for array in arrays), matching.on_one_device
-    )
+    loss = tensors.mrcnn_mask_loss_graph(*(ops.convert_to_tensor(array) for array in arrays))
     np.testing.assert_allclose(float(loss), golden["loss_mask"], rtol=1e-5)
+
+
+def logit(probs: np.ndarray) -> np.ndarray:
+    return np.log(probs / (1 - probs))
 
 
 def test_mask_loss_counts_the_true_class_of_positive_rois_only():
     masks = np.full((1, 2, 1, 2, 3), 0.001, np.float32)
     masks[0, 0, 0, :, 2] = [0.5, 0.25]
     target = ops.convert_to_tensor([[[[1.0, 0.0]], [[1.0, 1.0]]]])
-    loss = mask_head.mask_loss(target, ops.convert_to_tensor([[2, 0]]), masks, lambda x: x)
+    loss = mask_head.mask_loss(target, ops.convert_to_tensor([[2, 0]]), logit(masks), lambda x: x)
     assert float(loss) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2, rel=1e-5)
 
 
@@ -113,24 +118,43 @@ def test_softmax_loss_is_that_of_the_true_class_inside_and_of_the_background_out
     masks[0, 0, 0] = [[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]]  # of background, class 1, class 2
     target = ops.convert_to_tensor([[[[1.0, 0.0]], [[1.0, 1.0]]]])
     class_ids = ops.convert_to_tensor([[2, 0]])
-    loss = mask_head.mask_loss(target, class_ids, masks, lambda x: x, "softmax")
+    loss = mask_head.mask_loss(target, class_ids, np.log(masks), lambda x: x, "softmax")
     assert float(loss) == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2, rel=1e-5)
 
 
 def test_masks_without_class_learn_from_every_class():
     masks = np.array([[[[[0.5], [0.25]]], [[[0.1], [0.1]]], [[[0.8], [0.9]]]]], np.float32)
     target = ops.convert_to_tensor([[[[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 1.0]]]])
-    loss = mask_head.mask_loss(target, ops.convert_to_tensor([[2, 0, 1]]), masks, lambda x: x)
+    class_ids = ops.convert_to_tensor([[2, 0, 1]])
+    loss = mask_head.mask_loss(target, class_ids, logit(masks), lambda x: x)
     expected = -(np.log(0.5) + np.log(0.75) + np.log(0.8) + np.log(0.9)) / 4
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_mask_loss_of_certain_errors_is_finite():
-    masks = ops.convert_to_tensor([[[[[0.0, 1.0]]]]])
-    loss = mask_head.mask_loss(
-        ops.zeros((1, 1, 1, 1)), ops.ones((1, 1), "int32"), masks, lambda x: x
-    )
-    assert 10 < float(loss) < 20
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("certainty", [10.0, 16.0, 40.0, 1e4])
+def test_a_wrong_cell_learns_however_certain_it_is(loss, certainty):
+    logits = tf.Variable([[[[[-certainty, certainty]]]]])
+    target, class_ids = ops.zeros((1, 1, 1, 1)), ops.ones((1, 1), "int32")
+    with tf.GradientTape() as tape:
+        found = mask_head.mask_loss(target, class_ids, logits, lambda x: x, loss)
+    assert float(found) == pytest.approx(certainty * (1 if loss == "sigmoid" else 2), rel=1e-3)
+    assert float(tape.gradient(found, logits)[0, 0, 0, 0, 1]) == pytest.approx(1, rel=1e-3)
+
+
+def test_inference_has_the_probabilities_of_the_logits_that_training_has():
+    rois, meta = keras.Input((3, 4)), keras.Input((14,))
+    maps = [keras.Input((16 // 2**i, 16 // 2**i, 8)) for i in range(4)]
+    roi_align = PyramidROIAlign((7, 7))
+    head = mask_head.MaskHead(2, 8, roi_align, mask_head.convolutions(8, Norms()))
+    masks = head(rois, meta, maps), head(rois, meta, maps, as_logits=True)
+    model = keras.Model([rois, meta, *maps], masks)
+    rng = np.random.default_rng(0)
+    boxes = np.sort(rng.random((1, 3, 2, 2)), axis=2).reshape(1, 3, 4)
+    image_meta = np.array([[0, 64, 64, 3, 64, 64, 3, 0, 0, 64, 64, 1, 1, 1]])
+    probs, found = model([boxes, image_meta, *(rng.random((1, *m.shape[1:])) for m in maps)])
+    np.testing.assert_allclose(probs, ops.sigmoid(found), atol=1e-6)
+    assert model.get_layer("mrcnn_mask").output is masks[0]
 
 
 def test_mask_loss_without_positive_rois_is_zero():
@@ -184,3 +208,32 @@ def test_rows_up_to_the_last_positive_roi_are_kept(counts, rows):
     tensor = np.arange(2 * 20 * 3, dtype=np.float32).reshape(2, 20, 3)
     (kept,) = mask_head.TrimPositives()([class_ids, tensor])
     np.testing.assert_array_equal(kept, tensor[:, :rows])
+
+
+def test_shares_of_mini_masks_are_those_of_whole_masks():
+    """A mini-mask that is as fine as the input has the same pixels, half a pixel off too."""
+    rng = np.random.default_rng(1)
+    whole = np.zeros((40, 40), np.uint8)
+    whole[8:32, 4:36] = rng.random((24, 32)) > 0.4
+    box = np.array([8, 4, 32, 36]) / 40
+    rois = np.array([[9.3, 6.1, 30.2, 33.4], [10, 20, 18.5, 30]]) / 40
+    settings = {"mask_shape": (7, 7), "form": "shares"}
+    gt_boxes, matched = ops.convert_to_tensor([[box]], "float32"), ops.zeros((1, 2), "int32")
+    expected = mask_head.targets(
+        ops.convert_to_tensor([rois], "float32"),
+        gt_boxes,
+        whole[None, None],
+        matched,
+        uses_mini_masks=False,
+        **settings,
+    )
+    found = mask_head.targets(
+        ops.convert_to_tensor([rois + 0.5 / 40], "float32"),
+        gt_boxes,
+        whole[None, None, 8:32, 4:36],
+        matched,
+        uses_mini_masks=True,
+        **settings,
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert len(np.unique(np.round(expected, 3))) > 10

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from mrcnn.network import roi_align, tensorflow_ops
+from mrcnn.network import backend_ops, roi_align, tensorflow_ops
 from mrcnn.network.backbone import BatchNorm
 
 RAMP = np.arange(25, dtype="f").reshape(1, 5, 5, 1)
@@ -313,3 +313,40 @@ def test_crops_and_their_gradient_are_those_of_single_samples(half_pixel, sample
     np.testing.assert_allclose(crops, singles, atol=1e-4)
     np.testing.assert_allclose(of_crops, of_singles, atol=1e-3)
     assert np.abs(of_singles).max() > 1
+
+
+def by_hand(cells: np.ndarray, box: list[float], size: int, take) -> np.ndarray:
+    """Return 2 x 2 samples a bin of a box, in cells whose values lie at their centres."""
+    y1, x1, y2, x2 = box
+    found = np.zeros((size, size))
+    for row, col in np.ndindex(size, size):
+        values = []
+        for i, j in np.ndindex(2, 2):
+            y = y1 + (y2 - y1) * (row + (i + 0.5) / 2) / size - 0.5
+            x = x1 + (x2 - x1) * (col + (j + 0.5) / 2) / size - 0.5
+            top, left = int(np.floor(y)), int(np.floor(x))
+            corner = cells[top : top + 2, left : left + 2]
+            weights = np.outer([1 - y + top, y - top], [1 - x + left, x - left])
+            values.append((corner * weights).sum())
+        found[row, col] = take(values)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "box", "take"),
+    [
+        ("aligned", [2.3, 3.6, 9.4, 11.5], np.mean),
+        ("aligned_max", [2.3, 3.6, 9.4, 11.5], np.max),
+        # RoIWarp: from cell 2 to cell 9, and 4 to 12, the last ones included.
+        ("warp", [2, 4, 10, 13], np.mean),
+        ("warp_max", [2, 4, 10, 13], np.max),
+    ],
+)
+@pytest.mark.parametrize("is_static", [False, True])
+def test_forms_of_the_papers_table_2c_by_hand(form, box, take, is_static):
+    cells = np.random.default_rng(2).normal(size=(16, 16)).astype("f")
+    layer = roi_align.PyramidROIAlign((3, 3), form=form, inclusive=False)
+    boxes = np.array([[[2.3, 3.6, 9.4, 11.5]]], "f") / 16
+    with backend_ops.within_xla(is_static):
+        found = layer([boxes, meta(256), cells[None, :, :, None]])
+    np.testing.assert_allclose(found[0, 0, ..., 0], by_hand(cells, box, 3, take), atol=1e-4)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from mrcnn.geometry import anchors as anchor_grid
@@ -54,6 +55,36 @@ def test_the_best_anchor_of_an_object_is_foreground_however_small_its_iou():
 def test_all_equally_good_anchors_are_forced():
     match, _ = targets([[0, 0, 10, 10], [0, 0, 10, 10], FAR, FAR], [[0, 0, 10, 40]])
     np.testing.assert_array_equal(match, [[1, 1, -1, -1]])
+
+
+def test_anchors_that_only_rounding_tells_apart_are_forced_alike():
+    """Of a size that is no sum of powers of 2, inside an object, whose IoU is 0.1 in truth."""
+    anchors = np.array([[y, x, y + 9.7, x + 9.7] for y in (0.1, 3.3, 11.7) for x in (0.3, 7.9)])
+    match, _ = targets([*anchors, *[FAR] * 6], [[0, 0, 23.3, 31.1]])
+    assert (match[0, :6] == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_object_that_an_anchor_touches_forces_one_compiled_or_not(seed):
+    rng = np.random.default_rng(seed)
+    anchors = anchor_grid.pyramid_anchors(
+        [32, 64, 128], [0.5, 1, 2], [(32, 32), (16, 16), (8, 8)], [8, 16, 32]
+    ).astype("f")
+    low = rng.uniform(0, 200, (40, 2))
+    objects = np.concatenate([low, low + rng.lognormal(3, 1, (40, 2))], axis=1).clip(0, 256)
+    arrays = objects[None].astype("f"), np.ones((1, 40), np.int32)
+
+    def forced(boxes, class_ids):
+        return rpn._matched(anchors[None], class_ids, boxes).forced_by
+
+    eager = np.asarray(forced(*map(ops.convert_to_tensor, arrays)))
+    compiled = np.asarray(tf.function(forced, jit_compile=True)(*arrays))
+    np.testing.assert_array_equal(compiled, eager)
+    # An object that another one precedes on all of its best anchors has none of its own.
+    overlaps = box_math.iou(anchors.astype("d"), objects)
+    for number, column in enumerate(overlaps.T):
+        best = np.flatnonzero(column > column.max() * (1 - 1e-6))
+        assert ((eager[0, best] <= number) & (eager[0, best] >= 0)).all()
 
 
 def test_an_object_that_no_anchor_touches_forces_none():

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from mrcnn.config import Config
@@ -64,9 +65,16 @@ def mrcnn_bbox_loss_graph(
 def mrcnn_mask_loss_graph(
     target_masks: Tensor, target_class_ids: Tensor, pred_masks: Tensor
 ) -> Tensor:
-    """Return the mask loss of positive rois: (B, R, h, w), (B, R), (B, R, h, w, K) -> scalar."""
+    """Return the mask loss of positive rois: (B, R, h, w), (B, R), (B, R, h, w, K) -> scalar.
+
+    Args:
+        pred_masks: Probabilities, which are clipped as in the original.
+    """
     class_ids = ops.cast(target_class_ids, "int32")
-    return mask_head.mask_loss(target_masks, class_ids, pred_masks, matching.on_one_device)
+    lowest = keras.config.epsilon()
+    probs = ops.clip(pred_masks, lowest, 1.0 - lowest)
+    logits = ops.log(probs) - ops.log(1.0 - probs)
+    return mask_head.mask_loss(target_masks, class_ids, logits, matching.on_one_device)
 
 
 def log2_graph(x: Tensor) -> Tensor:

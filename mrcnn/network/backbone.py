@@ -44,6 +44,9 @@ MATTERPORTS = Style()
 class BatchNorm(layers.BatchNormalization):
     """Batch normalization that can hold its statistics still while gamma and beta train.
 
+    In heads its statistics are of the rows that count, see `backend_ops.counting`, over all
+    replicas.
+
     Args:
         is_training: True uses and updates batch statistics in training; False always uses the
             stored ones (Matterport's TRAIN_BN = False), which is not the same as freezing. A
@@ -59,6 +62,28 @@ class BatchNorm(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         return super().call(inputs, training=bool(training) and self.is_training, mask=mask)
+
+    def _moments(self, inputs, mask):
+        # Keras calls this one for the statistics of a batch, in float32.
+        rows = backend_ops.rows_that_count()
+        if rows is None:
+            return super()._moments(inputs, mask)
+        return self._moments_of(inputs, ops.cast(rows > 0, inputs.dtype))
+
+    def _moments_of(self, inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance over rows of all replicas: (N, ..., C), (N,) of 0 or 1."""
+        weights = ops.reshape(rows, (-1, *[1] * (len(inputs.shape) - 1)))
+        axes = tuple(range(len(inputs.shape) - 1))
+        cells = ops.cast(ops.prod(ops.shape(inputs)[1:-1]), inputs.dtype)
+        count = backend_ops.sum_over_replicas(ops.sum(rows) * cells)
+        share = weights / ops.maximum(count, 1.0)
+        mean = backend_ops.sum_over_replicas(ops.sum(inputs * share, axis=axes))
+        deviation = ops.square(inputs - mean)
+        variance = backend_ops.sum_over_replicas(ops.sum(deviation * share, axis=axes))
+        # Without any row the stored statistics are used, and stay.
+        is_any = count > 0
+        stored = [ops.cast(each, inputs.dtype) for each in (self.moving_mean, self.moving_variance)]
+        return ops.where(is_any, mean, stored[0]), ops.where(is_any, variance, stored[1])
 
     def get_config(self):
         return {**super().get_config(), "is_training": self.is_training}

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import keras
 
@@ -23,10 +24,10 @@ HAS_REPLICAS = BACKEND == "tensorflow"
 
 if BACKEND == "tensorflow":
     from mrcnn.network import tensorflow_ops as own_ops
-    from mrcnn.network.tensorflow_ops import compiled, weighted_rows
+    from mrcnn.network.tensorflow_ops import compiled, sum_over_replicas, weighted_rows
 else:
     from mrcnn.network import portable_ops as own_ops  # type: ignore[no-redef]
-    from mrcnn.network.jax_ops import compiled, weighted_rows  # noqa: F401
+    from mrcnn.network.jax_ops import compiled, sum_over_replicas, weighted_rows  # noqa: F401
 
 _scope = threading.local()
 
@@ -45,6 +46,28 @@ def within_xla(is_within: bool) -> Iterator[None]:
 def is_static() -> bool:
     """Return whether shapes must be known when the graph is compiled."""
     return COMPILES_EVERY_SIZE or getattr(_scope, "is_static", False)
+
+
+@contextmanager
+def counting(rows: Any | None) -> Iterator[None]:
+    """Let batch norms that are called within take statistics of these rows, in this thread.
+
+    They may lie deep in a model that is called on RoIs, some of which are padding.
+
+    Args:
+        rows: (N,), above 0 for those that count; None for all.
+    """
+    before = rows_that_count()
+    _scope.rows = rows
+    try:
+        yield
+    finally:
+        _scope.rows = before
+
+
+def rows_that_count() -> Any | None:
+    """Return the rows of `counting`, None for all."""
+    return getattr(_scope, "rows", None)
 
 
 def operations() -> ModuleType:

@@ -10,7 +10,7 @@ from mrcnn.geometry import boxes as box_math
 from mrcnn.network import backend_ops, matching
 from mrcnn.network.geometry_layer import GeometryLayer
 from mrcnn.network.norms import Norms
-from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
+from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed, through
 
 Tensor = Any
 
@@ -76,12 +76,18 @@ class BoxHead:
         )
 
     def __call__(
-        self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]
+        self,
+        rois: Tensor,
+        image_meta: Tensor,
+        maps: Sequence[Tensor],
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, N, K), probabilities (B, N, K) and deltas (B, N, K, 4) of rois."""
-        features = self.roi_align([rois, image_meta, *maps])
-        for layer in self.trunk:
-            features = layer(features)
+        """Return logits (B, N, K), probabilities (B, N, K) and deltas (B, N, K, 4) of rois.
+
+        Args:
+            rows: See `roi_align.through`.
+        """
+        features = through(self.trunk, self.roi_align([rois, image_meta, *maps]), rows)
         logits = self.logits(features)
         return logits, self.softmax(logits), self.by_class(self.deltas(features))
 
@@ -115,16 +121,24 @@ def box_loss(
     target_class_ids: Tensor,
     deltas: Tensor,
     across_replicas: matching.AcrossReplicas,
+    weights: Tensor | None = None,
+    beta: float = 1.0,
 ) -> Tensor:
-    """Return the mean smooth L1 of positive rois, on their true class.
+    """Return the smooth L1 of positive rois, on their true class.
 
     Args:
         target_deltas: (B, R, 4).
         target_class_ids: (B, R), 0 for background and padding.
         deltas: (B, R, K, 4).
+        weights: (B, R), 0 for padding: the sum is divided by the rois that learn, as in torchvision
+            and detectron2; None for the mean over the positive ones, as in Matterport's network.
+        beta: See `matching.smooth_l1`.
     """
-    distance = matching.smooth_l1(target_deltas, matching.of_class(deltas, target_class_ids))
-    return matching.masked_mean(distance, (target_class_ids > 0)[:, :, None], across_replicas)
+    distance = matching.smooth_l1(target_deltas, matching.of_class(deltas, target_class_ids), beta)
+    is_positive = (target_class_ids > 0)[:, :, None]
+    if weights is None:
+        return matching.masked_mean(distance, is_positive, across_replicas)
+    return matching.masked_share(distance, is_positive, ops.sum(weights), across_replicas)
 
 
 @keras.saving.register_keras_serializable("mrcnn")

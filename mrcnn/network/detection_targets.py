@@ -82,8 +82,8 @@ class DetectionTargetLayer(GeometryLayer):
         mask_shape: (h, w) of the targets.
         uses_mini_masks: gt_masks lie inside their boxes; else they cover the input.
         std_dev: (4,) by which deltas are divided.
-        inclusive: The form of the normalized frame; mask targets are then sampled from corner to
-            corner of a roi, else at the centres of their cells.
+        inclusive: The form of the normalized frame.
+        mask_targets: One of `conventions.MASK_TARGETS`.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class DetectionTargetLayer(GeometryLayer):
         uses_mini_masks: bool,
         std_dev: Sequence[float],
         inclusive: bool = True,
+        mask_targets: str = "corners",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -103,6 +104,7 @@ class DetectionTargetLayer(GeometryLayer):
         self.uses_mini_masks = uses_mini_masks
         self.std_dev = [float(value) for value in std_dev]
         self.inclusive = inclusive
+        self.mask_targets = mask_targets
 
     @property
     def most_positive(self) -> int:
@@ -111,8 +113,12 @@ class DetectionTargetLayer(GeometryLayer):
 
     def call(self, inputs):
         proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds = inputs
-        gt_boxes = box_math.normalize_in_graph(gt_boxes, image_meta[:, 4:6], ops, self.inclusive)
-        return self.of_normalized(proposals, gt_class_ids, gt_boxes, gt_masks, seeds)
+        size = image_meta[:, 4:6]
+        gt_boxes = box_math.normalize_in_graph(gt_boxes, size, ops, self.inclusive)
+        shift = 0.0
+        if self.mask_targets == "shares" and self.uses_mini_masks:
+            shift = 0.5 / ops.concatenate([size, size], axis=1)[:, None]
+        return self.of_normalized(proposals, gt_class_ids, gt_boxes, gt_masks, seeds, shift)
 
     def of_normalized(
         self,
@@ -121,8 +127,13 @@ class DetectionTargetLayer(GeometryLayer):
         gt_boxes: Tensor,
         gt_masks: Tensor,
         seeds: Tensor,
+        shift: Tensor | float = 0.0,
     ) -> tuple[Tensor, ...]:
-        """Return what a call does, of gt_boxes that are normalized already."""
+        """Return what a call does, of gt_boxes that are normalized already.
+
+        Args:
+            shift: Of the rois whose masks are taken, broadcast to (B, M, 4).
+        """
         rois, class_ids, matched, weights = sample_rois(
             proposals,
             gt_class_ids,
@@ -133,13 +144,13 @@ class DetectionTargetLayer(GeometryLayer):
         )
         deltas = box_math.encode(rois, matching.gather_rows(gt_boxes, matched), ops)
         masks = mask_head.targets(
-            rois[:, : self.most_positive],
+            rois[:, : self.most_positive] + shift,
             gt_boxes,
             gt_masks,
             matched[:, : self.most_positive],
             mask_shape=self.mask_shape,
             uses_mini_masks=self.uses_mini_masks,
-            corners=self.inclusive,
+            form=self.mask_targets,
         )
         deltas = deltas / ops.convert_to_tensor(self.std_dev)
         matched = ops.cast(matched[:, : self.most_positive], "int32")
@@ -167,4 +178,5 @@ class DetectionTargetLayer(GeometryLayer):
             "uses_mini_masks": self.uses_mini_masks,
             "std_dev": self.std_dev,
             "inclusive": self.inclusive,
+            "mask_targets": self.mask_targets,
         }

@@ -30,6 +30,11 @@ def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, jax.Array
     return of_arrays
 
 
+def sum_over_replicas(value: jax.Array) -> jax.Array:
+    """Return the value itself: one program computes the global batch."""
+    return value
+
+
 @jax.custom_vjp
 def weighted_rows(cells: jax.Array, index: Parts, weights: Parts) -> jax.Array:
     """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C).

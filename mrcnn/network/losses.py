@@ -1,7 +1,7 @@
 """The losses of a batch: those of the RPN and of the heads that a network has."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -10,11 +10,29 @@ from mrcnn.network import box_head, keypoint_head, mask_head, matching, rpn
 Tensor = Any
 
 
+class Forms(NamedTuple):
+    """The forms of losses that families of weights, and the paper's tables, differ in.
+
+    Attributes:
+        box_beta, box_divisor: See `conventions.Conventions`.
+        anchors_per_image: So many anchors should learn.
+        masks: One of `conventions.MASK_LOSSES`.
+    """
+
+    box_beta: float = 1.0
+    box_divisor: str = "positives"
+    anchors_per_image: int = 256
+    masks: str = "sigmoid"
+
+
+OF_MATTERPORT = Forms()
+
+
 def of_batch(
     batch: dict[str, Tensor],
     outputs: dict[str, Tensor],
     across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
-    mask_loss: str = "sigmoid",
+    forms: Forms = OF_MATTERPORT,
 ) -> dict[str, Tensor]:
     """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
 
@@ -22,35 +40,50 @@ def of_batch(
         batch: The inputs of the training graph; `outputs` what it made of them.
         across_replicas: Sums over the replicas of a distributed step; each replica then returns
             its share of the loss of the global batch.
-        mask_loss: One of `conventions.MASK_LOSSES`.
+        forms: Of the losses.
     """
     match = outputs["target_rpn_match"]
     class_ids = outputs["target_class_ids"]
     active = batch["input_image_meta"][:, 12:]
+    weights = outputs["target_weights"]
+    wanted = forms.anchors_per_image if forms.box_divisor == "wanted" else None
     found = {
-        "rpn_class_loss": rpn.class_loss(match, outputs["rpn_class_logits"], across_replicas),
+        "rpn_class_loss": rpn.class_loss(
+            match, outputs["rpn_class_logits"], across_replicas, wanted
+        ),
         "rpn_bbox_loss": rpn.box_loss(
-            outputs["target_rpn_deltas"], match, outputs["rpn_bbox"], across_replicas
+            outputs["target_rpn_deltas"],
+            match,
+            outputs["rpn_bbox"],
+            across_replicas,
+            beta=forms.box_beta,
+            divisor=forms.box_divisor,
+            anchors_per_image=wanted,
         ),
         "mrcnn_class_loss": box_head.class_loss(
             class_ids,
             outputs["mrcnn_class_logits"],
             active,
-            outputs["target_weights"],
+            weights,
             across_replicas,
         ),
         "mrcnn_bbox_loss": box_head.box_loss(
-            outputs["target_deltas"], class_ids, outputs["mrcnn_bbox"], across_replicas
+            outputs["target_deltas"],
+            class_ids,
+            outputs["mrcnn_bbox"],
+            across_replicas,
+            None if forms.box_divisor == "positives" else weights,
+            forms.box_beta,
         ),
     }
-    if "mrcnn_mask" in outputs:
+    if "mrcnn_mask_logits" in outputs:
         masks = outputs["target_masks"]
         found["mrcnn_mask_loss"] = mask_head.mask_loss(
             masks,
             class_ids[:, : ops.shape(masks)[1]],
-            outputs["mrcnn_mask"],
+            outputs["mrcnn_mask_logits"],
             across_replicas,
-            mask_loss,
+            forms.masks,
         )
     if "mrcnn_keypoint" in outputs:
         found["mrcnn_keypoint_loss"] = keypoint_head.keypoint_loss(

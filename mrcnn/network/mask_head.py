@@ -12,6 +12,9 @@ from mrcnn.network.norms import Norms
 from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
 
 Tensor = Any
+# Samples in each direction of a cell where it learns the share that is covered: torchvision takes
+# one a pixel, so that masks of boxes up to four times the size of the targets are exactly its.
+MOST_SAMPLES = 4
 
 
 def convolutions(channels: int, norms: Norms) -> list[layers.Layer]:
@@ -43,15 +46,27 @@ class MaskHead:
         """
         self.roi_align = roi_align
         deconv = layers.Conv2DTranspose(channels, 2, 2, activation="relu", name="mrcnn_mask_deconv")
-        masks = layers.Conv2D(num_masks, 1, activation=loss, dtype="float32", name="mrcnn_mask")
-        self.trunk = [*trunk, TimeDistributed(deconv), TimeDistributed(masks)]
+        masks = layers.Conv2D(num_masks, 1, dtype="float32", name="mrcnn_mask")
+        self.trunk = [*trunk, TimeDistributed(deconv)]
+        self.masks = TimeDistributed(masks, activation=loss)
 
-    def __call__(self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Return mask probabilities: (B, N, 4) -> (B, N, h, w, K)."""
+    def __call__(
+        self,
+        rois: Tensor,
+        image_meta: Tensor,
+        maps: Sequence[Tensor],
+        rows: Tensor | None = None,
+        *,
+        as_logits: bool = False,
+    ) -> Tensor:
+        """Return mask probabilities, or their logits: (B, N, 4) -> (B, N, h, w, K).
+
+        Args:
+            rows: See `roi_align.through`.
+        """
         features = self.roi_align([rois, image_meta, *maps])
-        for layer in self.trunk:
-            features = layer(features)
-        return features
+        features = roi_align.through(self.trunk, features, rows)
+        return self.masks(features, as_logits=as_logits)
 
 
 def targets(
@@ -62,17 +77,17 @@ def targets(
     *,
     mask_shape: tuple[int, int],
     uses_mini_masks: bool,
-    corners: bool = True,
+    form: str = "corners",
 ) -> Tensor:
-    """Return the part of its object's mask that each roi sees, 0 or 1: (B, M, h, w).
+    """Return the part of its object's mask that each roi sees, from 0 to 1: (B, M, h, w).
 
     Args:
         rois: (B, M, 4) normalized.
         gt_boxes: (B, G, 4) normalized.
         gt_masks: (B, G, h', w'): mini-masks inside gt_boxes, or of the whole input.
         matched: (B, M) int, the object of each roi.
-        corners: The outer cells of a target are sampled on the corners of the roi, as Matterport's
-            features are; else every cell at its centre.
+        form: One of `conventions.MASK_TARGETS`. Of mini-masks, "shares" takes rois that are half a
+            pixel of the input further, since how large a pixel is they do not tell.
     """
     if uses_mini_masks:
         rois = _relative(rois, matching.gather_rows(gt_boxes, matched))
@@ -81,43 +96,61 @@ def targets(
     planes = ops.reshape(ops.cast(gt_masks, "float32"), (-1, shape[2], shape[3], 1))
     rois_, index = ops.reshape(rois, (-1, 4)), ops.cast(matched, "int32")
     index = ops.reshape(image + index, (-1,))
-    if corners:
+    if form == "corners":
         crops = backend_ops.operations().crop_and_resize(planes, rois_, index, mask_shape)
     else:
-        extent = ops.cast(ops.shape(planes)[1:3], "float32")
-        cells = rois_ * ops.concatenate([extent, extent])
-        # Around a mask there is nothing, where around features their border goes on.
-        planes = ops.pad(planes, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        crops = roi_align.sampled(planes, cells + 1.0, index, mask_shape, 1, half_pixel=True)
-    return ops.round(ops.reshape(crops, (*ops.shape(rois)[:2], *mask_shape)))
+        crops = _sampled(planes, rois_, index, mask_shape, uses_mini_masks, form)
+    crops = ops.reshape(crops, (*ops.shape(rois)[:2], *mask_shape))
+    return crops if form == "shares" else ops.round(crops)
+
+
+def _sampled(
+    planes: Tensor,
+    rois: Tensor,
+    index: Tensor,
+    mask_shape: tuple[int, int],
+    uses_mini_masks: bool,
+    form: str,
+) -> Tensor:
+    """Return masks in cells of rois (N, 4), in fractions of the planes, as RoIAlign samples."""
+    extent = ops.cast(ops.shape(planes)[1:3], "float32")
+    cells = rois * ops.concatenate([extent, extent])
+    samples, most = (None, MOST_SAMPLES) if form == "shares" else (1, None)
+    if form == "shares" and not uses_mini_masks:  # torchvision's own call
+        return roi_align.sampled(
+            planes, cells, index, mask_shape, samples, half_pixel=False, most=most
+        )
+    # Around a mask there is nothing, where around features their border goes on.
+    planes = ops.pad(planes, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    return roi_align.sampled(
+        planes, cells + 1.0, index, mask_shape, samples, half_pixel=True, most=most
+    )
 
 
 def mask_loss(
     target_masks: Tensor,
     target_class_ids: Tensor,
-    masks: Tensor,
+    logits: Tensor,
     across_replicas: matching.AcrossReplicas,
     loss: str = "sigmoid",
 ) -> Tensor:
     """Return the mean cross-entropy of the masks of positive rois.
 
     Args:
-        target_masks: (B, M, h, w), 0 or 1.
+        target_masks: (B, M, h, w), between 0 and 1.
         target_class_ids: (B, M), 0 for background and padding.
-        masks: (B, M, h, w, K) probabilities; K = 1 for masks without class.
+        logits: (B, M, h, w, K), from which a wrong cell learns however certain it is, as it would
+            not from probabilities that are clipped; K = 1 for masks without class.
         loss: One of `conventions.MASK_LOSSES`.
     """
-    is_object = target_masks > 0.5
-    lowest = keras.config.epsilon()
     if loss == "softmax":
-        class_ids = ops.where(is_object, target_class_ids[:, :, None, None], 0)
-        truth = ops.one_hot(class_ids, masks.shape[-1], dtype=masks.dtype)
-        entropy = -ops.log(ops.maximum(ops.sum(masks * truth, axis=-1), lowest))
+        class_ids = ops.where(target_masks > 0.5, target_class_ids[:, :, None, None], 0)
+        entropy = ops.sparse_categorical_crossentropy(class_ids, logits, from_logits=True)
     else:
-        own = target_class_ids if masks.shape[-1] > 1 else ops.zeros_like(target_class_ids)
-        probs = matching.of_class(masks[..., None], own)[..., 0]
-        probs = ops.clip(probs, lowest, 1.0 - lowest)
-        entropy = -ops.where(is_object, ops.log(probs), ops.log(1.0 - probs))
+        own = target_class_ids if logits.shape[-1] > 1 else ops.zeros_like(target_class_ids)
+        logits = matching.of_class(logits[..., None], own)[..., 0]
+        # -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x))
+        entropy = ops.softplus(logits) - target_masks * logits
     weights = (target_class_ids > 0)[:, :, None, None]
     return matching.masked_mean(entropy, weights, across_replicas)
 

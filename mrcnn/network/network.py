@@ -297,9 +297,11 @@ def _training(
         config.USE_MINI_MASK,
         list(config.BBOX_STD_DEV),
         inclusive=inclusive,
+        mask_targets=config.conventions.mask_targets,
         name="proposal_targets",
     )([proposals, image_meta, gt_class_ids, gt_boxes, gt_masks, seeds])
-    class_logits, _, bbox = heads.boxes(rois, image_meta, maps[:4])
+    has_norms = config.TRAIN_BN is not False
+    class_logits, _, bbox = heads.boxes(rois, image_meta, maps[:4], weights if has_norms else None)
     # The dearest heads run on positive rois alone, which come first.
     most = masks.shape[1]
     positives, class_ids, masks, matched = masks_stage.TrimPositives(name="positive_rois")(
@@ -319,7 +321,9 @@ def _training(
     }
     if heads.masks:
         outputs["target_masks"] = masks
-        outputs["mrcnn_mask"] = heads.masks(positives, image_meta, maps[:4])
+        outputs["mrcnn_mask_logits"] = heads.masks(
+            positives, image_meta, maps[:4], class_ids if has_norms else None, as_logits=True
+        )
     if heads.keypoints:
         outputs["mrcnn_keypoint"] = heads.keypoints(positives, image_meta, maps[:4])
         cells = KeypointTargetLayer(outputs["mrcnn_keypoint"].shape[2], inclusive)(

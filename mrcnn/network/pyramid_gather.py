@@ -18,6 +18,8 @@ Tensor = Any
 # (cell, weight) of the cells that make the value of a bin of an axis: (B, N, count) each.
 Parts = list[tuple[Tensor, Tensor]]
 SAMPLES = 2
+# What it has of `conventions.ROI_FEATURES`: those that networks are trained with.
+FORMS = ("corners", "aligned", "unaligned")
 
 
 def features(
@@ -30,7 +32,7 @@ def features(
         boxes: normalized; inclusive for the form "corners", else in fractions of the map.
         chosen: (B, N) int32, the place in maps.
         size: (h, w).
-        form: "corners", "aligned" or "unaligned"; see `conventions.ROI_FEATURES`.
+        form: One of FORMS.
     """
     extents = np.array([level.shape[1:3] for level in maps], np.int32)
     height, width = (_of_box(extents[:, axis], chosen) for axis in (0, 1))

@@ -57,8 +57,8 @@ def features(
         indices: (M,) int32, the image of each box. chosen: (M,) int32, its place in maps.
         size: (h, w).
         form: One of `conventions.ROI_FEATURES`.
-        aligned: What takes the aligned forms: `crop` (None), or `sampled`, which rounds places as
-            torchvision does, in several times the time.
+        aligned: What takes the means of samples: `crop` (None), or `sampled`, which rounds places
+            as torchvision does, in several times the time.
     """
 
     def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
@@ -68,8 +68,12 @@ def features(
         cells = boxes * ops.concatenate([extent, extent])
         if form == "pool":
             return pool(features, cells, indices, size)
+        if form in ("warp", "warp_max"):
+            cells = _whole(cells)
+        if form in ("aligned_max", "warp_max"):
+            return crop(features, cells, indices, size, SAMPLES, half_pixel=True, largest=True)
         take = aligned or crop
-        return take(features, cells, indices, size, SAMPLES, half_pixel=form == "aligned")
+        return take(features, cells, indices, size, SAMPLES, half_pixel=form != "unaligned")
 
     return backend_ops.operations().by_level(of_map, maps, boxes, indices, chosen)
 
@@ -82,11 +86,15 @@ def crop(
     samples: int,
     *,
     half_pixel: bool,
+    largest: bool = False,
 ) -> Tensor:
     """Return what `sampled` does, by one crop: the samples of a box are a regular grid.
 
     The crop takes fractions of the map, by which the place of a sample is rounded a few times: for
     features of size 1 the results differ by up to 1e-4.
+
+    Args:
+        largest: The largest sample of a bin instead of their mean.
     """
     low, high = _corners(boxes, half_pixel=half_pixel)
     counts = (size[0] * samples, size[1] * samples)
@@ -96,7 +104,8 @@ def crop(
     last = ops.cast(ops.shape(features)[1:3], "float32") - 1.0
     grid = ops.concatenate([(low + half + 1.0) / last, (high - half + 1.0) / last], axis=1)
     crops = backend_ops.operations().crop_and_resize(features, grid, indices, counts)
-    return ops.average_pool(crops, samples, samples)
+    pooled = ops.max_pool if largest else ops.average_pool
+    return pooled(crops, samples, samples)
 
 
 def sampled(
@@ -107,6 +116,7 @@ def sampled(
     samples: int | None,
     *,
     half_pixel: bool,
+    most: int | None = None,
 ) -> Tensor:
     """Return the mean of regular samples in each bin of boxes: (M, 4) -> (M, h, w, C).
 
@@ -117,12 +127,13 @@ def sampled(
         features: (B, H', W', C). boxes: (M, 4), cells of the map.
         samples: In each direction of a bin; None for one a cell, rounded up, of each box by
             itself: all boxes then need the memory of the largest.
+        most: Samples of a bin where their number is of the box; the memory is then of so many.
         half_pixel: A cell's value lies at its centre, else at its top left corner.
     """
     low, high = _corners(boxes, half_pixel=half_pixel)
     shape = ops.shape(features)
-    rows = _neighbours(low[:, 0], high[:, 0], size[0], samples, shape[1])
-    cols = _neighbours(low[:, 1], high[:, 1], size[1], samples, shape[2])
+    rows = _neighbours(low[:, 0], high[:, 0], size[0], samples, shape[1], most)
+    cols = _neighbours(low[:, 1], high[:, 1], size[1], samples, shape[2], most)
     cells = ops.reshape(features, (-1, features.shape[-1]))
     first = (indices * shape[1] * shape[2])[:, None, None]
     total = 0.0
@@ -143,7 +154,12 @@ def _corners(boxes: Tensor, *, half_pixel: bool) -> tuple[Tensor, Tensor]:
 
 
 def _neighbours(
-    low: Tensor, high: Tensor, count: int, samples: int | None, extent: Tensor
+    low: Tensor,
+    high: Tensor,
+    count: int,
+    samples: int | None,
+    extent: Tensor,
+    most: int | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (cell, weight) of the two cells around each sample of an axis: (M, count * samples).
 
@@ -155,7 +171,9 @@ def _neighbours(
     """
     side = (high - low) / count
     number = ops.full_like(side, samples or 1)
-    if samples is None:
+    if samples is None and most is not None:
+        number, samples = ops.minimum(ops.ceil(side), most), most
+    elif samples is None:
         number = ops.ceil(side)
         samples = ops.maximum(ops.cast(ops.max(number), "int32"), 1)
     bins = low[:, None] + ops.arange(count, dtype="float32") * side[:, None]
@@ -185,11 +203,22 @@ def pool(features: Tensor, boxes: Tensor, indices: Tensor, size: tuple[int, int]
         features: (B, H', W', C). boxes: (M, 4), cells of the map.
     """
     extent = ops.shape(features)[1:3]
-    # Halves away from zero, as in C; ops.round takes them to the even number.
-    corners = ops.cast(ops.sign(boxes) * ops.floor(ops.abs(boxes) + 0.5), "int32")
+    corners = ops.cast(_rounded(boxes), "int32")
     rows = _bins(corners[:, 0], corners[:, 2], size[0], extent[0])
     cols = _bins(corners[:, 1], corners[:, 3], size[1], extent[1])
     return backend_ops.operations().largest_in_rectangles(features, indices, rows, cols)
+
+
+def _whole(boxes: Tensor) -> Tensor:
+    """Return boxes whose borders are those of cells, the same that `pool` takes: (M, 4)."""
+    corners = _rounded(boxes)
+    low = corners[:, :2]
+    return ops.concatenate([low, ops.maximum(corners[:, 2:], low) + 1.0], axis=1)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """Return whole numbers, halves away from zero as in C; ops.round takes them to the even one."""
+    return ops.sign(values) * ops.floor(ops.abs(values) + 0.5)
 
 
 def _bins(low: Tensor, high: Tensor, count: int, extent: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,7 +261,7 @@ class PyramidROIAlign(GeometryLayer):
             pixels = box_math.denormalize_in_graph(boxes, size, ops, self.inclusive)
             boxes = box_math.normalize_in_graph(pixels, size, ops, not self.inclusive)
         chosen = self._chosen(boxes, image_meta, len(maps))
-        if backend_ops.is_static() and self.form != "pool":
+        if backend_ops.is_static() and self.form in pyramid_gather.FORMS:
             return pyramid_gather.features(maps, boxes, chosen, self.pool_shape, self.form)
         crops = features(
             maps,
@@ -264,6 +293,18 @@ class PyramidROIAlign(GeometryLayer):
         }
 
 
+def through(trunk: Sequence[layers.Layer], features: Tensor, rows: Tensor | None) -> Tensor:
+    """Return what layers make of RoIs: (B, N, ...) -> (B, N, ...).
+
+    Args:
+        rows: (B, N), above 0 for RoIs that batch norms take their statistics of; None for all.
+    """
+    for layer in trunk:
+        is_counting = rows is not None and getattr(layer, "has_norms", False)
+        features = layer(features, rows=rows) if is_counting else layer(features)
+    return features
+
+
 @keras.saving.register_keras_serializable("mrcnn")
 class TimeDistributed(layers.Layer):
     """A layer applied to every RoI: (B, N, ...) -> (B, N, ...), folded into one large batch.
@@ -273,24 +314,34 @@ class TimeDistributed(layers.Layer):
 
     Args:
         layer: The layer; the wrapper bears its name.
+        activation: Follows the layer, unless it is called for logits.
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer, activation=None, **kwargs):
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**{"name": layer.name, **kwargs})
         self.layer = layer
+        self.activation = keras.activations.get(activation)
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether it is, or may hold, batch norms: of the rows (B, N) it may be called with."""
+        return isinstance(self.layer, layers.BatchNormalization | keras.Model)
 
     def build(self, input_shape):
         if not self.layer.built:  # a layer that Keras loads from a file comes built
             self.layer.build((None, *input_shape[2:]))
 
-    def call(self, features, training=None):
+    def call(self, features, training=None, as_logits=False, rows=None):
         lead = ops.shape(features)[:2]
         folded = ops.reshape(features, (-1, *features.shape[2:]))
-        if isinstance(self.layer, layers.BatchNormalization | keras.Model):
-            folded = self.layer(folded, training=training)
+        if self.has_norms:
+            with backend_ops.counting(None if rows is None else ops.reshape(rows, (-1,))):
+                folded = self.layer(folded, training=training)
         else:
             folded = self.layer(folded)
+        if not as_logits:
+            folded = self.activation(folded)
         return ops.reshape(folded, (*lead, *folded.shape[1:]))
 
     def compute_output_shape(self, input_shape):
@@ -298,7 +349,11 @@ class TimeDistributed(layers.Layer):
         return (*input_shape[:2], *folded[1:])
 
     def get_config(self):
-        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "activation": keras.activations.serialize(self.activation),
+        }
 
     @classmethod
     def from_config(cls, config):

@@ -14,6 +14,10 @@ from mrcnn.network.geometry_layer import GeometryLayer
 Tensor = Any
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
 POSITIVE_SHARE = 0.5
+# Anchors whose IoU with an object is so near to the best one's, relatively, fit it as well. All
+# that lie inside an object are equal but for rounding, which is the compiler's: it may even compute
+# a number twice, so that the best is not equal to itself.
+TIE = 1e-5
 
 
 def build_rpn_model(
@@ -79,18 +83,13 @@ def targets(
         seeds: (B,) of the random choice.
         std_dev: (4,) by which deltas are divided.
     """
-    is_object = gt_class_ids > 0
     boxes = ops.convert_to_tensor(anchors, "float32")[None]
-    overlaps = box_math.iou(boxes, gt_boxes, ops)
-    best_iou, best_gt = matching.best_match(overlaps, is_object)
-    best_of_gt = ops.max(overlaps, axis=1, keepdims=True)
-    is_best = (overlaps == best_of_gt) & (best_of_gt > 0) & is_object[:, None, :]
-    is_forced = ops.any(is_best, axis=-1)
-    best_gt = ops.where(is_forced, ops.argmax(is_best, axis=-1), best_gt)
+    found = _matched(boxes, gt_class_ids, gt_boxes)
+    is_forced = found.forced_by >= 0
+    best_gt = ops.where(is_forced, found.forced_by, found.best_gt)
 
-    is_positive = (best_iou >= POSITIVE_IOU) | is_forced
-    is_negative = ~is_positive & (best_iou < NEGATIVE_IOU)
-    is_negative &= ~matching.lies_in_crowd(boxes, gt_class_ids, gt_boxes)
+    is_positive = (found.best_iou >= POSITIVE_IOU) | is_forced
+    is_negative = ~is_positive & (found.best_iou < NEGATIVE_IOU) & ~found.is_in_crowd
     match = _sample(is_positive, is_negative, seeds, anchors_per_image)
 
     matched_boxes = matching.gather_rows(gt_boxes, best_gt)
@@ -98,19 +97,101 @@ def targets(
     return match, deltas / ops.convert_to_tensor(std_dev, "float32")
 
 
-def class_loss(match: Tensor, logits: Tensor, across_replicas: matching.AcrossReplicas) -> Tensor:
-    """Return the mean cross-entropy of the anchors that learn: (B, N), (B, N, 2) -> scalar."""
+class _Matches(NamedTuple):
+    """What anchors have to do with the objects of their images, (B, N) each.
+
+    Attributes:
+        best_iou, best_gt: with the object that an anchor fits best; -1 where there is none.
+        forced_by: the first object that no anchor fits better, -1 for most anchors.
+        is_in_crowd: bool, see `matching.lies_in_crowd`.
+    """
+
+    best_iou: Tensor
+    best_gt: Tensor
+    forced_by: Tensor
+    is_in_crowd: Tensor
+
+
+def _matched(anchors: Tensor, gt_class_ids: Tensor, gt_boxes: Tensor) -> _Matches:
+    """Match anchors (1, N, 4) with objects (B, G), (B, G, 4), one object of each image at a time.
+
+    All pairs at once would take gigabytes for the anchors of a large input and a hundred rows, most
+    of them padding.
+    """
+    shape = (ops.shape(gt_boxes)[0], anchors.shape[1])
+
+    def add_object(number: Tensor, found: _Matches) -> _Matches:
+        box = ops.take(gt_boxes, number, axis=1)[:, None]
+        class_id = ops.take(gt_class_ids, number, axis=1)[:, None]
+        iou = box_math.iou(anchors, box, ops)[:, :, 0]
+        is_object = class_id > 0
+        is_better = is_object & (iou > found.best_iou)
+        best = ops.max(iou, axis=1, keepdims=True) * (1.0 - TIE)
+        is_best = is_object & (iou >= best) & (iou > 0) & (found.forced_by < 0)
+        return _Matches(
+            ops.where(is_better, iou, found.best_iou),
+            ops.where(is_better, number, found.best_gt),
+            ops.where(is_best, number, found.forced_by),
+            found.is_in_crowd | matching.lies_in_crowd(anchors, class_id, box),
+        )
+
+    nothing = _Matches(
+        ops.full(shape, -1.0),
+        ops.zeros(shape, "int32"),
+        ops.full(shape, -1),
+        ops.zeros(shape, bool),
+    )
+    last = ops.max(ops.where(gt_class_ids != 0, ops.arange(1, gt_class_ids.shape[1] + 1), 0))
+    return _Matches(*ops.fori_loop(0, last, add_object, nothing))
+
+
+def class_loss(
+    match: Tensor,
+    logits: Tensor,
+    across_replicas: matching.AcrossReplicas,
+    anchors_per_image: int | None = None,
+) -> Tensor:
+    """Return the mean cross-entropy of the anchors that learn: (B, N), (B, N, 2) -> scalar.
+
+    Args:
+        anchors_per_image: So many should learn, by which the sum is divided, as in detectron2;
+            None for those that do.
+    """
     target = ops.cast(match == 1, "int32")
     entropy = ops.sparse_categorical_crossentropy(target, logits, from_logits=True)
-    return matching.masked_mean(entropy, match != 0, across_replicas)
+    divisor = _count(match, anchors_per_image)
+    return matching.masked_share(entropy, match != 0, divisor, across_replicas)
 
 
 def box_loss(
-    target_deltas: Tensor, match: Tensor, deltas: Tensor, across_replicas: matching.AcrossReplicas
+    target_deltas: Tensor,
+    match: Tensor,
+    deltas: Tensor,
+    across_replicas: matching.AcrossReplicas,
+    *,
+    beta: float = 1.0,
+    divisor: str = "positives",
+    anchors_per_image: int | None = None,
 ) -> Tensor:
-    """Return the mean smooth L1 of foreground anchors: (B, N, 4), (B, N), (B, N, 4) -> scalar."""
-    distance = matching.smooth_l1(target_deltas, deltas)
-    return matching.masked_mean(distance, (match == 1)[:, :, None], across_replicas)
+    """Return the smooth L1 of foreground anchors: (B, N, 4), (B, N), (B, N, 4) -> scalar.
+
+    Args:
+        beta: See `matching.smooth_l1`.
+        divisor: One of `conventions.BOX_LOSS_DIVISORS`; anchors_per_image: those wanted.
+    """
+    distance = matching.smooth_l1(target_deltas, deltas, beta)
+    is_positive = (match == 1)[:, :, None]
+    if divisor == "positives":
+        return matching.masked_mean(distance, is_positive, across_replicas)
+    count = _count(match, anchors_per_image if divisor == "wanted" else None)
+    return matching.masked_share(distance, is_positive, count, across_replicas)
+
+
+def _count(match: Tensor, anchors_per_image: int | None) -> Tensor:
+    """Return how many anchors of a batch learn, or how many should."""
+    if anchors_per_image is None:
+        return ops.sum(ops.cast(match != 0, "float32"))
+    return ops.cast(ops.shape(match)[0] * anchors_per_image, "float32")
 
 
 class Candidates(NamedTuple):

@@ -230,3 +230,11 @@ def _corners(low: tf.Tensor, high: tf.Tensor, count: tf.Tensor, length: tf.Tenso
     fraction = position - floor
     following = tf.minimum(cell + 1, length - 1)
     return [(cell, (1 - fraction) * is_inside), (following, fraction * is_inside)]
+
+
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Return the sum of a tensor over the replicas of the current step, with its gradient."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

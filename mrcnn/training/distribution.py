@@ -21,4 +21,3 @@ current = chosen.current
 loggers = chosen.loggers
 strategy = chosen.strategy
 suits_xla = chosen.suits_xla
-sum_over_replicas = chosen.sum_over_replicas

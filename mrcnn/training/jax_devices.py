@@ -76,11 +76,6 @@ def suits_xla(weights: Sequence[keras.Variable]) -> bool:
     return True
 
 
-def sum_over_replicas(count: Tensor) -> Tensor:
-    """Return the count, which is of the global batch already."""
-    return count
-
-
 def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
     """Return gradients scaled down to a norm of all together, where they exceed it."""
     total = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients))

@@ -58,14 +58,6 @@ def suits_xla(weights: Sequence[keras.Variable]) -> bool:
     return has_gpu and all("GPU" in weight.value.device for weight in weights)
 
 
-def sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
-    """Return the sum of a scalar over the replicas of the current step."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return count
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-
-
 def clip(gradients: Sequence[tf.Tensor], norm: float) -> Sequence[tf.Tensor]:
     """Return gradients scaled down to a norm of all together, where they exceed it."""
     return tf.clip_by_global_norm(gradients, norm)[0]

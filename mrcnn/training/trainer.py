@@ -41,6 +41,7 @@ class TrainingModel(keras.Model):
         self.config = config
         # A bound method, since Keras would count a model among this one's layers.
         self._run = folding.folded(keras.Model(self.inputs, self.output), training=True).call
+        self.loss_forms = _loss_forms(config)
         self.strategy = distribution.current()
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
@@ -80,13 +81,16 @@ class TrainingModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return this replica's share of the weighted loss of the global batch."""
         del y, sample_weight, training
-        found = losses.of_batch(x, y_pred, distribution.sum_over_replicas, self.config.MASK_LOSS)
+        found = losses.of_batch(x, y_pred, backend_ops.sum_over_replicas, self.loss_forms)
         replicas = self.strategy.num_replicas_in_sync
         batch_size = ops.shape(x["input_image"])[0]
         for name, loss in found.items():
             # Trackers average over replicas, whose shares sum to the loss.
             self.trackers[name].update_state(loss * replicas, sample_weight=batch_size)
-        return sum(self.config.LOSS_WEIGHTS.get(name, 1.0) * loss for name, loss in found.items())
+        weights = self.config.LOSS_WEIGHTS
+        total = sum(weights.get(name, 1.0) * loss for name, loss in found.items())
+        # What layers of a program's backbone add, such as regularizers, is of the whole batch.
+        return total + sum(ops.cast(loss, "float32") for loss in self.losses) / replicas
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras reduces the first batch over replicas just to learn shapes, which fails for bool
@@ -111,6 +115,17 @@ class TrainingModel(keras.Model):
         if self.optimizer is not None and not self.optimizer.built:
             with self.strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+
+
+def _loss_forms(config: Config) -> losses.Forms:
+    """Return the forms of losses that the settings ask for."""
+    family = config.conventions
+    return losses.Forms(
+        family.box_loss_beta,
+        family.box_loss_divisor,
+        config.RPN_TRAIN_ANCHORS_PER_IMAGE,
+        config.MASK_LOSS,
+    )
 
 
 def _inside_window(image_meta: Any, shape: Any) -> Any:
