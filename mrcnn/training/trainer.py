@@ -12,8 +12,11 @@ from mrcnn.config import Config
 from mrcnn.network import backend_ops, folding, losses
 from mrcnn.network import network as networks
 from mrcnn.training import distribution
+from mrcnn.training.optimizer_state import optimizer_state, restore_optimizer
 from mrcnn.training.schedule import WarmupAndDrops
 from mrcnn.weights import hdf5
+
+__all__ = ["optimizer_state", "restore_optimizer"]
 
 # Which layers a `layers=` word trains.
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
@@ -222,35 +225,3 @@ def set_trainable(model: keras.Model, layers: str) -> list[str]:
         words = ", ".join(LAYER_GROUPS)
         raise ValueError(f"layers={layers!r} matches no layer; use one of {words} or an expression")
     return chosen
-
-
-def optimizer_state(model: TrainingModel) -> dict[str, np.ndarray]:
-    """Return the step and the momentum of every trained weight, for a checkpoint."""
-    state = {"iterations": np.asarray(model.optimizer.iterations)}
-    for key, momentum in _momentums(model).items():
-        state[key] = ops.convert_to_numpy(momentum)
-    return state
-
-
-def restore_optimizer(model: TrainingModel, state: Mapping[str, np.ndarray]) -> int:
-    """Set step and momentums from a checkpoint; return how many momentums were found.
-
-    Weights that the checkpoint did not train start without momentum.
-    """
-    model._build_optimizer()
-    model.optimizer.iterations.assign(state["iterations"])
-    momentums = _momentums(model)
-    found = {k: v for k, v in momentums.items() if k in state and state[k].shape == tuple(v.shape)}
-    for key, momentum in found.items():
-        momentum.assign(state[key])
-    return len(found)
-
-
-def _momentums(model: TrainingModel) -> dict[str, Any]:
-    optimizer = model.optimizer
-    if not isinstance(optimizer, ClippedSGD) or not optimizer.momentum:
-        return {}  # a program's own optimizer begins anew
-    names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
-    pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
-    # A slash would make nested groups of what is one name.
-    return {names[id(weight)].replace("/", "."): momentum for weight, momentum in pairs}

@@ -286,7 +286,9 @@ def _write(
         group.attrs["weight_names"] = np.array([key.encode() for key in named])
         for key, weight in named.items():
             array = keras.ops.convert_to_numpy(weight)
-            array = array.astype(kernel_dtype) if weight.name == "kernel" else array
+            if weight.name == "kernel":
+                with np.errstate(over="ignore"):  # which the next line refuses
+                    array = array.astype(kernel_dtype)
             _check_finite(path, key.removesuffix(":0"), array)
             group.create_dataset(key, data=array)
 

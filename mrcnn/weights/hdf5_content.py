@@ -121,11 +121,9 @@ def _line(error: Exception) -> str:
 def seal(file: h5py.File) -> None:
     """Add the checksums of what has been written to a file."""
     groups, datasets = _walked(file)
-    seals: dict[str, str | None] = {}
     for path, dataset in datasets.items():
-        seals[path] = dataset.attrs[SEAL] = _seal_of_array(path, dataset[()])
-    attributes = {path: _attributes(group) for path, group in groups.items()}
-    file.attrs[SEAL] = _seal_of_all(attributes, seals)
+        dataset.attrs[SEAL] = _seal_of_array(path, dataset[()])
+    file.attrs[SEAL] = _seal_of_all(groups, datasets)
 
 
 def _looked_at(file: h5py.File, size: int) -> Content:
@@ -133,13 +131,12 @@ def _looked_at(file: h5py.File, size: int) -> Content:
     root = groups[""]
     seals = {path: _attribute(each, SEAL) for path, each in datasets.items()}
     found = _attribute(root, SEAL)
+    # One damage may take away the seal of the root, but not all of those of the arrays.
     is_sealed = found is not None or any(each is not None for each in seals.values())
-    if is_sealed:
-        attributes = {path: _attributes(group) for path, group in groups.items()}
-        if found != _seal_of_all(attributes, seals):
-            raise ValueError("its names, shapes or settings are not what was written")
+    if is_sealed and found != _seal_of_all(groups, datasets):
+        raise ValueError("its names, shapes or settings are not what was written")
     arrays = {}
-    for path, dataset in datasets.items():
+    for path, dataset in sorted(datasets.items()):
         _check_place(path, dataset)
         is_number = dataset.dtype.kind in KINDS and dataset.dtype.itemsize <= 8
         if is_number and dataset.shape is not None:  # all else is no weight, and never read
@@ -258,11 +255,16 @@ def _seal_of_array(path: str, array: Any) -> str:
     return digest.hexdigest()
 
 
-def _seal_of_all(attributes: dict[str, dict[str, Any]], seals: dict[str, str | None]) -> str:
-    groups = [
-        [path, name, value if isinstance(value, str) else [str(value.dtype), value.tolist()]]
-        for path, found in sorted(attributes.items())
-        for name, value in [("", ""), *sorted(found.items())]
+def _seal_of_all(groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> str:
+    attributes = [
+        [path, name, value if isinstance(value, str) else [value.dtype.str, value.tolist()]]
+        for path, group in sorted(groups.items())
+        for name, value in [("", ""), *_attributes(group).items()]
     ]
-    text = json.dumps([groups, sorted(seals.items())], default=repr)
+    arrays = [
+        [path, dataset.dtype.str, dataset.shape, _attribute(dataset, SEAL)]
+        for path, dataset in sorted(datasets.items())
+    ]
+    # Texts of fixed length are bytes, which JSON does not know.
+    text = json.dumps([attributes, arrays], default=repr)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -73,13 +73,13 @@ def _named(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     for inner in layer._flatten_layers(include_self=False, recursive=False):
         if not inner.weights:
             continue
-        name = _distinct(_unnumbered(inner.name, type(inner).__name__), taken)
+        name = _distinct(unnumbered(inner.name, type(inner).__name__), taken)
         for below, weight in _named(inner):
             known.add(id(weight))
             yield f"{name}/{below}", weight
     for weight in layer.weights:
         if id(weight) not in known:
-            yield _distinct(_unnumbered(weight.name, "Variable"), taken), weight
+            yield _distinct(unnumbered(weight.name, "Variable"), taken), weight
 
 
 def _distinct(name: str, taken: Counter) -> str:
@@ -91,7 +91,7 @@ def _distinct(name: str, taken: Counter) -> str:
             return numbered
 
 
-def _unnumbered(name: str, kind: str) -> str:
+def unnumbered(name: str, kind: str) -> str:
     """Return a name without the number that Keras gives to what a program has not named."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kind).lower()
     return re.sub(rf"^({re.escape(snake)})_\d+$", r"\1", name)

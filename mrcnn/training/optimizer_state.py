@@ -1,0 +1,110 @@
+"""The variables of an optimizer in a checkpoint, by the weights that they belong to.
+
+    iterations                          the step
+    learning_rate                       where it is a variable; kept to be looked up
+    conv1.kernel:SGD.momentum           a slot of a weight: Adam has two, averages are one more
+    Nadam.variable                      what belongs to the optimizer as a whole
+    conv1.kernel                        the momentum, as earlier versions wrote it
+
+A slash, as in the names of weights, would make groups of what is one name.
+"""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mrcnn.weights import hdf5, layer_names
+
+STEP = "iterations"
+RATE = "learning_rate"
+AVERAGE = "average"  # Keras' slot for the moving average of a weight
+
+
+def optimizer_state(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return every variable of a compiled model's optimizer by name, for a checkpoint."""
+    state = {STEP: model.optimizer.iterations, **_variables(model)}
+    return {key: ops.convert_to_numpy(variable) for key, variable in state.items()}
+
+
+def restore_optimizer(model: Any, state: Mapping[str, np.ndarray]) -> int:
+    """Set the step and the slots of weights from a checkpoint; return how many slots were found.
+
+    The rate stays that which the optimizer was made with. Weights that the checkpoint did not
+    train start without state, as do all where it had another kind of optimizer.
+
+    Args:
+        model: Compiled, a `TrainingModel`.
+    """
+    model._build_optimizer()
+    optimizer = model.optimizer
+    optimizer.iterations.assign(state[STEP])
+    found = 0
+    for key, variable in _variables(model).items():
+        if variable.name == RATE:
+            continue
+        array = state.get(key, state.get(_as_before(key)))
+        if array is not None and np.shape(array) == tuple(variable.shape):
+            variable.assign(array)
+            found += ":" in key
+        elif key.endswith(f".{AVERAGE}"):
+            # An average from nothing would draw the weight to zero. A copy, since JAX cannot give
+            # up memory that two variables share.
+            weight = _weights(model)[key.partition(":")[0]]
+            variable.assign(np.array(ops.convert_to_numpy(weight)))
+    return found
+
+
+def _as_before(key: str) -> str:
+    """Return the name that earlier versions gave to a momentum of SGD, the only slot they knew."""
+    return key.removesuffix(":SGD.momentum")
+
+
+def _weights(model: keras.Model) -> dict[str, Any]:
+    """Return the trainable weights by the names that they have here."""
+    names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
+    found = {names[id(each)].replace("/", "."): each for each in model.trainable_variables}
+    if len(found) != len(model.trainable_variables):
+        raise ValueError(
+            "two layers have names that differ only by a dot or a slash, so the optimizer's state "
+            "cannot be told apart: rename one of them"
+        )
+    return found
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """Return an optimizer's variables but the step by name."""
+    optimizer = model.optimizer
+    kind = _kind(optimizer)
+    # Keras names a slot by the path of its weight, in which parts are joined by "_", and makes
+    # those of one name in the order of the weights.
+    waiting: dict[str, deque[str]] = {}
+    for key, weight in _weights(model).items():
+        waiting.setdefault(weight.path.replace("/", "_"), deque()).append(key)
+    turns: Counter[str] = Counter()
+    found: dict[str, Any] = {}
+    for variable in optimizer.variables:
+        if variable is optimizer.iterations:
+            continue
+        name = variable.name
+        prefix = max((each for each in waiting if name.startswith(f"{each}_")), key=len, default="")
+        if prefix:
+            keys = waiting[prefix]
+            key = f"{keys[turns[name] % len(keys)]}:{kind}.{name[len(prefix) + 1 :]}"
+        else:
+            key = RATE if name == RATE else f"{kind}.{layer_names.unnumbered(name, 'Variable')}"
+        turns[name] += 1
+        while key in found:
+            key += "'"
+        found[key] = variable
+    return found
+
+
+def _kind(optimizer: keras.optimizers.Optimizer) -> str:
+    """Return the name of the optimizer of Keras that an optimizer is, or derives from."""
+    return next(
+        kind.__name__ for kind in type(optimizer).__mro__ if kind.__module__.startswith("keras.")
+    )
