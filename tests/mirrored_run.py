@@ -1,5 +1,7 @@
 """Prints as JSON the losses of three steps on one device and on two; `test_mirrored.py` runs it.
 
+    python mirrored_run.py [train_bn]
+
 Logical devices must be made before TensorFlow starts, so this is a process of its own.
 """
 
@@ -28,9 +30,12 @@ class BatchLosses(keras.callbacks.Callback):
         self.rows.append({name: float(value) for name, value in (logs or {}).items()})
 
 
-def run(device_count: int, folder: str) -> dict:
+def run(device_count: int, folder: str, train_bn: bool) -> dict:
     config = SmallConfig().replace(
-        GPU_COUNT=device_count, IMAGES_PER_GPU=4 // device_count, STEPS_PER_EPOCH=3, TRAIN_BN=False
+        GPU_COUNT=device_count,
+        IMAGES_PER_GPU=4 // device_count,
+        STEPS_PER_EPOCH=3,
+        TRAIN_BN=train_bn,
     )
     model, losses = MaskRCNN("training", config, folder), BatchLosses()
     history = model.train(
@@ -50,7 +55,8 @@ def main() -> None:
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, devices)
     with tempfile.TemporaryDirectory() as folder:
-        result = [run(device_count, f"{folder}/{device_count}") for device_count in (1, 2)]
+        train_bn = "train_bn" in sys.argv
+        result = [run(count, f"{folder}/{count}", train_bn) for count in (1, 2)]
     sys.stdout.write(json.dumps(result) + "\n")
 
 

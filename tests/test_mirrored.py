@@ -14,13 +14,12 @@ SCRIPT = Path(__file__).with_name("mirrored_run.py")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def runs() -> tuple[dict, dict]:
-    """What training gave on one device, and on two with half a batch each."""
+def run(*arguments: str) -> tuple[dict, dict]:
+    """Return what training gave on one device, and on two with half a batch each."""
     # Two logical devices are of a processor; a GPU would be taken in their stead.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.run(
-        [sys.executable, str(SCRIPT)],
+        [sys.executable, str(SCRIPT), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -30,6 +29,11 @@ def runs() -> tuple[dict, dict]:
     assert process.returncode == 0, process.stderr[-3000:]
     one, two = json.loads(process.stdout.splitlines()[-1])
     return one, two
+
+
+@pytest.fixture(scope="module")
+def runs() -> tuple[dict, dict]:
+    return run()
 
 
 def test_both_runs_have_as_many_devices_as_asked_for(runs):
@@ -54,6 +58,14 @@ def test_two_devices_have_the_validation_losses_of_one(runs):
 def test_two_devices_make_the_weights_of_one(runs):
     one, two = (run["weights"] for run in runs)
     assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_two_devices_have_the_batch_statistics_of_one():
+    """The replicas have other numbers of objects, so other rows of padding in their heads."""
+    one, two = run("train_bn")
+    for step, other in zip(one["steps"], two["steps"], strict=True):
+        assert other == pytest.approx(step, rel=1e-3)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
 
 
 def test_more_devices_than_there_are_is_answered_with_their_number():

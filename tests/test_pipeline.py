@@ -413,3 +413,23 @@ def test_nuclei_become_batches(shared_data):
         np.testing.assert_array_equal((boxes[..., 2] > boxes[..., 0]), class_ids == 1)
         np.testing.assert_array_equal(batch["input_gt_masks"].any(axis=(2, 3)), class_ids == 1)
     assert not batches.bad_images
+
+
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"mode": "pad64", "min_dim": 0, "max_dim": 0}, "64 x 64"),
+        ({"mode": "pad64", "min_dim": 128, "max_dim": 0}, "128 x 192"),
+        ({"min_dim": 128, "max_dim": 256}, "256 x 256"),
+    ],
+)
+def test_an_image_of_another_size_than_the_training_is_bad_and_told_what_to_set(changes, got):
+    sample_format = changed(**changes, input_shape=(128, 128))
+    with pytest.raises(ValueError, match=f"becomes {got} pixels.*'square', 'short_side' or"):
+        load(Squares(), 1, sample_format)
+    assert load(Squares(), 1, changed(**changes)).image.shape[:2] != (128, 128)
+
+
+def test_modes_in_which_sizes_may_differ_train_where_they_do_not():
+    sample_format = changed(mode="pad64", min_dim=64, input_shape=(64, 128))
+    assert load(Squares(), 1, sample_format).image.shape == (64, 128, 3)

@@ -35,6 +35,7 @@ class SampleFormat:
         scale_jitter: (least, most) of a random factor of the image's size.
         channels: of the images.
         side: of the input, in mode short_side.
+        input_shape: (H, W) that every image must have got; None where each may have its own.
         goes_on: how images are resized, see `resizing.resize`.
         keypoints: their number an object, P.
         mirror_pairs: places of left and right keypoints.
@@ -50,6 +51,7 @@ class SampleFormat:
     channels: int = 3
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     side: int | None = None
+    input_shape: tuple[int, int] | None = None
     goes_on: bool = False
     keypoints: int = 0
     mirror_pairs: tuple[tuple[int, int], ...] = ()
@@ -105,6 +107,7 @@ def load_sample(
     _check_size(masks, image.shape, "after augmentation")
     masks = np.asarray(masks).astype(bool, copy=False)
     placement = _placement(image.shape, sample_format, rng)
+    _check_input(placement.input_size, sample_format)
     image = images.fit_quickly(image, placement, goes_on=sample_format.goes_on)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
     meta = images.compose_meta(
@@ -325,6 +328,16 @@ def _placement(
         factor=factor,
         rng=rng,
     )
+
+
+def _check_input(size: tuple[int, int], sample_format: SampleFormat) -> None:
+    expected = sample_format.input_shape
+    if expected is not None and tuple(size) != expected:
+        raise ValueError(
+            f"it becomes {size[0]} x {size[1]} pixels in IMAGE_RESIZE_MODE "
+            f"{sample_format.mode!r}, and a training has inputs of one size, {expected[0]} x "
+            f"{expected[1]}: train in mode 'square', 'short_side' or 'crop'"
+        )
 
 
 def _load_objects(
