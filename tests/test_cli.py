@@ -290,7 +290,7 @@ def test_an_interruption_is_a_failure_without_traceback(monkeypatch, capsys, tmp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.common, "load_network", interrupt)
-    assert run("detect", tmp_path, "--weights", "nuclei", "--output", tmp_path / "out") == 1
+    assert run("detect", tmp_path, "--weights", "nuclei", "--output", tmp_path / "out") == 130
     assert capsys.readouterr().err.strip() == "Interrupted"
 
 

@@ -33,7 +33,7 @@ def test_an_interruption_is_a_failure(capsys):
     def run(_):
         raise KeyboardInterrupt
 
-    assert common.run_command(options(run), "a") == 1
+    assert common.run_command(options(run), "a") == 130
     assert capsys.readouterr().err == "Interrupted\n"
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from mrcnn.training import schedule
 from mrcnn.training.schedule import WarmupAndDrops
 
 
@@ -48,3 +49,31 @@ def test_an_optimizer_follows_the_schedule():
     for _ in range(2):
         optimizer.apply([keras.ops.convert_to_tensor(0.1)], [weight])
     assert float(weight) == pytest.approx(1 - 0.1 - 0.01)
+
+
+@pytest.mark.parametrize(
+    ("finished", "planned", "epochs", "behind"),
+    [
+        (0, None, 40, None),  # a new run
+        (36, 40, 40, None),  # the rest of one
+        (40, 40, 60, "41 to 60"),
+        (36, 40, 60, "41 to 60"),
+        (20, 40, 60, "41 to 60"),
+        (37, None, 60, "38 to 60"),
+        (20, None, 60, None),
+    ],
+)
+def test_epochs_behind_the_schedule_are_warned_about(caplog, finished, planned, epochs, behind):
+    schedule.warn_of_end([30, 36], finished, planned, epochs)
+    if behind is None:
+        assert caplog.messages == []
+    else:
+        (message,) = caplog.messages
+        assert f"epochs {behind} lie behind the schedule" in message
+        assert "at a hundredth of the learning rate" in message
+        assert "--set LEARNING_RATE_DROPS=[]" in message
+
+
+def test_without_drops_no_schedule_ends(caplog):
+    schedule.warn_of_end([], 40, 40, 60)
+    assert caplog.messages == []

@@ -1,7 +1,7 @@
 """The command `mrcnn`: demo, check, train, detect, evaluate, convert.
 
-Exit status 0: fine; 2: wrong use or wrong input; 1: failed. TensorFlow is imported only when a
-network is needed.
+Exit status 0: fine; 2: wrong use or wrong input; 1: failed; 130, 143, 129: ended by Ctrl-C,
+SIGTERM, SIGHUP. TensorFlow is imported only when a network is needed.
 """
 
 import argparse

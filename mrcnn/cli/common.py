@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -19,6 +20,7 @@ from mrcnn.setting_values import parse_setting
 if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN
 
+INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 LINE_EVERY = 30  # seconds, of progress where there is no terminal
 
 
@@ -31,14 +33,15 @@ def run_command(options: argparse.Namespace, name: str) -> int:
 
     Returns:
         2 for wrong use or input (ValueError, a missing file or folder), 1 for what failed
-        (RuntimeError, any other OSError, Ctrl-C). Other exceptions are faults of the program.
+        (RuntimeError, any other OSError), 130 for Ctrl-C. Other exceptions are faults of the
+        program.
     """
     terminal.make_tolerant()
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)
-        return 1
+        return INTERRUPTED
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"{name}: {_without_number(error)}", file=sys.stderr)
         return 2

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mrcnn.config import Config
 
 NEW_EPOCHS = 20
-PARTS = {1: "tenth", 2: "hundredth", 3: "thousandth"}
 logger = logging.getLogger("mrcnn")
 
 # Settings that say which weights a network has, what they mean, and what its input is.
@@ -106,14 +105,6 @@ def run(options: argparse.Namespace) -> int:
     if options.weights != "last":
         model.set_log_dir()
     epochs = options.epochs or model.epoch + NEW_EPOCHS
-    drops = config.LEARNING_RATE_DROPS
-    if options.weights == "last" and drops and max(drops) <= model.epoch < epochs:
-        logger.warning(
-            "training goes on at a %s of the first rate and will change little (it fell at the "
-            "epochs %s); for the full rate: --set LEARNING_RATE_DROPS=[]",
-            PARTS.get(len(drops), f"10^{len(drops)}th"),
-            list(drops),
-        )
     model.train(dataset, validation, config.learning_rate, epochs, options.layers)
     print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
     return 0

@@ -10,12 +10,14 @@ import numpy as np
 
 from mrcnn import setting_values, terminal
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.pipeline import BatchStream
 from mrcnn.matterport import classes
 from mrcnn.matterport.built import ActingSettings
 from mrcnn.matterport.data import chosen_augmentations
 from mrcnn.training import run as training_run
-from mrcnn.training import trainer
+from mrcnn.training import schedule, trainer
 from mrcnn.training.callbacks import Checkpoint
+from mrcnn.training.course import Progress
 from mrcnn.weights import hdf5, runs
 
 logger = logging.getLogger("mrcnn")
@@ -30,19 +32,20 @@ class TrainingRuns(ActingSettings):
     # Of the class, for subclasses whose own __init__ does not call MaskRCNN's.
     _resumed: Path | None = None
     _claimed: str | None = None
+    _planned: int | None = None
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
         """Set log folder, checkpoint path and epoch: a checkpoint's, or those of a new run."""
         name = (self.config.NAME or "").lower()
         path = Path(model_path) if model_path else Path()
-        self.epoch, self._resumed = 0, None
+        self.epoch, self._resumed, self._planned = 0, None, None
         if run := runs.run_of(path):
             time, self.epoch = run
             self.log_dir = str(Path(self.model_dir) / f"{name}{time}")
         else:
             self.log_dir = str(runs.new_run(Path(self.model_dir), name))
         if run and path.is_file():
-            self._resumed = path
+            self._resumed, self._claimed = path, self.log_dir
         self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
 
     def _claim_log_dir(self) -> None:
@@ -80,13 +83,58 @@ class TrainingRuns(ActingSettings):
 
         Raises:
             TrainingDiverged: When a loss is not finite; the last checkpoint is good.
-            RuntimeError: When more than a tenth of the images are bad.
-            KeyboardInterrupt: After a checkpoint was written.
+            RuntimeError: When more than a tenth of the images are bad, or another training is
+                writing into the same folder.
+            KeyboardInterrupt, SystemExit: On Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was
+                written; only where the program has no handlers of its own for the last two.
         """
         if self.mode != "training":
             raise ValueError('train needs MaskRCNN(mode="training")')
         learning_rate = setting_values.rate("learning_rate", learning_rate)
         epochs = setting_values.whole("epochs", epochs)
+        if self._has_ended(epochs):
+            return keras.callbacks.History()
+        config = self._settings(training=True)
+        config.check_values()
+        train_dataset, val_dataset = classes.adopt_classes(config, train_dataset, val_dataset)
+        classes.adopt_keypoints(config, train_dataset)
+        training_run.check_objects(train_dataset, val_dataset, self.config)
+        self.set_trainable(layers)
+        start = self._progress()
+        stream = training_run.training_stream(
+            train_dataset,
+            config,
+            chosen_augmentations(augmentation, config),
+            no_augmentation_sources or (),
+            start.epoch * config.steps_per_epoch + start.step,
+        )
+        validation = training_run.validation_stream(val_dataset, config)
+        self._claim_log_dir()
+        checkpoint = Checkpoint(
+            self.checkpoint_path, config.steps_per_epoch, self._write_checkpoint
+        )
+        with runs.locked(Path(self.log_dir)):
+            self.compile(learning_rate, config.LEARNING_MOMENTUM)
+            self._announce(learning_rate)
+            schedule.warn_of_end(config.LEARNING_RATE_DROPS, start.epoch, start.planned, epochs)
+            checkpoint.finished, self._planned = self.epoch, epochs
+            try:
+                return training_run.fit(
+                    self.training_model,
+                    stream,
+                    validation,
+                    epochs,
+                    start,
+                    checkpoint,
+                    custom_callbacks or (),
+                )
+            finally:
+                # After an interruption the next training goes on where this one was.
+                self.epoch, self._resumed = checkpoint.finished, checkpoint.left_at
+                _show_bad_images(stream, validation)
+
+    def _has_ended(self, epochs: int) -> bool:
+        """Tell whether nothing is left to train, and log it then."""
         if epochs <= self.epoch:
             logger.warning(
                 "nothing trains: epochs=%d is the number of the last epoch, counted from the "
@@ -96,47 +144,14 @@ class TrainingRuns(ActingSettings):
                 epochs,
                 self.epoch,
             )
-            return keras.callbacks.History()
-        config = self._settings(training=True)
-        config.check_values()
-        train_dataset, val_dataset = classes.adopt_classes(config, train_dataset, val_dataset)
-        classes.adopt_keypoints(config, train_dataset)
-        training_run.check_objects(train_dataset, val_dataset, self.config)
-        self.set_trainable(layers)
-        self.compile(learning_rate, config.LEARNING_MOMENTUM)
-        stream = training_run.training_stream(
-            train_dataset,
-            config,
-            chosen_augmentations(augmentation, config),
-            no_augmentation_sources or (),
-            self.epoch,
-        )
-        validation = None
-        if val_dataset is not None and config.validation_steps:
-            validation = training_run.validation_stream(val_dataset, config)
-        self._claim_log_dir()
+        return epochs <= self.epoch
+
+    def _announce(self, learning_rate: float) -> None:
         rate = trainer.describe_rate(self.training_model.optimizer, learning_rate)
         terminal.show(
             f"\nStarting at epoch {self.epoch + 1}. LR={rate}\n\n"
             f"Checkpoint Path: {self.checkpoint_path}"
         )
-        checkpoint = Checkpoint(self.checkpoint_path, self._write_checkpoint)
-        checkpoint.finished = self.epoch
-        try:
-            return training_run.fit(
-                self.training_model,
-                stream,
-                validation,
-                range(self.epoch, epochs),
-                checkpoint,
-                Path(self.log_dir),
-                custom_callbacks or (),
-            )
-        finally:
-            self.epoch = checkpoint.finished
-            skipped = training_run.bad_images(stream, validation)
-            if skipped:
-                print(f"{len(skipped)} bad images were skipped")
 
     def set_trainable(
         self,
@@ -156,17 +171,36 @@ class TrainingRuns(ActingSettings):
         with self.strategy.scope():
             optimizer = trainer.make_optimizer(self.config, learning_rate, momentum)
             self.training_model.compile(optimizer)
-        step = self.epoch * self.config.steps_per_epoch
+        start = self._progress()
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
+        # By the epochs, which LEARNING_RATE_DROPS counts, also where they had other steps.
+        step = start.epoch * self.config.steps_per_epoch + start.step
         count = trainer.restore_optimizer(
-            self.training_model, {"iterations": np.asarray(step), **state}
+            self.training_model, {**state, "iterations": np.asarray(step)}
         )
         if state:
-            print(f"Optimizer resumed at step {int(state['iterations'])}, {count} momentums")
+            print(f"Optimizer resumed at step {step}, {count} momentums")
         # The state is that of the file; after this training it is out of date.
         self._resumed = None
 
-    def _write_checkpoint(self, path: Path, epoch: int) -> None:
-        settings = {"config": self.training_model.config.to_dict(), "epoch": epoch}
+    def _progress(self) -> Progress:
+        """Return how far the run is whose checkpoint is gone on from."""
+        stored = hdf5.read_settings(self._resumed) if self._resumed else {"epochs": self._planned}
+        return Progress.stored(self.epoch, stored, self.config.steps_per_epoch)
+
+    def _write_checkpoint(self, path: Path, progress: dict[str, Any]) -> None:
+        config = self.training_model.config
+        settings = {
+            "config": config.to_dict(),
+            "steps_per_epoch": config.steps_per_epoch,
+            "epochs": self._planned,
+            **progress,
+        }
         state = trainer.optimizer_state(self.training_model)
         hdf5.save(path, self.inference_model, settings, state)
+
+
+def _show_bad_images(*streams: BatchStream | None) -> None:
+    skipped = training_run.bad_images(*streams)
+    if skipped:
+        print(f"{len(skipped)} bad images were skipped")

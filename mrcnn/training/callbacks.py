@@ -1,7 +1,8 @@
-"""Callbacks of `fit`: checkpoints, and a stop before a diverged network is written."""
+"""Callbacks of `fit`: checkpoints, and average precision while training."""
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,9 @@ import keras
 import numpy as np
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.training.divergence import TrainingDiverged
 
 Logs = dict[str, float] | None
-
-
-class TrainingDiverged(RuntimeError):  # noqa: N818 (it names what happened)
-    """The loss or a weight is no longer finite."""
-
-
-class StopOnDivergence(keras.callbacks.Callback):
-    """Stops with the cause as soon as a loss is not finite."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Raise TrainingDiverged when a loss is NaN or infinite."""
-        wrong = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if wrong:
-            rate = float(self.model.optimizer.learning_rate)
-            raise TrainingDiverged(
-                f"{', '.join(sorted(wrong))} not finite at step {batch + 1} of this epoch, at "
-                f"learning rate {rate:g}. Lower LEARNING_RATE (a tenth, say), raise WARMUP_STEPS, "
-                "or look for wrong boxes in the data. The last checkpoint is good."
-            )
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -37,24 +20,42 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: With the field {epoch:04d}, counted from 1.
-        write: Called with path and number of finished epochs.
+        steps: In an epoch.
+        write: Called with a path and what the checkpoint tells of the progress: `epoch`, the
+            number of finished epochs; in the middle of one also `step` and `sums`, see `Progress`.
+
+    Attributes:
+        finished: Number of finished epochs.
+        left_at: The checkpoint that an interruption wrote.
     """
 
-    def __init__(self, path: str, write: Callable[[Path, int], None]) -> None:
+    def __init__(
+        self, path: str, steps: int, write: Callable[[Path, dict[str, Any]], None]
+    ) -> None:
         super().__init__()
         self.path = path
+        self.steps = steps
         self.write = write
         self.finished = 0
+        self.left_at: Path | None = None
+        self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while it writes
 
     def write_interrupted(self) -> Path:
-        """Write a checkpoint from the middle of an epoch, beside that of the last whole one.
+        """Write a checkpoint to go on from where the training is, and return its path.
 
-        Training then goes on at the beginning of the interrupted epoch.
+        In the middle of an epoch it has a name of its own, beside that of the last whole one.
+
+        Raises:
+            TrainingDiverged: When a weight is not finite; nothing is written then.
         """
-        whole = Path(self.path.format(epoch=self.finished))
-        path = whole.with_stem(f"{whole.stem}_interrupted")
-        self._check_weights()
-        self.write(path, self.finished)
+        step = max(self._iterations() - self.finished * self.steps, 0)
+        if step >= self.steps:  # in the validation, or in what comes after it
+            self.left_at = self._write_whole(self.finished + 1)
+            return self.left_at
+        sums = {metric.name: _values(metric) for metric in self.model.metrics}
+        path = self._interrupted(self.finished)
+        self._write(path, {"epoch": self.finished, "step": step, "sums": sums if step else {}})
+        self.left_at = path
         return path
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -69,9 +70,26 @@ class Checkpoint(keras.callbacks.Callback):
             TrainingDiverged: When a weight is not finite; nothing is written then.
         """
         del logs
-        self._check_weights()
-        self.write(Path(self.path.format(epoch=epoch + 1)), epoch + 1)
-        self.finished = epoch + 1
+        self._write_whole(epoch + 1)
+
+    def _write_whole(self, epoch: int) -> Path:
+        path = Path(self.path.format(epoch=epoch))
+        self._write(path, {"epoch": epoch})
+        self.finished = epoch
+        self._interrupted(epoch - 1).unlink(missing_ok=True)  # nobody goes on from there any more
+        return path
+
+    def _write(self, path: Path, progress: dict[str, Any]) -> None:
+        with self.held():
+            self._check_weights()
+            self.write(path, progress)
+
+    def _interrupted(self, epoch: int) -> Path:
+        whole = Path(self.path.format(epoch=epoch))
+        return whole.with_stem(f"{whole.stem}_interrupted")
+
+    def _iterations(self) -> int:
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _check_weights(self) -> None:
         for weight in self.model.weights:
@@ -80,6 +98,10 @@ class Checkpoint(keras.callbacks.Callback):
                     f"the weights {weight.path} are not finite. Lower LEARNING_RATE (a tenth, "
                     "say). The last checkpoint is good."
                 )
+
+
+def _values(metric: keras.Metric) -> list[float]:
+    return [float(keras.ops.convert_to_numpy(variable)) for variable in metric.variables]
 
 
 class MeanAveragePrecisionCallback(keras.callbacks.Callback):

@@ -17,7 +17,9 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.image_cache import CachedImages
 from mrcnn.data.pipeline import BatchStream, SampleFormat
 from mrcnn.data.suggest import InputSize
-from mrcnn.training import callbacks, distribution
+from mrcnn.training import callbacks, distribution, divergence
+from mrcnn.training.course import Course, Progress
+from mrcnn.training.signals import Signals
 from mrcnn.training.trainer import TrainingModel
 
 logger = logging.getLogger("mrcnn")
@@ -60,9 +62,9 @@ def training_stream(
     config: Config,
     augmentations: Sequence[Augmentation],
     no_augmentation_sources: Sequence[str],
-    epoch: int,
+    start: int,
 ) -> BatchStream:
-    """Return the endless batches of a training, from the first of this epoch (0-based) on."""
+    """Return the endless batches of a training, from the batch of this number (0-based) on."""
     cached = CachedImages(dataset, config.CACHE_MB) if config.CACHE_MB > 0 else dataset
     return BatchStream(
         cast(Dataset, cached),
@@ -72,12 +74,14 @@ def training_stream(
         augmentation=augmentations,
         no_augmentation_sources=tuple(no_augmentation_sources),
         workers=config.WORKERS,
-        start=epoch * config.steps_per_epoch,
+        start=start,
     )
 
 
-def validation_stream(dataset: Dataset, config: Config) -> BatchStream:
-    """Return the batches of a validation, the same every time."""
+def validation_stream(dataset: Dataset | None, config: Config) -> BatchStream | None:
+    """Return the batches of a validation, the same every time; None where there is none."""
+    if dataset is None or not config.validation_steps:
+        return None
     passes = -(-dataset.num_images // config.BATCH_SIZE)
     return BatchStream(
         dataset,
@@ -94,49 +98,65 @@ def fit(
     model: TrainingModel,
     train: BatchStream,
     validation: BatchStream | None,
-    epochs: range,
+    epochs: int,
+    start: Progress,
     checkpoint: callbacks.Checkpoint,
-    log_dir: Path,
     custom_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.callbacks.History:
     """Train a compiled model and return its history.
 
     Args:
-        epochs: The epochs to train, 0-based.
-        checkpoint: Writes one after every epoch, and on Ctrl-C.
-        log_dir: For the curves; see `distribution`.
+        train: Begun with the batch that follows those of `start`.
+        epochs: Number of the last epoch, 1-based.
+        start: How far the run is.
+        checkpoint: Writes one after every epoch, and on the signals of `Signals`; its folder is
+            also that of the curves, see `distribution`.
 
     Raises:
         TrainingDiverged: When a loss is not finite; the last checkpoint is good.
         RuntimeError: When more than a tenth of the images are bad.
-        KeyboardInterrupt: After a checkpoint was written.
+        KeyboardInterrupt, SystemExit: On a signal, after a checkpoint was written.
     """
-    feeds = [distribution.Feed(train)]
+    feeds = []
     if validation is not None:
         feeds.append(distribution.Feed(validation, validation.count))
-    with memory.told(model.config, training=True), model.strategy.scope():
+    with memory.told(model.config, training=True), model.strategy.scope(), Signals() as signals:
+        checkpoint.held = signals.held
+        course = Course(
+            [
+                divergence.StopOnDivergence(divergence.guessing(model.config)),
+                *custom_callbacks,
+                checkpoint,
+                *distribution.loggers(Path(checkpoint.path).parent),
+            ],
+            model,
+            range(start.epoch, epochs),
+            model.config.steps_per_epoch,
+            start,
+            signals,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
         try:
-            return model.fit(
-                feeds[0].dataset(),
-                shuffle=False,
-                initial_epoch=epochs.start,
-                epochs=epochs.stop,
-                steps_per_epoch=model.config.steps_per_epoch,
-                validation_data=feeds[1].dataset() if validation is not None else None,
-                callbacks=[
-                    callbacks.StopOnDivergence(),
-                    *custom_callbacks,
-                    checkpoint,
-                    *distribution.loggers(log_dir),
-                ],
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-        except KeyboardInterrupt:
+            for part, steps, train.start in course.parts():
+                feeds.append(distribution.Feed(train))
+                model.fit(
+                    feeds[-1].dataset(),
+                    shuffle=False,
+                    initial_epoch=part.start,
+                    epochs=part.stop,
+                    steps_per_epoch=steps,
+                    validation_data=feeds[0].dataset() if validation is not None else None,
+                    callbacks=course,
+                )
+            course.finish()
+            signals.check()
+        except (KeyboardInterrupt, SystemExit):
             logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
             raise
         except distribution.ERRORS as error:
             _raise_cause(error, feeds)
             raise
+        return model.history
 
 
 def bad_images(*streams: BatchStream | None) -> dict[int, str]:

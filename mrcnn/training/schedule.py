@@ -1,13 +1,17 @@
 """Learning rate schedule: linear warm-up, then drops by ten (Goyal et al. 2017, section 2.2)."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+logger = logging.getLogger("mrcnn")
+
 WARMUP_START = 0.1
 DROP = 0.1
+PARTS = {1: "tenth", 2: "hundredth", 3: "thousandth"}
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -40,3 +44,26 @@ class WarmupAndDrops(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "drop_steps": self.drop_steps,
         }
+
+
+def warn_of_end(drops: Sequence[int], finished: int, planned: int | None, epochs: int) -> None:
+    """Log where epochs lie behind the end of a run's schedule, and so change little.
+
+    Args:
+        drops: Epochs after which the rate falls.
+        finished: Epochs of the run that are done; 0 for a new one.
+        planned: The last epoch that it was to have before; None where unknown.
+        epochs: The last epoch that it is to have now.
+    """
+    end = finished if planned is None else max(planned, finished)
+    if finished and drops and max(drops) <= end < epochs:
+        logger.warning(
+            "epochs %d to %d lie behind the schedule of this run: they train at a %s of the "
+            "learning rate, which falls after the epochs %s, and will change little; for the full "
+            "rate set LEARNING_RATE_DROPS to [] or to later epochs (on the command line: --set "
+            "LEARNING_RATE_DROPS=[])",
+            end + 1,
+            epochs,
+            PARTS.get(len(drops), f"10^{len(drops)}th"),
+            list(drops),
+        )

@@ -2,12 +2,18 @@
 
 import datetime
 import errno
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mrcnn.weights import hdf5
+
+logger = logging.getLogger("mrcnn")
 
 CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
 RUN_TIME = re.compile(r".*?(\d{8}T\d{4})")
@@ -36,6 +42,8 @@ class Found(str):
 def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
     """Return the newest checkpoint of the newest run under a folder.
 
+    Damaged ones are passed over, with a warning.
+
     Args:
         name: Only runs of this NAME count; None for all.
 
@@ -55,19 +63,19 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
         )
     # A run that was stopped in its first epoch has a folder but no checkpoint.
     for run in reversed(runs):
-        if checkpoints := _checkpoints(run):
-            return max(checkpoints, key=_age)
+        if checkpoint := _newest(run):
+            return checkpoint
     raise FileNotFoundError(
         errno.ENOENT,
-        f"no checkpoint in {runs[-1].resolve()}, whose training ended in its first epoch",
+        f"no checkpoint that can be read in {runs[-1].resolve()}: its training ended in its first "
+        "epoch, or its files are damaged",
     )
 
 
 def newest_in(folder: Path) -> Path:
     """Return the newest checkpoint of a folder, that of a run or one with runs in it."""
-    checkpoints = _checkpoints(folder)
-    if checkpoints:
-        return max(checkpoints, key=_age)
+    if checkpoint := _newest(folder):
+        return checkpoint
     try:
         return last_checkpoint(folder)
     except FileNotFoundError as error:
@@ -78,8 +86,25 @@ def newest_in(folder: Path) -> Path:
         ) from error
 
 
-def _checkpoints(run: Path) -> list[Path]:
-    return [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
+def _newest(run: Path) -> Path | None:
+    """Return the newest checkpoint of a run that can be read; log which were passed over."""
+    found = [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
+    for path in sorted(found, key=_age, reverse=True):
+        try:
+            _check(path)
+        except ValueError as error:
+            logger.warning("passed over a damaged checkpoint: %s", error)
+        else:
+            return path
+    return None
+
+
+def _check(checkpoint: Path) -> None:
+    """Raise ValueError where a checkpoint is not what was written, or holds no weights."""
+    hdf5.read_settings(checkpoint)
+    hdf5.read_optimizer(checkpoint)
+    if not hdf5.read(checkpoint):
+        raise ValueError(f"{checkpoint}: there are no weights in it")
 
 
 def new_run(model_dir: Path, name: str) -> Path:
@@ -106,6 +131,57 @@ def begin(run: Path) -> None:
         raise FileExistsError(run)
     with _told_of(run), open(run / STARTED, "x"):
         pass
+
+
+class RunInUse(RuntimeError):  # noqa: N818 (it names what is wrong)
+    """Another training is writing into the folder of a run."""
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep the folder of a run to this training, until the block or the process ends.
+
+    Raises:
+        RunInUse: Another training has it, of this process or another one of this machine.
+    """
+    # The lock is on the open file and dies with it, whatever is on the disk.
+    with _told_of(run):
+        file = open(run / STARTED, "a+b")  # noqa: SIM115 (closed below)
+    with file:
+        if not _lock(file.fileno()):
+            raise RunInUse(
+                f"another training is writing into {run.absolute()}: wait for its end, or begin a "
+                "run of your own (in Python: set_log_dir() after load_weights; on the command "
+                "line: the checkpoint's path as --weights and another --logs)"
+            )
+        yield
+
+
+if sys.platform == "win32":
+
+    def _lock(handle: int) -> bool:
+        """Lock a file, and tell whether nobody else has."""
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+
+    def _lock(handle: int) -> bool:
+        """Lock a file, and tell whether nobody else has."""
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a network file system without locks
+            return True
+        return True
 
 
 def make_folder(run: Path) -> None:

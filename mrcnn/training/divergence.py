@@ -1,0 +1,98 @@
+"""A training that diverges is stopped when it begins, before a checkpoint has it."""
+
+import math
+import statistics
+from collections import deque
+from typing import NoReturn
+
+import keras
+
+from mrcnn.config import Config
+
+Logs = dict[str, float] | None
+
+# So many steps in a row must be above so many times the baseline: the lowest median of ten losses
+# so far, and no less than the loss of a network that guesses.
+SUSTAINED = 5
+RISE = 10
+WINDOW = 10
+# One step alone is enough where no batch can be that hard: outputs have exploded.
+EXPLOSION = 1000
+# Of the logarithm of cells of a keypoint's heatmap, and of the deltas of boxes that are not known.
+KEYPOINT_CELLS = 56 * 56
+OF_BOXES = 1.0
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 (it names what happened)
+    """The loss rises without end, or it or a weight is no longer finite."""
+
+
+def guessing(config: Config) -> float:
+    """Return about the loss of a network that knows nothing."""
+    classes = math.log(max(config.NUM_CLASSES, 2))
+    levels = {
+        "rpn_class_loss": math.log(2),
+        "mrcnn_class_loss": classes,
+        "mrcnn_mask_loss": classes if config.MASK_LOSS == "softmax" else math.log(2),
+        "mrcnn_keypoint_loss": math.log(KEYPOINT_CELLS),
+    }
+    return sum(
+        config.LOSS_WEIGHTS.get(name, 1.0) * levels.get(name, OF_BOXES) for name in config.losses
+    )
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+    """Stops with the cause when the loss rises without end, or is not finite.
+
+    Args:
+        least: A loss that is not yet a sign of anything, see `guessing`.
+    """
+
+    def __init__(self, least: float) -> None:
+        super().__init__()
+        self.least = least
+        self.recent: deque[float] = deque(maxlen=WINDOW)
+        self.lowest = math.inf  # median of recent losses
+        self.risen = 0  # steps in a row
+        self.seen: tuple[int, float] | None = None  # steps of this epoch, the sum of their losses
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Begin the mean of the epoch."""
+        del epoch, logs
+        self.seen = (0, 0.0)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Raise TrainingDiverged when a loss has risen too far, or is NaN or infinite."""
+        logs = logs or {}
+        wrong = [name for name, value in logs.items() if not math.isfinite(value)]
+        if wrong:
+            self._stop(f"{', '.join(sorted(wrong))} not finite", batch)
+        loss = self._of_step(batch, logs.get("loss", 0.0))
+        if loss is None:
+            return
+        self.recent.append(loss)
+        self.lowest = min(self.lowest, statistics.median(self.recent))
+        baseline = max(self.least, self.lowest)
+        self.risen = self.risen + 1 if loss > RISE * baseline else 0
+        if self.risen >= SUSTAINED or loss > EXPLOSION * baseline:
+            self._stop(f"the loss rose from {baseline:.3g} to {loss:.3g}", batch)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Raise TrainingDiverged in the middle of a rise, so that no checkpoint has it."""
+        del epoch, logs
+        if self.risen > 1 and self.seen:
+            self._stop(f"the loss has risen for {self.risen} steps", self.seen[0] - 1)
+
+    def _of_step(self, batch: int, mean: float) -> float | None:
+        """Return the loss of a step, of the mean over the epoch; None where that is not known."""
+        total = mean * (batch + 1)
+        before, self.seen = self.seen, (batch + 1, total)
+        return total - before[1] if before is not None and before[0] == batch else None
+
+    def _stop(self, what: str, batch: int) -> NoReturn:
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        raise TrainingDiverged(
+            f"{what} at step {batch + 1} of this epoch, at learning rate {rate:g}. Lower "
+            "LEARNING_RATE (a tenth, say), raise WARMUP_STEPS, or look for wrong boxes in the "
+            "data. The last checkpoint is good."
+        )
