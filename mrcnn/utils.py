@@ -289,4 +289,4 @@ def download_trained_weights(coco_model_path: str | PathLike[str], verbose: int 
         return  # perhaps one that was converted
     if verbose > 0:
         print(f"Pretrained weights of COCO: {path}")
-    download.fetch(source.url, path, size=source.size, md5=source.md5)
+    download.fetch(source.url, path, source.expected)

@@ -154,14 +154,13 @@ def test_batches_are_sliced_and_stacked():
 
 
 def test_download_goes_to_the_path_it_is_given(monkeypatch, tmp_path, capsys):
-    content = b"weights"
-    source = tmp_path / "mask_rcnn_coco.h5"
-    source.write_bytes(content)
-    published = utils.catalog.Published(source.as_uri(), size=len(content))
-    monkeypatch.setitem(utils.catalog.PUBLISHED, "coco", published)
+    fetched = []
+    monkeypatch.setattr(utils.download, "fetch", lambda *arguments: fetched.append(arguments))
     target = tmp_path / "here" / "mask_rcnn_coco.h5"
     utils.download_trained_weights(str(target))
-    assert target.read_bytes() == content
+    published = utils.catalog.PUBLISHED["coco"]
+    assert [each[:2] for each in fetched] == [(published.url, target)]
+    assert fetched[0][2].size == published.size
     assert str(target) in capsys.readouterr().out
 
 

@@ -6,9 +6,7 @@ load it earlier: they never change what is loaded.
 
 import itertools
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from mrcnn.data import augment
+from mrcnn.data.ahead import in_order
 from mrcnn.data.dataset import BadSample, Dataset, summary
 from mrcnn.geometry import images
 from mrcnn.geometry import placement as placements
@@ -223,7 +222,7 @@ class BatchStream(_StreamSettings):
             number * self.batch_size + slot for number in numbers for slot in range(self.batch_size)
         )
         ahead = 2 * max(self.batch_size, self.workers)
-        with closing(_in_order(self._load, positions, self.workers, ahead)) as loaded:
+        with closing(in_order(self._load, positions, self.workers, ahead)) as loaded:
             samples = (self._accept(*result) for result in loaded)
             while batch := list(itertools.islice(samples, self.batch_size)):
                 yield collate(batch, self.sample_format.max_instances)
@@ -287,23 +286,6 @@ class BatchStream(_StreamSettings):
 def are_too_many(num_bad: int, total: int) -> bool:
     """Tell whether so many bad images end a run: more than a tenth, but a single one of several."""
     return 10 * num_bad > total and (num_bad > 1 or total == 1)
-
-
-def _in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int) -> Generator:
-    """Yield load(position) for each, in order, with `ahead` of them under way in threads."""
-    if workers == 0:
-        yield from map(load, positions)
-        return
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="mrcnn-data")
-    pending: deque[Future] = deque()
-    try:
-        pending.extend(executor.submit(load, place) for place in itertools.islice(positions, ahead))
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(executor.submit(load, place) for place in itertools.islice(positions, 1))
-            yield result
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 @lru_cache(maxsize=4)

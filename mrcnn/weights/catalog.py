@@ -1,12 +1,14 @@
 """Names of weights: bundled, downloaded, or the newest of a folder of runs."""
 
 import errno
+import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mrcnn.config import Config
-from mrcnn.weights import download, loading, runs
+from mrcnn.weights import complete, download, loading, runs
 from mrcnn.weights.coco_classes import COCO_CLASSES
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -20,7 +22,17 @@ def _home() -> Path:
         return Path(tempfile.gettempdir())
 
 
-CACHE = _home() / ".cache" / "mrcnn"
+def cache() -> Path:
+    """Return the folder of downloads: MRCNN_HOME, or `mrcnn` in XDG_CACHE_HOME or in ~/.cache.
+
+    *(XDG Base Directory Specification: a path that is not absolute is ignored)*
+    """
+    if own := os.environ.get("MRCNN_HOME"):
+        return Path(own).expanduser()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (shared if shared.is_absolute() else _home() / ".cache") / "mrcnn"
+
+
 BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
 
 
@@ -31,6 +43,18 @@ class Published(NamedTuple):
     size: int | None = None
     md5: str | None = None
     sha256: str | None = None  # its beginning
+    classes: int | None = (
+        None  # of a network with all weights of the file, where it has no checksum
+    )
+
+    @property
+    def expected(self) -> download.Expected:
+        """What a download must be."""
+        check = None
+        if self.classes is not None:
+            config = Config.from_dict({"NAME": "published", "NUM_CLASSES": self.classes})
+            check = partial(complete.check_layers, config=config)
+        return download.Expected(self.size, self.md5, self.sha256, check)
 
 
 def _torchvision(name: str) -> Published:
@@ -43,6 +67,7 @@ PUBLISHED = {
     "coco": Published(
         "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
         size=257_557_808,
+        classes=1 + len(COCO_CLASSES),
     ),
     "imagenet": Published(
         "https://github.com/fchollet/deep-learning-models/releases/download/v0.2/"
@@ -81,9 +106,7 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
         return BUNDLED[word]
     if word in PUBLISHED:
         source = PUBLISHED[word]
-        path = CACHE / source.url.rpartition("/")[2]
-        known = source._asdict()
-        return download.fetch(known.pop("url"), path, **known)
+        return download.fetch(source.url, cache() / source.url.rpartition("/")[2], source.expected)
     if word == "last":
         return runs.last_checkpoint(Path(model_dir), name)
     if Path(weights).is_dir():
