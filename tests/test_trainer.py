@@ -235,6 +235,57 @@ def test_a_choice_of_no_layer_is_refused(network, layers, message):
         trainer.set_trainable(network.inference, layers)
 
 
+C4 = {
+    "FEATURE_MAPS": "c4",
+    "BACKBONE_STRIDES": [16],
+    "RPN_ANCHOR_SCALES": ((16, 32, 64),),
+    "MASK_POOL_SIZE": 7,
+    "MASK_SHAPE": [14, 14],
+}
+
+
+def test_without_a_pyramid_the_last_stage_is_a_head():
+    network = networks.build(SmallConfig.from_dict(C4))
+    chosen = [set(trainer.set_trainable(network.inference, word)) for word in ("heads", "5+", "4+")]
+    stages = [{name[:4] for name in names if name.startswith("res")} for names in chosen]
+    assert stages == [{"res5"}, {"res5"}, {"res4", "res5"}]
+    assert {"bn5a_branch2a", "rpn_class_raw", "mrcnn_mask"} < chosen[0]
+
+
+def plain_backbone(image, stage5, train_bn):
+    """Return [C1..C5], each a convolution of stride 2; the last adds a loss of its weights."""
+    del stage5, train_bn
+    stages = [image]
+    for stage in range(1, 6):
+        regularizer = keras.regularizers.L2(0.5) if stage == 5 else None
+        layer = keras.layers.Conv2D(
+            4, 3, 2, "same", name=f"plain{stage}", kernel_regularizer=regularizer
+        )
+        stages.append(layer(stages[-1]))
+    return stages[1:]
+
+
+@pytest.mark.parametrize("word", ["3+", "4+", "5+"])
+def test_stages_that_a_backbone_does_not_have_are_refused(word):
+    network = networks.build(SmallConfig.from_dict({"BACKBONE": plain_backbone}))
+    with pytest.raises(ValueError, match=r"'\d\+' means the stages of a ResNet.*plain1, plain2"):
+        trainer.set_trainable(network.inference, word)
+    assert "plain5" not in trainer.set_trainable(network.inference, "heads")
+    assert "plain5" in trainer.set_trainable(network.inference, "all")
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_regularizers_of_a_backbone_enter_the_loss(tmp_path):
+    model = make_model(tmp_path, BACKBONE=plain_backbone, LOSS_WEIGHTS={})
+    kernel = model.inference_model.get_layer("plain5").kernel
+    kernel.assign(np.full(kernel.shape, 0.1))
+    model.compile(0.0, 0.9)
+    batch = next(iter(run.validation_stream(Rectangles(), model.config)))
+    found = model.training_model.train_on_batch(batch, return_dict=True)
+    parts = sum(found[name] for name in model.config.losses)
+    assert found["loss"] - parts == pytest.approx(0.5 * 0.01 * np.prod(kernel.shape), rel=1e-3)
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_frozen_layers_stay_as_they_are_statistics_included(tmp_path):
     model = make_model(tmp_path, TRAIN_BN=None)
