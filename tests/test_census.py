@@ -72,6 +72,11 @@ def test_objects_beyond_the_limit_are_lost(one_image):
     assert "2 of 3 objects will not be learned" in findings(dataset, most=1)["objects-lost"].message
 
 
+def test_crops_of_an_image_do_not_have_all_of_its_objects(one_image):
+    dataset = one_image([sets.NUT, sets.BOLT, sets.NUT])
+    assert not census.take(dataset, InputSize(32, 32, 0, "crop"), 1).losses
+
+
 def test_a_set_of_crowds_alone_is_an_error(one_image):
     found = findings(one_image([sets.NUT, sets.BOLT], iscrowd=1))
     assert list(found) == ["nothing-to-learn"]
