@@ -15,6 +15,7 @@ else running (see its load), do not compare.
     score      COCO's scores of masks and boxes, against pycocotools
     batch      reading, resizing, flipping and mini-masks in one thread: seconds an image of one
                core; --coco FOLDER takes COCO's own images
+    targets    which anchors of an input of 1024 x 1024 learn from a hundred rows, most of padding
     forward    the network alone on one image of 1024 x 1024, without resizing and pasting, beside
                a product of two matrices: the share of its rate that the network reaches
     detect     all that an image takes, to masks of its size
@@ -38,6 +39,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import machine
 import numpy as np
 import peers
@@ -213,6 +215,45 @@ def batch_rows(options: argparse.Namespace) -> Iterator[Row]:
     yield Row(f"an image of 1024 x 1024, {what}", sides, share=count * config.BATCH_SIZE)
 
 
+def target_rows(_: argparse.Namespace) -> Iterator[Row]:
+    """Yield targets of the RPN for few and many objects, and the IoU of all pairs at once."""
+    import tensorflow as tf
+
+    from mrcnn.config import Config
+    from mrcnn.geometry import boxes as box_math
+    from mrcnn.network import network, rpn
+
+    config = Config.from_dict({"NAME": "targets", "NUM_CLASSES": 2})
+    anchors = network.pixel_anchors(config, (1024, 1024)).astype(np.float32)
+    rng = np.random.default_rng(0)
+
+    @tf.function
+    def targets(class_ids: tf.Tensor, boxes: tf.Tensor) -> Any:
+        seeds = tf.zeros(1, tf.int32)
+        settings = {"anchors_per_image": 256, "std_dev": [0.1, 0.1, 0.2, 0.2]}
+        return rpn.targets(anchors, class_ids, boxes, seeds, **settings)
+
+    @tf.function
+    def all_pairs(boxes: tf.Tensor) -> Any:
+        overlaps = box_math.iou(tf.constant(anchors)[None], boxes, keras.ops)
+        best = tf.reduce_max(overlaps, axis=1, keepdims=True)
+        return tf.argmax(overlaps, axis=2), tf.reduce_any(overlaps == best, axis=2)
+
+    for count in (3, 100):
+        low = rng.uniform(0, 900, (1, 100, 2))
+        boxes = np.concatenate([low, low + rng.uniform(10, 124, low.shape)], axis=2)
+        boxes[:, count:] = 0
+        class_ids = tf.constant((np.arange(100) < count).astype(np.int32)[None])
+        arrays = tf.constant(boxes, tf.float32)
+        sides = {
+            "object by object, with the sample": lambda a=class_ids, b=arrays: targets(a, b),
+            "IoU of all pairs": lambda b=arrays: all_pairs(b),
+        }
+        yield Row(
+            f"targets of {len(anchors)} anchors, {count} objects", sides, basis="IoU of all pairs"
+        )
+
+
 def forward_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Yield forward passes of one image of 1024 x 1024."""
     del options
@@ -264,6 +305,7 @@ ROWS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "results": results_rows,
     "score": score_rows,
     "batch": batch_rows,
+    "targets": target_rows,
     "forward": forward_rows,
     "detect": detect_rows,
     "train": train_rows,
