@@ -8,13 +8,10 @@ Boxes are (y1, x1, y2, x2), float32, y2 and x2 exclusive. Frames: image (origina
 (pixels after resize and pad), normalized (see `mrcnn.geometry.boxes`).
 """
 
-import os
+from mrcnn import backends, greetings
 
-from mrcnn import backends
-
-# TensorFlow tells of missing GPUs, and of costs that it could not estimate, in lines of a
-# kilobyte that read like faults. What goes wrong is raised all the same. Set it to 0 to see them.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Before TensorFlow is imported: what goes wrong is shown, what it could not estimate is not.
+greetings.set_level()
 
 # Before Keras looks for a backend that this network does not run on.
 backends.check_environment()

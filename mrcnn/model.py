@@ -1,5 +1,8 @@
 """The public face: `MaskRCNN`, with Matterport's names, NumPy in and NumPy out."""
 
+from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
+
+# isort: split
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

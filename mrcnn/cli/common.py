@@ -2,12 +2,10 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,10 @@ import numpy as np
 
 from mrcnn import files, terminal
 from mrcnn.config import Config
+from mrcnn.greetings import hidden as quiet_start
 from mrcnn.setting_values import parse_setting
 
+__all__ = ["quiet_start"]  # around the first import of what needs TensorFlow
 if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN
 
@@ -168,18 +168,3 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all; folders are made where missing."""
     with files.replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def quiet_start() -> Iterator[None]:
-    """Import TensorFlow without the lines that its libraries write about missing GPUs."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -14,8 +14,8 @@ from mrcnn.data.pipeline import BatchStream
 from mrcnn.matterport import classes
 from mrcnn.matterport.built import ActingSettings
 from mrcnn.matterport.data import chosen_augmentations
+from mrcnn.training import distribution, schedule, trainer
 from mrcnn.training import run as training_run
-from mrcnn.training import schedule, trainer
 from mrcnn.training.callbacks import Checkpoint
 from mrcnn.training.course import Progress
 from mrcnn.weights import hdf5, runs
@@ -148,8 +148,10 @@ class TrainingRuns(ActingSettings):
 
     def _announce(self, learning_rate: float) -> None:
         rate = trainer.describe_rate(self.training_model.optimizer, learning_rate)
+        distribution.warn_of_unused_gpu()
         terminal.show(
-            f"\nStarting at epoch {self.epoch + 1}. LR={rate}\n\n"
+            f"\nTraining on {distribution.describe(self.training_model.config.GPU_COUNT)}\n"
+            f"Starting at epoch {self.epoch + 1}. LR={rate}\n\n"
             f"Checkpoint Path: {self.checkpoint_path}"
         )
 

@@ -12,8 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from mrcnn import machine
+
 Tensor = Any
 AHEAD = 2
+WITH_GPU = 'python -m pip install "jax[cuda12]"'
 # What a step raises that fails on the device.
 ERRORS = (jax.errors.JaxRuntimeError,)
 
@@ -63,6 +66,21 @@ def strategy(device_count: int) -> Devices:
         )
     names = keras.distribution.list_devices(devices[0].platform)[:device_count]
     return Devices(keras.distribution.DataParallel(devices=names))
+
+
+def used_gpus() -> list[str]:
+    """Return the names of the GPUs that JAX computes on."""
+    return [each.device_kind for each in jax.devices() if each.platform == "gpu"]
+
+
+def seen_gpus() -> int:
+    """Return how many GPUs JAX could compute on."""
+    return len(used_gpus())
+
+
+def threads() -> int:
+    """Return how many threads compute an operation where there is no GPU."""
+    return machine.processors()
 
 
 def current() -> Devices:

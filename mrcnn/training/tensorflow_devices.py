@@ -9,7 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mrcnn import greetings, machine
+
 IMAGES = "input_image"
+WITH_GPU = 'python -m pip install "tensorflow[and-cuda]"'
 # What a `Feed` makes.
 BATCHES = tf.data.Dataset
 # What a step raises that fails on the device.
@@ -22,6 +25,8 @@ def check_running() -> None:
         raise RuntimeError(
             "this network needs eager execution: remove tf.compat.v1.disable_eager_execution()"
         )
+    with greetings.hidden():  # of the first look for devices
+        tf.config.list_physical_devices()
 
 
 def strategy(device_count: int) -> tf.distribute.Strategy:
@@ -42,6 +47,24 @@ def strategy(device_count: int) -> tf.distribute.Strategy:
     # The default reduction of several CPUs is a ring that needs NCCL; a copy suffices there.
     reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
     return tf.distribute.MirroredStrategy(devices[:device_count], cross_device_ops=reduction)
+
+
+def used_gpus() -> list[str]:
+    """Return the names of the GPUs that TensorFlow computes on, unless the program hides them."""
+    count = len(tf.config.list_logical_devices("GPU"))
+    devices = tf.config.get_visible_devices("GPU")
+    names = [tf.config.experimental.get_device_details(each).get("device_name") for each in devices]
+    return [name or "GPU" for name in (names + [None] * count)[:count]]
+
+
+def seen_gpus() -> int:
+    """Return how many GPUs TensorFlow could compute on."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def threads() -> int:
+    """Return how many threads compute an operation where there is no GPU."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or machine.processors()
 
 
 def current() -> tf.distribute.Strategy:

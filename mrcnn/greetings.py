@@ -1,0 +1,58 @@
+"""Lines that TensorFlow's libraries write when they start, and that tell of nothing wrong."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all, 1 no notes, 2 errors alone, 3 nothing
+ERRORS = "2"
+# What is written at the level of errors, or before the level is known.
+KNOWN = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog"
+    rb"|^I\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: I "
+    rb"|failed call to cuInit"  # where there is no GPU
+    rb"|Unable to register cu\w+ (plugin )?factory"  # where there is one
+    rb"|computation placer already registered"
+)
+
+
+def set_level() -> None:
+    """Let TensorFlow write errors only, unless the user has chosen a level."""
+    os.environ.setdefault(LEVEL, ERRORS)
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Keep greetings from stderr while libraries are imported or look for devices.
+
+    All other lines are written at the end. Where the user has asked for notes, nothing is kept.
+    """
+    is_asked_for = os.environ.get(LEVEL, ERRORS) in ("0", "1")
+    try:
+        kept = -1 if is_asked_for else os.dup(2)
+    except OSError:  # a program without stderr
+        kept = -1
+    if kept < 0:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as written:
+        try:
+            os.dup2(written.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            _pass_on(written)
+
+
+def _pass_on(written: IO[bytes]) -> None:
+    written.seek(0)
+    for line in written:
+        if not KNOWN.search(line):
+            os.write(2, line)
