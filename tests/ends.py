@@ -103,6 +103,9 @@ class Process:
         self.pid = os.fork()
         if self.pid:
             return
+        # Shells let what runs in the background ignore them.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         status = 70  # an exception, whose traceback is in the output
         try:
             for stream in (1, 2):
