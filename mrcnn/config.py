@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mrcnn import conventions, setting_faults, setting_values, terminal
+from mrcnn import conventions, setting_bounds, setting_faults, setting_values, terminal
 from mrcnn.class_names import BACKGROUND
 
 logger = logging.getLogger("mrcnn")
@@ -182,7 +182,8 @@ class Config:
         """Return an instance with these settings changed.
 
         Raises:
-            ValueError: For a name that is no setting, with the nearest one.
+            ValueError: For a name that is no setting, with the nearest one, and for a value that
+                no network can have.
         """
         for name in settings:
             if name not in cls.names():
@@ -190,6 +191,7 @@ class Config:
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(f"{name} is not a setting of Config{hint}")
         changed = {k: setting_values.like(k, getattr(cls, k), v) for k, v in settings.items()}
+        setting_bounds.check(changed)
         return type(cls.__name__, (cls,), changed)()
 
     @classmethod
@@ -198,9 +200,11 @@ class Config:
         return sorted({name for name in dir(cls) if name.isupper()} - set(DERIVED))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values that JSON can hold. Callables are left out."""
-        values = {name: getattr(self, name) for name in self.names()}
-        return {k: setting_values.plain(v) for k, v in values.items() if not callable(v)}
+        """Return the settings as plain values that JSON can hold.
+
+        A function as BACKBONE becomes a text that tells of it, which no network is built from.
+        """
+        return {name: setting_values.plain(getattr(self, name)) for name in self.names()}
 
     def replace(self, **settings: Any) -> "Config":
         """Return a copy with these settings changed."""
@@ -272,6 +276,7 @@ class Config:
 
     def check_values(self) -> None:
         """Raise ValueError for the first setting that cannot work, with value and remedy."""
+        setting_bounds.check({name: getattr(self, name) for name in Config.names()})
         for is_wrong, message in setting_faults.of_all(self):
             if is_wrong:
                 raise ValueError(message)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+FUNCTION = "a function of the program"  # how a file tells of a setting that is one
+
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Return name and value of a "NAME=VALUE" text; the value is a Python literal or a word.
@@ -24,10 +26,18 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Return a value as JSON can hold it; of a function, what tells that it is one."""
+    if callable(value):
+        name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"
+        return f"{FUNCTION} ({name})"
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
+
+
+def is_function(value: Any) -> bool:
+    """Tell whether a setting is a function, or the text that tells of one."""
+    return callable(value) or (isinstance(value, str) and value.startswith(FUNCTION))
 
 
 def like(name: str, default: Any, value: Any) -> Any:
@@ -40,7 +50,10 @@ def like(name: str, default: Any, value: Any) -> Any:
         ValueError: When it is of another kind than the default.
     """
     if isinstance(default, np.ndarray):
-        return np.atleast_1d(np.asarray(value, np.float64))
+        try:
+            return np.atleast_1d(np.asarray(value, np.float64))
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be numbers such as {default}, got {value!r}") from None
     if isinstance(default, list | tuple):
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} must be a list such as {list(default)}, got {value!r}")

@@ -13,6 +13,7 @@ FLOORS = {
     "class_names": 0,
     "conventions": 0,
     "setting_values": 0,
+    "setting_bounds": 1,
     "setting_faults": 1,
     "backends": 0,
     "terminal": 0,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mrcnn.cli import common
 
+MOST_NAMES = 8  # of layers that a message lists
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -26,7 +28,12 @@ def run(options: argparse.Namespace) -> int:
     model = common.load_network(options)
     report = model.load_report
     if report.missing:
-        raise ValueError(f"the network would not be whole, so nothing was written: {report}")
+        lacking = list(dict.fromkeys(name.partition("/")[0] for name in report.missing))
+        raise ValueError(
+            f"{report.path}: the network would not be whole, so nothing was written: "
+            f"{len(report.missing)} weights are not in the file, of the layers "
+            f"{', '.join(lacking[:MOST_NAMES])}{', ...' if len(lacking) > MOST_NAMES else ''}"
+        )
     model.save_weights(output)
     config = model.config
     print(f"Wrote {output}: {len(report.loaded)} weights of the family {config.CONVENTIONS}")

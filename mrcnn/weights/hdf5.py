@@ -130,6 +130,10 @@ def assign(
     for key in adapted:
         values[key] = _adapt_channels(values[key], wanted[key].shape[2])
     for key, array in values.items():
+        with np.errstate(over="ignore"):  # which the next line refuses
+            values[key] = array.astype(wanted[key].dtype)
+        _check_finite(path, key, values[key])
+    for key, array in values.items():
         wanted[key].assign(array)
     return LoadReport(
         Path(path),
@@ -168,6 +172,9 @@ def arrays_of(path: Path, known: Collection[str] = ()) -> Iterator[Arrays]:
             if key in found and key in known:
                 raise ValueError(f"{path}: it has two arrays for {key}: {found[key].path}, {name}")
             found[key] = array
+        for name in content.others:
+            if (key := key_of(name.removeprefix(start), known)) in known:
+                raise ValueError(f"{path}: it has no numbers for {key}; take another copy")
         yield _with_short_names(found, known)
 
 

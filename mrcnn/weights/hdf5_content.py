@@ -54,10 +54,14 @@ class Array:
 
 
 class Content(NamedTuple):
-    """The root of a file, and its arrays by path, unread; whether it is sealed."""
+    """The root of a file, and its arrays by path, unread; whether it is sealed.
+
+    others: What holds no numbers, such as texts.
+    """
 
     root: h5py.Group
     arrays: dict[str, Array]
+    others: list[str]
     is_sealed: bool
 
     def attribute(self, name: str) -> Any:
@@ -135,17 +139,19 @@ def _looked_at(file: h5py.File, size: int) -> Content:
     is_sealed = found is not None or any(each is not None for each in seals.values())
     if is_sealed and found != _seal_of_all(groups, datasets):
         raise ValueError("its names, shapes or settings are not what was written")
-    arrays = {}
+    arrays, others = {}, []
     for path, dataset in sorted(datasets.items()):
         _check_place(path, dataset)
         is_number = dataset.dtype.kind in KINDS and dataset.dtype.itemsize <= 8
-        if is_number and dataset.shape is not None:  # all else is no weight, and never read
+        if is_number and dataset.shape is not None:
             _check_size(path, dataset)
             arrays[path] = Array(path, dataset, seals[path])
+        else:
+            others.append(path)
     stored = sum(dataset.id.get_storage_size() for dataset in datasets.values())
     if stored > size or sum(array.nbytes for array in arrays.values()) > MOST_UNPACKED * size:
         raise ValueError(f"its arrays claim more than its {size} bytes can hold")
-    return Content(root, arrays, is_sealed)
+    return Content(root, arrays, others, is_sealed)
 
 
 def _walked(file: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Dataset]]:
@@ -243,6 +249,8 @@ def _attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
     ):
         raise ValueError(f"its attribute {name} is no text or number of a sensible size")
     value = node.attrs[name]
+    if isinstance(value, str) and len(value) > MOST_OF_ATTRIBUTE:
+        raise ValueError(f"its attribute {name} has {len(value)} letters")
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else np.asarray(value)

@@ -5,17 +5,20 @@ Classifiers of torchvision start the backbone of a network; their files have no 
 
 import errno
 import hashlib
+import math
+import operator
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from mrcnn import presets, setting_values
+from mrcnn import presets, setting_bounds, setting_values
 from mrcnn.config import Config
 from mrcnn.conventions import DETECTRON2, FAMILIES, MATTERPORT, TORCHVISION
-from mrcnn.weights import hdf5, torch_files, torchvision
+from mrcnn.weights import array_files, hdf5, torch_files, torchvision
 
 # Beginnings of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
 WITHOUT_EPSILON = ("bf2d0c1e", "fc266e95", "9f466800", "258fb6c6")
@@ -44,6 +47,8 @@ OF_SHAPES = (
     "RPN_CONV_SIZE",
     "TOP_DOWN_PYRAMID_SIZE",
 )
+# The settings that the sizes of the largest layers depend on.
+OF_SIZE = (*OF_SHAPES, "HAS_MASKS", "RPN_CONV_COUNT")
 
 
 def load(
@@ -79,7 +84,8 @@ def load(
             raise ValueError(_with_settings(path, error, stored, config)) from error
     _refuse_other(path, TORCHVISION.name, family)
     state = read_state(path)
-    arrays, unknown = torchvision.by_layer(state)
+    with _of_torchvision(path):
+        arrays, unknown = torchvision.by_layer(state)
     try:
         report = hdf5.assign(path, arrays, model, exclude)
     except ValueError as error:
@@ -131,8 +137,63 @@ def settings(path: Path) -> dict[str, Any]:
         ValueError: When the file cannot be read.
     """
     if path.suffix in READERS:
-        return torchvision.settings(read_state(path))
-    return hdf5.read_settings(path).get("config", {})
+        state = read_state(path)
+        with _of_torchvision(path):
+            return torchvision.settings(state)
+    return _network_settings(path)
+
+
+def _of_torchvision(path: Path) -> AbstractContextManager[None]:
+    """Return what turns the faults of arrays of unexpected shapes into one that names the file."""
+    return array_files.readable(path, "weights of torchvision")
+
+
+def _network_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in a file, whose network is no larger than its arrays.
+
+    Raises:
+        ValueError: When it is: the settings are not those of the weights.
+    """
+    found = hdf5.read_settings(path).get("config", {})
+    if not found:
+        return found
+    with array_files.readable(path, "a weight file"):
+        setting_bounds.check({k: v for k, v in found.items() if k in OF_SIZE})
+        needed = _least_weights({name: found.get(name, getattr(Config, name)) for name in OF_SIZE})
+    with hdf5.arrays_of(path) as arrays:
+        held = sum(math.prod(array.shape) for array in arrays.values())
+    if not setting_values.is_function(found.get("BACKBONE")) and needed > held:
+        raise ValueError(
+            f"{path}: its settings are of a network of at least {needed} weights, and it holds "
+            f"{held}: they do not belong together; take another copy"
+        )
+    return found
+
+
+def _least_weights(sizes: Mapping[str, Any]) -> int:
+    """Return a number of weights that every network of these settings has, from its largest layers.
+
+    Building one takes memory before a file can turn out to be of another.
+    """
+    width, classes = sizes["BACKBONE_WIDTH"], sizes["NUM_CLASSES"]
+    count = 2 * (8 * width) ** 2 + 9 * sizes["IMAGE_CHANNEL_COUNT"] * width
+    if sizes["FEATURE_MAPS"] == "c4":
+        return count + classes * 8 * width
+    pyramid, dense = sizes["TOP_DOWN_PYRAMID_SIZE"], sizes["FPN_CLASSIF_FC_LAYERS_SIZE"]
+    box = [pyramid, *sizes["BOX_CONV_SIZES"]]
+    count += 9 * (
+        pyramid * (pyramid + sizes["RPN_CONV_SIZE"]) + sum(map(operator.mul, box[1:], box[:-1]))
+    )
+    count += 9 * (sizes["RPN_CONV_COUNT"] - 1) * sizes["RPN_CONV_SIZE"] ** 2
+    count += dense * (5 * classes + box[-1] * sizes["POOL_SIZE"] ** 2)
+    if sizes["HAS_MASKS"]:
+        masks = 1 if sizes["CLASS_AGNOSTIC_MASKS"] else classes
+        count += sizes["MASK_CONV_SIZE"] * (9 * pyramid + 9 * sizes["MASK_CONV_SIZE"] + masks)
+    points = sizes["NUM_KEYPOINTS"]
+    if points:
+        per_channel = 9 * pyramid + 9 * sizes["KEYPOINT_CONV_SIZE"] + points
+        count += sizes["KEYPOINT_CONV_SIZE"] * per_channel
+    return count
 
 
 def recipe(path: Path) -> type[Config]:
@@ -209,24 +270,9 @@ def _refuse_other(path: Path, found: str, family: str) -> None:
         )
 
 
-def _of_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _of_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: reading it needs safetensors: python -m pip install safetensors"
-        ) from error
-    return load_file(path)
-
-
 READERS = {
     ".pth": torch_files.read_state_dict,
     ".pt": torch_files.read_state_dict,
-    ".npz": _of_npz,
-    ".safetensors": _of_safetensors,
+    ".npz": array_files.read_npz,
+    ".safetensors": array_files.read_safetensors,
 }

@@ -8,13 +8,16 @@ PyTorch 1.6 and later, and the stream of pickles and storages before it (`torch/
 
 import itertools
 import math
+import os
 import pickletools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from mrcnn.weights.array_files import Budget, archive_of, checked, readable
 
 DTYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype("<f4"),
@@ -40,6 +43,7 @@ REMEMBER = ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE")
 RECALL = ("BINGET", "LONG_BINGET", "GET")
 IGNORED = ("PROTO", "FRAME", "STOP")
 MARK = object()
+MOST_AXES = 32
 
 
 class Storage(NamedTuple):
@@ -64,19 +68,14 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: It is no such file, is cut off, or holds anything but a dict of arrays.
     """
-    try:
-        with open(path, "rb") as file:
-            is_zip = zipfile.is_zipfile(file)
-            file.seek(0)
-            content, fetch = _of_zip(file) if is_zip else _of_stream(file)
-            return {name: _array(item, fetch) for name, item in _state_of(content).items()}
-    except FileNotFoundError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read as a state dict: {error}") from error
-    # Damaged archives and pickles raise whatever their readers trip over.
-    except Exception as error:
-        raise ValueError(f"{path}: is cut off, or no file of PyTorch ({error})") from error
+    with readable(path, "a state dict of PyTorch"), open(path, "rb") as file:
+        budget = Budget(file)
+        is_zip = zipfile.is_zipfile(file)
+        file.seek(0)
+        content, fetch = _of_zip(file, budget) if is_zip else _of_stream(file)
+        state = _state_of(content)
+        copies = Budget(file)  # since any number of arrays may be views of one storage
+        return checked({name: _array(item, fetch, copies) for name, item in state.items()})
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:
@@ -85,13 +84,17 @@ def _state_of(content: Any) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict):
         raise ValueError("it holds no dict of arrays")
-    state = {name: item for name, item in content.items() if isinstance(item, Tensor)}
+    state = {
+        name: item
+        for name, item in content.items()
+        if isinstance(name, str) and isinstance(item, Tensor)
+    }
     if not state:
         raise ValueError("it holds no arrays")
     return state
 
 
-def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray]) -> np.ndarray:
+def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray], budget: Budget) -> np.ndarray:
     numbers = fetch(tensor.storage)
     extent = list(zip(tensor.shape, tensor.strides, strict=True))
     least = min(tensor.offset, *itertools.chain.from_iterable(extent), 0)
@@ -102,19 +105,30 @@ def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray]) -> np.ndarray
     if least < 0 or tensor.offset > len(numbers) or not is_inside:
         raise ValueError(f"an array of shape {tensor.shape} reaches beyond its storage")
     size = numbers.dtype.itemsize
+    budget.spend(math.prod(tensor.shape) * size)
     view = np.lib.stride_tricks.as_strided(
         numbers[tensor.offset :], tensor.shape, [stride * size for stride in tensor.strides]
     )
     return view.copy()
 
 
-def _of_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    archive = zipfile.ZipFile(file)
-    (program,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+def _of_zip(file: BinaryIO, budget: Budget) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    archive = archive_of(file, budget)
+    programs = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(programs) != 1:
+        raise ValueError(f"it has {len(programs)} programs data.pkl, one is wanted")
+    program = programs[0]
     folder = program.removesuffix("data.pkl")
+    # Of the last storage only: arrays of one storage follow one another.
+    kept: dict[Storage, np.ndarray] = {}
 
     def fetch(storage: Storage) -> np.ndarray:
-        return np.frombuffer(read(f"{folder}data/{storage.key}"), storage.dtype)
+        if storage not in kept:
+            numbers = np.frombuffer(read(f"{folder}data/{storage.key}"), storage.dtype)
+            budget.spend(numbers.nbytes)
+            kept.clear()
+            kept[storage] = numbers
+        return kept[storage]
 
     def read(name: str) -> bytes:
         # PyTorch compresses nothing; a few bytes that become gigabytes are no state dict.
@@ -125,7 +139,22 @@ def _of_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     return _follow(read(program)), fetch
 
 
-def _of_stream(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+class _Bounded:
+    """A file of which no more is read, nor is memory asked for, than it has."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        """Return so many bytes."""
+        if not 0 <= count <= self._size - self._file.tell():
+            raise ValueError("it is cut off")
+        return self._file.read(count)
+
+
+def _of_stream(raw: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    file: Any = _Bounded(raw)
     if _follow(file) != OLD_MAGIC:
         raise ValueError("it does not begin as a file of PyTorch")
     _, _, content, keys = (_follow(file) for _ in range(4))
@@ -135,8 +164,6 @@ def _of_stream(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
         count = int(np.frombuffer(file.read(8), "<i8")[0])
         dtype = dtypes.get(key, np.dtype("<f4"))
         storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype)
-        if len(storages[key]) != count:
-            raise ValueError("it is cut off")
     return content, lambda storage: storages[storage.key]
 
 
@@ -196,12 +223,38 @@ def _tuple_of(count: int) -> Callable[[list[Any]], None]:
 
 def _set_items(stack: list[Any]) -> None:
     items = _since_mark(stack)
-    stack[-1].update(zip(items[::2], items[1::2], strict=True))
+    stack[-1].update(_dict_of(zip(items[::2], items[1::2], strict=True)))
 
 
 def _set_item(stack: list[Any]) -> None:
     value, key = stack.pop(), stack.pop()
-    stack[-1][key] = value
+    stack[-1].update(_dict_of([(key, value)]))
+
+
+def _dict_of(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a dict of simple keys: the hash of a tuple of tuples may take for ever."""
+    pairs = list(pairs)
+    for key, _ in pairs:
+        if not isinstance(key, str | int | float | None):
+            raise ValueError("its pickle has a dict whose keys are no texts or numbers")
+    return dict(pairs)
+
+
+def _taken_over(*items: list[Any]) -> dict[Any, Any]:
+    """Return what `OrderedDict()` or `OrderedDict([[key, value], ...])` does."""
+    found = {}
+    for pairs in items:
+        found = _dict_of([(key, value) for key, value in pairs])
+        pairs.clear()  # a list is taken over once, not copied again and again
+    return found
+
+
+def _whole(*numbers: Any) -> tuple[int, ...]:
+    if len(numbers) > MOST_AXES or not all(
+        isinstance(number, int) and abs(number) < 1 << 62 for number in numbers
+    ):
+        raise ValueError("its pickle has an array whose shape or strides are no numbers")
+    return numbers
 
 
 def _call(stack: list[Any]) -> None:
@@ -209,10 +262,13 @@ def _call(stack: list[Any]) -> None:
     if not isinstance(function, Name):
         raise ValueError("its pickle calls what it has not named")
     if function == DICT:
-        stack.append(dict(*arguments))
+        stack.append(_taken_over(*arguments))
     elif function == TENSOR:
         storage, offset, shape, strides, *_ = arguments
-        stack.append(Tensor(storage, int(offset), tuple(shape), tuple(strides)))
+        if not isinstance(storage, Storage) or max(len(shape), len(strides)) > MOST_AXES:
+            raise ValueError("its pickle makes an array of something that is no storage")
+        place = _whole(offset)[0]
+        stack.append(Tensor(storage, place, _whole(*shape), _whole(*strides)))
     elif function == PARAMETER:
         stack.append(arguments[0])
     else:
@@ -221,7 +277,8 @@ def _call(stack: list[Any]) -> None:
 
 def _storage(stack: list[Any]) -> None:
     kind, name, key, *_ = stack.pop()
-    if kind != "storage" or not isinstance(name, Name):
+    is_named = isinstance(name, Name) and isinstance(key, str | int)
+    if kind != "storage" or not is_named:
         raise ValueError("its pickle refers to something that is no storage")
     stack.append(Storage(str(key), DTYPES[name.partition(" ")[2]]))
 
