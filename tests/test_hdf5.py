@@ -350,3 +350,17 @@ def test_settings_that_cannot_be_read_name_the_file(tmp_path, text):
         file.attrs["mrcnn_settings"] = text
     with pytest.raises(ValueError, match=r"a\.h5: the settings in it"):
         hdf5.read_settings(tmp_path / "a.h5")
+
+
+def test_checkpoints_behind_links_and_devices(path, saved, tmp_path):
+    (tmp_path / "far").mkdir()
+    path.rename(tmp_path / "far" / "real.h5")
+    (tmp_path / "far" / "real.h5").chmod(0o640)
+    path.symlink_to(tmp_path / "far" / "real.h5")
+    hdf5.save(path, randomized(tiny_model(), seed=2), SETTINGS)
+    assert path.is_symlink()
+    assert (tmp_path / "far" / "real.h5").stat().st_mode & 0o777 == 0o640
+    assert not np.array_equal(hdf5.read(path)["conv1/kernel"], saved["conv1/kernel"])
+    hdf5.save(Path("/dev/null"), tiny_model(), SETTINGS)
+    assert Path("/dev/null").is_char_device()
+    assert {each.name for each in tmp_path.rglob("*")} == {"far", "real.h5", path.name}

@@ -155,14 +155,14 @@ def _network_settings(path: Path) -> dict[str, Any]:
         ValueError: When it is: the settings are not those of the weights.
     """
     found = hdf5.read_settings(path).get("config", {})
-    if not found:
+    if not found or setting_values.is_function(found.get("BACKBONE")):
         return found
     with array_files.readable(path, "a weight file"):
         setting_bounds.check({k: v for k, v in found.items() if k in OF_SIZE})
         needed = _least_weights({name: found.get(name, getattr(Config, name)) for name in OF_SIZE})
     with hdf5.arrays_of(path) as arrays:
         held = sum(math.prod(array.shape) for array in arrays.values())
-    if not setting_values.is_function(found.get("BACKBONE")) and needed > held:
+    if needed > held:
         raise ValueError(
             f"{path}: its settings are of a network of at least {needed} weights, and it holds "
             f"{held}: they do not belong together; take another copy"
