@@ -113,6 +113,7 @@ class MaskRCNN(TrainingRuns, Inspection, DetectionInSteps):
             graph = self.network.inference
             self.inference_model = InferenceModel(graph.inputs, graph.outputs, name="mask_rcnn")
         self.inference_model.config = config
+        self._remember_initial()
         self._trace = None
         self.predictor = Predictor(self.inference_model, config)
         self._built = BuiltSettings(config)

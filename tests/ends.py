@@ -230,9 +230,11 @@ def finish(run: Run) -> None:
     assert status == 0, (run.folder / "output.txt").read_text()
 
 
-def main(count: int, folder: Path, mode: str = "eager", pause: float = 0.1) -> dict[str, int]:
+def main(
+    count: int, folder: Path, mode: str = "eager", seed: int = 0, pause: float = 0.1
+) -> dict[str, int]:
     """End trainings `count` times; return how often which signal came when."""
-    chance = random.Random(0)
+    chance = random.Random(seed)
     annotations = write_set(folder / "set")
     unbroken = Run(folder / "unbroken", annotations, mode, 0)
     finish(unbroken)
@@ -252,4 +254,4 @@ def main(count: int, folder: Path, mode: str = "eager", pause: float = 0.1) -> d
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        main(int(sys.argv[1]), Path(temporary), *sys.argv[2:])
+        main(int(sys.argv[1]), Path(temporary), *sys.argv[2:3])

@@ -15,7 +15,7 @@ from mrcnn.network import losses
 from mrcnn.network import network as networks
 from mrcnn.training import run, trainer
 from mrcnn.training.callbacks import TrainingDiverged
-from mrcnn.weights import hdf5
+from mrcnn.weights import hdf5, runs
 
 SETTINGS = {
     # Weights from nothing learn with the statistics of the batch.
@@ -457,6 +457,48 @@ def test_a_resumed_run_ends_where_the_straight_one_does(two_epochs, first_epoch)
     assert max(np.abs(straight[key] - start[key]).max() for key in start) > 1e-3
 
 
+@pytest.mark.usefixtures("first_epoch")
+def test_heads_over_random_weights_are_warned_about(tmp_path, caplog):
+    model = make_model(tmp_path)
+    model.set_trainable("all")
+    model._warn_of_random_backbone("all")
+    model.set_trainable("heads")
+    model.load_weights("last", verbose=0)
+    model._warn_of_random_backbone("heads")
+    assert caplog.messages == []
+    again = make_model(tmp_path)
+    again.set_trainable("heads")
+    again._warn_of_random_backbone("heads")
+    (message,) = caplog.messages
+    assert "layers='heads' trains over a backbone of random weights" in message
+    assert "--weights coco" in message
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_second_training_in_a_folder_is_refused(first_epoch):
+    model = make_model(first_epoch)
+    model.load_weights("last", verbose=0)
+    with runs.locked(Path(model.log_dir)), pytest.raises(runs.RunInUse, match="another training"):
+        model.train(Rectangles(), None, 0.01, 2, "all")
+    assert file_names(model.log_dir) == ["mask_rcnn_small_0001.h5"]
+    model.train(Rectangles(), None, 0.01, 2, "all")
+    assert file_names(model.log_dir)[-1] == "mask_rcnn_small_0002.h5"
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_training_that_goes_on_in_the_same_program_goes_on_with_its_step(first_epoch):
+    model = make_model(first_epoch)
+    model.load_weights("last", verbose=0)
+    interrupt = RaiseInEpoch(1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        model.train(Rectangles(), None, 0.01, 2, "all", custom_callbacks=[interrupt])
+    state, watch = trainer.optimizer_state(model.training_model), Watch()
+    model.train(Rectangles(), None, 0.01, 2, "all", custom_callbacks=[watch])
+    assert len(watch.losses) == 1
+    assert not changed(state, watch.state)
+    assert file_names(model.log_dir) == ["mask_rcnn_small_0001.h5", "mask_rcnn_small_0002.h5"]
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_a_new_run_from_a_checkpoint_starts_at_its_own_beginning(first_epoch):
     model, watch = make_model(first_epoch, STEPS_PER_EPOCH=1), Watch()
@@ -541,7 +583,7 @@ def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_pat
 
     dataset = Rectangles()
     model = MaskRCNN("training", Unnamed(), tmp_path)
-    model.train(dataset, None, 0.001, 1, "heads")
+    model.train(dataset, None, 0.001, 1, "all")
     assert [record for record in caplog.records if record.name.startswith("mrcnn")] == []
     again = MaskRCNN.from_checkpoint("last", model_dir=tmp_path)
     assert again.config.CLASS_NAMES == ("BG", "dark", "bright")
@@ -555,7 +597,7 @@ def test_classes_without_data_are_warned_about(tmp_path, caplog):
     config = SmallConfig().replace(
         NUM_CLASSES=4, CLASS_NAMES=(), STEPS_PER_EPOCH=1, VALIDATION_STEPS=0
     )
-    MaskRCNN("training", config, tmp_path).train(Rectangles(), None, 0.001, 1, "heads")
+    MaskRCNN("training", config, tmp_path).train(Rectangles(), None, 0.001, 1, "all")
     assert "NUM_CLASSES is 4, but the dataset has 3" in caplog.messages[0]
 
 

@@ -14,7 +14,7 @@ from mrcnn.data.pipeline import BatchStream
 from mrcnn.matterport import classes
 from mrcnn.matterport.built import ActingSettings
 from mrcnn.matterport.data import chosen_augmentations
-from mrcnn.training import distribution, schedule, trainer
+from mrcnn.training import distribution, footprint, schedule, trainer
 from mrcnn.training import run as training_run
 from mrcnn.training.callbacks import Checkpoint
 from mrcnn.training.course import Progress
@@ -33,6 +33,7 @@ class TrainingRuns(ActingSettings):
     _resumed: Path | None = None
     _claimed: str | None = None
     _planned: int | None = None
+    _initial: np.ndarray | None = None  # the first kernel of the backbone, as it was drawn
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
         """Set log folder, checkpoint path and epoch: a checkpoint's, or those of a new run."""
@@ -100,6 +101,7 @@ class TrainingRuns(ActingSettings):
         classes.adopt_keypoints(config, train_dataset)
         training_run.check_objects(train_dataset, val_dataset, self.config)
         self.set_trainable(layers)
+        self._warn_of_random_backbone(layers)
         start = self._progress()
         stream = training_run.training_stream(
             train_dataset,
@@ -116,6 +118,7 @@ class TrainingRuns(ActingSettings):
         with runs.locked(Path(self.log_dir)):
             self.compile(learning_rate, config.LEARNING_MOMENTUM)
             self._announce(learning_rate)
+            footprint.check(self.training_model, epochs - self.epoch, Path(self.log_dir))
             schedule.warn_of_end(config.LEARNING_RATE_DROPS, start.epoch, start.planned, epochs)
             checkpoint.finished, self._planned = self.epoch, epochs
             try:
@@ -145,6 +148,22 @@ class TrainingRuns(ActingSettings):
                 self.epoch,
             )
         return epochs <= self.epoch
+
+    def _remember_initial(self) -> None:
+        self._initial = keras.ops.convert_to_numpy(self.inference_model.weights[0]).copy()
+
+    def _warn_of_random_backbone(self, layers: str) -> None:
+        """Log where layers are trained over a frozen backbone that nobody gave weights."""
+        first = self.inference_model.weights[0]
+        if self._initial is None or first.trainable:
+            return
+        if np.array_equal(keras.ops.convert_to_numpy(first), self._initial):
+            logger.warning(
+                "layers=%r trains over a backbone of random weights, whose features tell little of "
+                "the images: load weights first (load_weights('coco'), on the command line "
+                "--weights coco), or train all layers",
+                layers,
+            )
 
     def _announce(self, learning_rate: float) -> None:
         rate = trainer.describe_rate(self.training_model.optimizer, learning_rate)

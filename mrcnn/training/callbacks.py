@@ -1,6 +1,7 @@
 """Callbacks of `fit`: checkpoints, and average precision while training."""
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from mrcnn import terminal
 from mrcnn.data.dataset import Dataset
 from mrcnn.training.divergence import TrainingDiverged
 
 Logs = dict[str, float] | None
+TIMED_STEPS, TIMED_SECONDS = 5, 10
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -38,6 +41,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.write = write
         self.finished = 0
         self.left_at: Path | None = None
+        self._written: int | None = None  # epoch of the last whole one
         self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while it writes
 
     def write_interrupted(self) -> Path:
@@ -50,7 +54,10 @@ class Checkpoint(keras.callbacks.Callback):
         """
         step = max(self._iterations() - self.finished * self.steps, 0)
         if step >= self.steps:  # in the validation, or in what comes after it
-            self.left_at = self._write_whole(self.finished + 1)
+            self._write_whole(self.finished + 1)
+            step = 0
+        if step == 0 and self._written == self.finished:
+            self.left_at = Path(self.path.format(epoch=self.finished))
             return self.left_at
         sums = {metric.name: _values(metric) for metric in self.model.metrics}
         path = self._interrupted(self.finished)
@@ -72,12 +79,10 @@ class Checkpoint(keras.callbacks.Callback):
         del logs
         self._write_whole(epoch + 1)
 
-    def _write_whole(self, epoch: int) -> Path:
-        path = Path(self.path.format(epoch=epoch))
-        self._write(path, {"epoch": epoch})
-        self.finished = epoch
+    def _write_whole(self, epoch: int) -> None:
+        self._write(Path(self.path.format(epoch=epoch)), {"epoch": epoch})
+        self.finished = self._written = epoch
         self._interrupted(epoch - 1).unlink(missing_ok=True)  # nobody goes on from there any more
-        return path
 
     def _write(self, path: Path, progress: dict[str, Any]) -> None:
         with self.held():
@@ -102,6 +107,47 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _values(metric: keras.Metric) -> list[float]:
     return [float(keras.ops.convert_to_numpy(variable)) for variable in metric.variables]
+
+
+class TimeLeft(keras.callbacks.Callback):
+    """Tells once, after some steps, how long the training will take; nothing of short ones.
+
+    Args:
+        epochs: Number of the last epoch, 1-based.
+        steps: In an epoch.
+    """
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        super().__init__()
+        self.epochs, self.steps = epochs, steps
+        self.epoch = 0
+        self.begun: tuple[int, float] | None = None  # step of the run, and the time after it
+        self.is_told = False
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Begin to count anew: between epochs there is more than steps."""
+        del logs
+        self.epoch, self.begun = epoch, None
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Tell the time left, once enough steps were timed. The first one is compiled."""
+        del logs
+        step, now = self.epoch * self.steps + batch + 1, time.monotonic()
+        if self.is_told or self.begun is None:
+            self.begun = self.begun or (step, now)
+            return
+        done, passed = step - self.begun[0], now - self.begun[1]
+        if done >= TIMED_STEPS and passed >= TIMED_SECONDS:
+            self.is_told = True
+            left = passed / done * (self.epochs * self.steps - step)
+            if left > 10 * TIMED_SECONDS:
+                terminal.show(f"\nabout {_in_words(left)} to epoch {self.epochs}, validation apart")
+
+
+def _in_words(seconds: float) -> str:
+    minutes = max(round(seconds / 60), 1)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 class MeanAveragePrecisionCallback(keras.callbacks.Callback):

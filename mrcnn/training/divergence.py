@@ -13,6 +13,12 @@ Logs = dict[str, float] | None
 
 # So many steps in a row must be above so many times the baseline: the lowest median of ten losses
 # so far, and no less than the loss of a network that guesses.
+#
+# Measured over 100 steps of the network of tests/small.py from random weights, one image a batch:
+# rates that learn (0.001, 0.02) stay below 1.0 times the baseline in every step, and 0.7 times in
+# five in a row, also without batch statistics, where the first loss is twice that of guessing. A
+# rate of 0.1 once jumps to 12 times, and comes back; rates of 1 and 10 jump to 20,000 times and
+# more, in the 16th step and within the first four.
 SUSTAINED = 5
 RISE = 10
 WINDOW = 10

@@ -45,6 +45,12 @@ def sample_format(config: Config) -> SampleFormat:
     )
 
 
+def _of_one_size(config: Config) -> SampleFormat:
+    """Return the format of samples that all have the size of the training graph's input."""
+    height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
+    return dataclasses.replace(sample_format(config), input_shape=(height, width))
+
+
 def check_objects(train: Dataset, validation: Dataset | None, config: Config) -> None:
     """Log how many of the objects will not be learned, or scored, and why.
 
@@ -68,7 +74,7 @@ def training_stream(
     cached = CachedImages(dataset, config.CACHE_MB) if config.CACHE_MB > 0 else dataset
     return BatchStream(
         cast(Dataset, cached),
-        sample_format(config),
+        _of_one_size(config),
         config.BATCH_SIZE,
         seed=config.SEED,
         augmentation=augmentations,
@@ -85,7 +91,7 @@ def validation_stream(dataset: Dataset | None, config: Config) -> BatchStream | 
     passes = -(-dataset.num_images // config.BATCH_SIZE)
     return BatchStream(
         dataset,
-        dataclasses.replace(sample_format(config), scale_jitter=(1.0, 1.0)),
+        dataclasses.replace(_of_one_size(config), scale_jitter=(1.0, 1.0)),
         config.BATCH_SIZE,
         seed=config.SEED,
         shuffle=False,
@@ -125,6 +131,7 @@ def fit(
         course = Course(
             [
                 divergence.StopOnDivergence(divergence.guessing(model.config)),
+                callbacks.TimeLeft(epochs, model.config.steps_per_epoch),
                 *custom_callbacks,
                 checkpoint,
                 *distribution.loggers(Path(checkpoint.path).parent),

@@ -1,0 +1,135 @@
+"""What a training takes, looked at before it begins: memory, and space on the disk.
+
+    memory = start + 4 bytes * (copies of the weights + images * (KEPT * fixed + of positive RoIs))
+
+where `fixed` is what the convolutions of one image put out and the last is the same for masks and
+keypoints, which run on positive RoIs alone: as many as there can be, while there are fewer at the
+beginning (see `map_values`). The constants are from `benchmarks/memory.py`; docs/performance.md has
+its table.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from mrcnn import machine, memory
+from mrcnn.config import Config
+from mrcnn.network import backbone
+from mrcnn.training import distribution
+
+logger = logging.getLogger("mrcnn")
+
+START = 1_250_000_000  # bytes of a process that has traced the step
+COPIES = 4  # weights, gradients, momentum, and what the step is made of
+KEPT = 2.5  # times what the convolutions put out; 2.3 was measured
+# What no training does without: the outputs themselves, and three copies of what is trained.
+LEAST_COPIES = 3
+
+
+def check(model: Any, epochs: int, folder: Path) -> None:
+    """Look whether a training fits into memory and onto the disk.
+
+    Where it is likely not to, a warning is logged.
+
+    Args:
+        model: A compiled `TrainingModel`.
+        epochs: How many checkpoints it will write.
+        folder: Where.
+
+    Raises:
+        ValueError: It needs more memory than there is, whatever is counted; with the settings to
+            lower.
+    """
+    config = model.config
+    gpus = distribution.chosen.used_gpus()
+    images = config.IMAGES_PER_GPU if gpus else config.BATCH_SIZE
+    weights, trained = (
+        sum(math.prod(weight.shape) for weight in group)
+        for group in (model.weights, model.trainable_variables)
+    )
+    size = (4 if config.PRECISION == "float32" else 2) * images
+    fixed, of_positives = map_values(config)
+    likely = 4 * COPIES * weights + size * (KEPT * fixed + of_positives)
+    least = 4 * (weights + (LEAST_COPIES - 1) * trained)
+    least += size * fixed if trained > weights / 2 else 0  # frozen layers keep nothing
+    likely += 0 if gpus else START
+    _check_memory(config, least, likely, _available(gpus))
+    _check_disk(4 * (weights + trained) * epochs, epochs, folder)
+
+
+def _available(gpus: list[str]) -> int | None:
+    """Return how many bytes the device has for a training; None where unknown."""
+    if not gpus:
+        return machine.available_memory()
+    sizes = [gpu.memory for gpu in machine.nvidia_gpus() if gpu.name in gpus]
+    return min(sizes, default=0) or None
+
+
+def _check_memory(config: Config, least: int, likely: float, available: int | None) -> None:
+    if available is None or likely <= available:
+        return
+    lines = "; or ".join(memory.lower(config, training=True))
+    there = f"and {machine.in_gigabytes(available)} are available. Lower one of these: {lines}"
+    if least > available:
+        raise ValueError(
+            f"this training needs more than {machine.in_gigabytes(least)} of memory, {there}"
+        )
+    logger.warning(
+        "this training takes about %s of memory, %s", machine.in_gigabytes(likely), there
+    )
+
+
+def _check_disk(size: int, epochs: int, folder: Path) -> None:
+    free = machine.free_space(folder)
+    if free is not None and size > free:
+        logger.warning(
+            "%d checkpoints take %s, and %s are free at %s: make room, or give another folder (on "
+            "the command line: --logs)",
+            epochs,
+            machine.in_gigabytes(size),
+            machine.in_gigabytes(free),
+            folder,
+        )
+
+
+def map_values(config: Config) -> tuple[int, int]:
+    """Return how many values the convolutions of one image put out, at most for positive RoIs.
+
+    A `BACKBONE` that is a function counts as resnet18.
+
+    Returns:
+        Those of backbone, pyramid, RPN and box head; those of the heads of masks and keypoints.
+    """
+    pixels = math.prod(int(side) for side in config.IMAGE_SHAPE[:2])
+    channels = config.TOP_DOWN_PYRAMID_SIZE
+    trained, positive = config.TRAIN_ROIS_PER_IMAGE, config.TRAIN_ROIS_PER_IMAGE
+    positive = max(int(trained * config.ROI_POSITIVE_RATIO), 1)
+    if config.FEATURE_MAPS == "c4":
+        levels, stages = pixels // 256, 3
+        # The last stage of the backbone, on every RoI.
+        heads = trained * _of_stage(config, 3, config.POOL_SIZE**2 // 4)
+        masks = positive * 4 * config.POOL_SIZE**2 * config.MASK_CONV_SIZE
+    else:
+        levels, stages = sum(pixels // stride**2 for stride in config.BACKBONE_STRIDES), 4
+        heads = trained * (channels * config.POOL_SIZE**2 + 2 * config.FPN_CLASSIF_FC_LAYERS_SIZE)
+        pooled = config.MASK_POOL_SIZE**2
+        masks = positive * pooled * (channels + 8 * config.MASK_CONV_SIZE + 4 * config.NUM_CLASSES)
+    body = pixels // 4 * config.BACKBONE_WIDTH
+    body += sum(_of_stage(config, stage, pixels // 16 // 4**stage) for stage in range(stages))
+    pyramid = levels * (2 * channels * (config.FEATURE_MAPS != "c4") + config.RPN_CONV_SIZE)
+    keypoints = positive * 14**2 * (8 * config.KEYPOINT_CONV_SIZE + 16 * config.NUM_KEYPOINTS)
+    of_positives = masks * config.HAS_MASKS + keypoints * (config.NUM_KEYPOINTS > 0)
+    return body + pyramid + heads, of_positives
+
+
+def _of_stage(config: Config, stage: int, cells: int) -> int:
+    """Return how many values a stage of the backbone puts out, counted from 0."""
+    name = config.BACKBONE if isinstance(config.BACKBONE, str) else "resnet18"
+    blocks, block = backbone.BACKBONES[name]
+    width = config.BACKBONE_WIDTH * 2**stage
+    if block is backbone.basic_block:
+        return blocks[stage] * 2 * width * cells
+    groups, channels = backbone.GROUPS.get(name, (1, 64))
+    inner = width * groups * channels // 64
+    return (blocks[stage] * (2 * inner + 4 * width) + 4 * width) * cells
