@@ -23,14 +23,7 @@ DERIVED = {
     "IMAGE_SHAPE": "IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_CHANNEL_COUNT",
     "IMAGE_META_SIZE": "NUM_CLASSES",
 }
-LOSSES = (
-    "rpn_class_loss",
-    "rpn_bbox_loss",
-    "mrcnn_class_loss",
-    "mrcnn_bbox_loss",
-    "mrcnn_mask_loss",
-    "mrcnn_keypoint_loss",
-)
+LOSSES = setting_faults.LOSSES
 
 
 class Config:
@@ -160,6 +153,7 @@ class Config:
             self._derive()
 
     def _derive(self) -> None:
+        setting_faults.check_derived(self)
         names = _with_background(self.CLASS_NAMES, self.NUM_CLASSES)
         super().__setattr__("CLASS_NAMES", names)
         for name, value in self.derived().items():
@@ -277,9 +271,10 @@ class Config:
     def check_values(self) -> None:
         """Raise ValueError for the first setting that cannot work, with value and remedy."""
         setting_bounds.check({name: getattr(self, name) for name in Config.names()})
-        for is_wrong, message in setting_faults.of_all(self):
-            if is_wrong:
-                raise ValueError(message)
+        for subject in (setting_faults.of_kinds, setting_faults.of_all):
+            for is_wrong, message in subject(self):
+                if is_wrong:
+                    raise ValueError(message)
 
     def _warn_of_names(self) -> None:
         for name in {name for name in dir(self) if name.isupper()} - {*Config.names(), *DERIVED}:

@@ -4,6 +4,7 @@ Each message has the value and the remedy. `Config.check` raises the first that 
 """
 
 import math
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,6 +16,44 @@ RESIZE_MODES = ("square", "pad64", "none", "crop", "short_side")
 FEATURE_MAPS = ("fpn", "c4")
 PRECISIONS = ("float32", "mixed_bfloat16")
 XLA = ("auto", "on", "off")
+LOSSES = (
+    "rpn_class_loss",
+    "rpn_bbox_loss",
+    "mrcnn_class_loss",
+    "mrcnn_bbox_loss",
+    "mrcnn_mask_loss",
+    "mrcnn_keypoint_loss",
+)
+# Where None has a meaning, or a message of its own.
+MAY_BE_NONE = (
+    "NAME",
+    "BACKBONE",
+    "COMPUTE_BACKBONE_SHAPE",
+    "GRADIENT_CLIP_NORM",
+    "HEAD_NORM",
+    "IMAGE_MIN_SCALE",
+    "PRE_NMS_LIMIT_TRAINING",
+    "ROI_FEATURES",
+    "SEED",
+    "STEPS_PER_EPOCH",
+    "TRAIN_BN",
+    "VALIDATION_STEPS",
+)
+# The side that a mode of resizing does not read.
+OF_ONE_MODE = {"none": "IMAGE_MIN_DIM", "crop": "IMAGE_MAX_DIM", "pad64": "IMAGE_MAX_DIM"}
+BOOLEANS = ("CLASS_AGNOSTIC_MASKS", "DETECTION_EVERY_CLASS", "HAS_MASKS", "USE_MINI_MASK")
+# Numbers of the optimization and of loading: what they must be.
+NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "CACHE_MB": ("a number from 0 on", lambda value: value >= 0),
+    "LEARNING_MOMENTUM": ("a number from 0 to below 1", lambda value: 0 <= value < 1),
+    "LEARNING_RATE": ("a number above 0, such as 0.001", lambda value: 0 < value < 1e6),
+    "LEARNING_RATE_IMAGES": ("a number of images, or 0 for any", lambda value: value >= 0),
+    "WARMUP_STEPS": ("a number of steps, or 0", lambda value: value >= 0),
+    "WEIGHT_DECAY": ("a number from 0 on, such as 0.0001", lambda value: 0 <= value < 1e6),
+    "WORKERS": ("a whole number of threads from 0 to 1024", lambda value: value in range(1025)),
+}
+# What the derived settings are computed from.
+OF_DERIVED = ("GPU_COUNT", "IMAGES_PER_GPU", "IMAGE_CHANNEL_COUNT", "NUM_CLASSES")
 Faults = list[tuple[bool, str]]
 
 
@@ -22,6 +61,67 @@ def of_all(config: Any) -> Faults:
     """Return what can be wrong with a `Config`."""
     subjects = (of_derived, of_input, of_training, of_first_stage, of_heads, of_keypoints)
     return [fault for subject in subjects for fault in subject(config)]
+
+
+def of_kinds(config: Any) -> Faults:
+    """Return what can be wrong with settings that all else is computed from: looked at first."""
+    may_be_none = {*MAY_BE_NONE, OF_ONE_MODE.get(config.IMAGE_RESIZE_MODE)}
+    return [
+        *(
+            (
+                getattr(config, name) is None and name not in may_be_none,
+                f"{name} must have a value, got None: leave it out for the usual one",
+            )
+            for name in config.names()
+        ),
+        *(
+            (
+                not isinstance(value := getattr(config, name), bool | np.bool_ | Integral)
+                or value not in (0, 1),
+                f"{name} must be True or False, got {value!r}",
+            )
+            for name in BOOLEANS
+        ),
+        (
+            config.TRAIN_BN is not None
+            and (not isinstance(config.TRAIN_BN, bool | Integral) or config.TRAIN_BN not in (0, 1)),
+            f"TRAIN_BN must be True, False or None, got {config.TRAIN_BN!r}",
+        ),
+        *(
+            (
+                not _is_number(value := getattr(config, name)) or not is_good(value),
+                f"{name} must be {wanted}, got {value!r}",
+            )
+            for name, (wanted, is_good) in NUMBERS.items()
+        ),
+        (
+            config.GRADIENT_CLIP_NORM is not None
+            and (not _is_number(config.GRADIENT_CLIP_NORM) or config.GRADIENT_CLIP_NORM < 0),
+            "GRADIENT_CLIP_NORM must be a number above 0, or None for no clipping, got "
+            f"{config.GRADIENT_CLIP_NORM!r}",
+        ),
+        (
+            not _are_rising(config.LEARNING_RATE_DROPS),
+            "LEARNING_RATE_DROPS must be a list of epochs, each above 0 and the one before, got "
+            f"{config.LEARNING_RATE_DROPS!r}",
+        ),
+        (
+            not isinstance(config.LOSS_WEIGHTS, Mapping)
+            or any(
+                name not in LOSSES or not _is_number(weight) or weight < 0
+                for name, weight in config.LOSS_WEIGHTS.items()
+            ),
+            f"LOSS_WEIGHTS must be numbers from 0 on for names of {LOSSES}, got "
+            f"{config.LOSS_WEIGHTS!r}",
+        ),
+        *(
+            (
+                not isinstance(value := getattr(config, name), list | tuple | np.ndarray),
+                f"{name} must be a list, got {value!r}",
+            )
+            for name in ("IMAGE_SCALE_JITTER", "KEYPOINT_NAMES", "RPN_ANCHOR_SCALES", "MASK_SHAPE")
+        ),
+    ]
 
 
 def of_derived(config: Any) -> Faults:
@@ -136,11 +236,6 @@ def of_training(config: Any) -> Faults:
             "step over several devices",
         ),
         (
-            config.LEARNING_RATE_IMAGES < 0,
-            "LEARNING_RATE_IMAGES must be a number of images, or 0 for any, got "
-            f"{config.LEARNING_RATE_IMAGES}",
-        ),
-        (
             config.TRAIN_ROIS_PER_IMAGE > config.POST_NMS_ROIS_TRAINING + config.MAX_GT_INSTANCES,
             f"TRAIN_ROIS_PER_IMAGE ({config.TRAIN_ROIS_PER_IMAGE}) must not exceed the proposals "
             f"to choose from, POST_NMS_ROIS_TRAINING + MAX_GT_INSTANCES "
@@ -149,10 +244,6 @@ def of_training(config: Any) -> Faults:
         (
             not config.USE_RPN_ROIS,
             "USE_RPN_ROIS = False is not supported: the network makes its own proposals",
-        ),
-        (
-            not isinstance(config.CACHE_MB, int | float) or config.CACHE_MB < 0,
-            f"CACHE_MB must be a number from 0 on, got {config.CACHE_MB!r}",
         ),
     ]
 
@@ -249,3 +340,27 @@ def of_keypoints(config: Any) -> Faults:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_rising(epochs: Any) -> bool:
+    if not isinstance(epochs, list | tuple) or not all(map(_is_number, epochs)):
+        return False
+    return all(before < after for before, after in zip((0, *epochs), epochs, strict=False))
+
+
+def check_derived(config: Any) -> None:
+    """Raise ValueError where what the derived settings are computed from is of the wrong kind."""
+    for name in OF_DERIVED:
+        value = getattr(config, name)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+    for name in ("IMAGE_MIN_DIM", "IMAGE_MAX_DIM"):
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+            raise ValueError(f"{name} must be a number of pixels, got {value!r}")
+    strides = config.BACKBONE_STRIDES
+    is_list = isinstance(strides, list | tuple | np.ndarray) and len(strides) > 0
+    if not is_list or not all(isinstance(each, Real) and float(each) > 0 for each in strides):
+        raise ValueError(
+            f"BACKBONE_STRIDES must be a list such as [4, 8, 16, 32, 64], got {strides!r}"
+        )

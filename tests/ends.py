@@ -155,6 +155,9 @@ class Run:
     def checkpoints(self) -> list[Path]:
         return list(self.logs.rglob("mask_rcnn_*.h5"))
 
+    def partials(self) -> set[Path]:
+        return set(self.logs.rglob(".mrcnn-*.h5"))
+
     def lines(self) -> list[str]:
         path = self.folder / LINES
         return path.read_text().splitlines() if path.exists() else []
@@ -180,11 +183,12 @@ class Run:
         if not self.checkpoints() and self.logs.exists():  # killed in the first epoch
             for path in self.logs.iterdir():
                 path.rename(self.folder / f"abandoned-{len(list(self.folder.iterdir()))}")
+        abandoned = self.partials()  # by a process that was killed
         process = self.start()
         moment = "while writing" if chance.random() < 0.3 else "in a step"
         known, steps = len(self.lines()), chance.randint(1, STEPS - 1)
         while process.poll() is None:
-            is_writing = any(self.logs.rglob(".mrcnn-*.h5"))
+            is_writing = bool(self.partials() - abandoned)
             has_run = len(self.lines()) >= known + steps
             if is_writing if moment == "while writing" else has_run:
                 break
