@@ -235,6 +235,30 @@ def test_a_choice_of_no_layer_is_refused(network, layers, message):
         trainer.set_trainable(network.inference, layers)
 
 
+class ByAdam(MaskRCNN):
+    """As programs choose another optimizer."""
+
+    def compile(self, learning_rate, momentum):
+        del momentum
+        self.training_model.compile(keras.optimizers.Adam(learning_rate))
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_programs_own_optimizer_goes_on_where_it_was(tmp_path):
+    config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 2})
+    model = ByAdam("training", config, tmp_path)
+    model.train(Rectangles(), None, 0.001, 1, "all")
+    resumed = ByAdam("training", config, tmp_path)
+    resumed.load_weights("last", verbose=0)
+    expected, watch = trainer.optimizer_state(model.training_model), Watch()
+    resumed.train(Rectangles(), None, 0.001, 2, "all", custom_callbacks=[watch])
+    slots = [name for name in expected if ":" in name]
+    assert len(slots) > 100
+    assert watch.state["iterations"] == 2
+    for name in slots:
+        np.testing.assert_array_equal(watch.state[name], expected[name], err_msg=name)
+
+
 C4 = {
     "FEATURE_MAPS": "c4",
     "BACKBONE_STRIDES": [16],

@@ -33,6 +33,7 @@ class TrainingRuns(ActingSettings):
     _resumed: Path | None = None
     _claimed: str | None = None
     _planned: int | None = None
+    _has_gone_on: bool = False
     _initial: np.ndarray | None = None  # the first kernel of the backbone, as it was drawn
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
@@ -116,7 +117,7 @@ class TrainingRuns(ActingSettings):
             self.checkpoint_path, config.steps_per_epoch, self._write_checkpoint
         )
         with runs.locked(Path(self.log_dir)):
-            self.compile(learning_rate, config.LEARNING_MOMENTUM)
+            self._make_ready(learning_rate)
             self._announce(learning_rate)
             footprint.check(self.training_model, epochs - self.epoch, Path(self.log_dir))
             schedule.warn_of_end(config.LEARNING_RATE_DROPS, start.epoch, start.planned, epochs)
@@ -192,6 +193,16 @@ class TrainingRuns(ActingSettings):
         with self.strategy.scope():
             optimizer = trainer.make_optimizer(self.config, learning_rate, momentum)
             self.training_model.compile(optimizer)
+        self._go_on()
+
+    def _make_ready(self, learning_rate: float) -> None:
+        self._has_gone_on = False
+        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
+        if not self._has_gone_on:  # a program's own `compile`, with an optimizer of its own
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Set the step, and the state of a resumed run, of the optimizer."""
         start = self._progress()
         state = hdf5.read_optimizer(self._resumed) if self._resumed else {}
         # By the epochs, which LEARNING_RATE_DROPS counts, also where they had other steps.
@@ -203,6 +214,7 @@ class TrainingRuns(ActingSettings):
             print(f"Optimizer resumed at step {step}, {count} momentums")
         # The state is that of the file; after this training it is out of date.
         self._resumed = None
+        self._has_gone_on = True
 
     def _progress(self) -> Progress:
         """Return how far the run is whose checkpoint is gone on from."""
