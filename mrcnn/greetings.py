@@ -14,7 +14,7 @@ ERRORS = "2"
 KNOWN = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|^I\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: I "
-    rb"|failed call to cuInit"  # where there is no GPU
+    rb"|failed call to cuInit.*(\(303\)|NO_DEVICE|no CUDA-capable)"  # where there is no GPU
     rb"|Unable to register cu\w+ (plugin )?factory"  # where there is one
     rb"|computation placer already registered"
 )
@@ -33,15 +33,16 @@ def hidden() -> Iterator[None]:
     """
     is_asked_for = os.environ.get(LEVEL, ERRORS) in ("0", "1")
     try:
-        kept = -1 if is_asked_for else os.dup(2)
-    except OSError:  # a program without stderr
-        kept = -1
-    if kept < 0:
+        written = None if is_asked_for else tempfile.TemporaryFile()  # noqa: SIM115
+        kept = os.dup(2) if written else -1
+    except OSError:  # a program without stderr, a machine on which nothing can be written
+        written, kept = None, -1
+    if written is None:
         yield
         return
     if sys.stderr is not None:
         sys.stderr.flush()
-    with tempfile.TemporaryFile() as written:
+    with written:
         try:
             os.dup2(written.fileno(), 2)
             yield

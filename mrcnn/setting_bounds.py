@@ -75,6 +75,9 @@ LISTS = {
     "RPN_ANCHOR_SCALES": (256, 1e-6, 1e6),
     "RPN_BBOX_STD_DEV": (4, 1e-9, 1e9),
 }
+# Those that have just so many, and those of which one number may stand for all.
+EXACT = ("BBOX_STD_DEV", "IMAGE_SCALE_JITTER", "MASK_SHAPE", "MINI_MASK_SHAPE", "RPN_BBOX_STD_DEV")
+ONE_FOR_ALL = ("MEAN_PIXEL", "PIXEL_STD")
 # Lists of texts and numbers: most entries.
 NAMES = {
     "AUGMENTATIONS": 1_000,
@@ -114,7 +117,11 @@ def _of_list(name: str, value: Any) -> str | None:
     numbers = _flat(value, count)
     fits = all(_is_within(each, least, most) for each in numbers)
     fits = fits and (bool(numbers) or name == "BOX_CONV_SIZES")
-    return None if fits else f"{name} must be up to {count} numbers from {least:g} to {most:g}"
+    is_list = isinstance(value, list | tuple | np.ndarray)
+    fits = fits and (is_list or name in ONE_FOR_ALL)
+    fits = fits and (name not in EXACT or len(numbers) == count)
+    how_many = "" if name in EXACT else "up to "
+    return None if fits else f"{name} must be {how_many}{count} numbers from {least:g} to {most:g}"
 
 
 def _of_names(name: str, value: Any) -> str | None:
@@ -126,7 +133,9 @@ def _of_names(name: str, value: Any) -> str | None:
 def _of_pairs(name: str, value: Any) -> str | None:
     fits = isinstance(value, list | tuple) and len(value) <= NAMES["KEYPOINT_NAMES"]
     fits = fits and all(
-        isinstance(pair, list | tuple) and all(_is_within(each, 0, 1e9) for each in pair)
+        isinstance(pair, list | tuple)
+        and len(pair) == 2
+        and all(_is_within(each, 0, 1e9) for each in pair)
         for pair in value
     )
     return None if fits else f"{name} must be a list of pairs of places"

@@ -40,7 +40,7 @@ MAY_BE_NONE = (
     "VALIDATION_STEPS",
 )
 # The side that a mode of resizing does not read.
-OF_ONE_MODE = {"none": "IMAGE_MIN_DIM", "crop": "IMAGE_MAX_DIM", "pad64": "IMAGE_MAX_DIM"}
+OF_ONE_MODE = {"none": "IMAGE_MIN_DIM", "crop": "IMAGE_MAX_DIM", "pad64": "IMAGE_MIN_DIM"}
 BOOLEANS = ("CLASS_AGNOSTIC_MASKS", "DETECTION_EVERY_CLASS", "HAS_MASKS", "USE_MINI_MASK")
 # Numbers of the optimization and of loading: what they must be.
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -66,6 +66,8 @@ def of_all(config: Any) -> Faults:
 def of_kinds(config: Any) -> Faults:
     """Return what can be wrong with settings that all else is computed from: looked at first."""
     may_be_none = {*MAY_BE_NONE, OF_ONE_MODE.get(config.IMAGE_RESIZE_MODE)}
+    if not config.USE_MINI_MASK:
+        may_be_none.add("MINI_MASK_SHAPE")
     return [
         *(
             (
@@ -97,7 +99,7 @@ def of_kinds(config: Any) -> Faults:
         (
             config.GRADIENT_CLIP_NORM is not None
             and (not _is_number(config.GRADIENT_CLIP_NORM) or config.GRADIENT_CLIP_NORM < 0),
-            "GRADIENT_CLIP_NORM must be a number above 0, or None for no clipping, got "
+            "GRADIENT_CLIP_NORM must be a number above 0, or 0 or None for no clipping, got "
             f"{config.GRADIENT_CLIP_NORM!r}",
         ),
         (

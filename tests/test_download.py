@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -230,7 +231,7 @@ CASES = {
     ),
     "moved to data": Case([moved("data:,x")], download.NOTHING, ["not (followed|allowed)"]),
     # Drips
-    "silent": Case([answer(cut=1, drip=2.0)], download.NOTHING, ["timed out"]),
+    "silent": Case([answer(cut=2, drip=1.2)], download.NOTHING, ["timed out"]),
     "a byte at a time": Case([answer(drip=0.02)], MD5, ["arrived in 0.3 seconds|timed out"]),
     # Changes
     "changed meanwhile, by tag": Case(
@@ -270,7 +271,7 @@ class Replay(Handler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Replay) as server:
-        server.daemon_threads = True
+        server.daemon_threads = False  # their sockets are closed at the end
         server.asked, server.handle_error = [], lambda *_: None
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -478,7 +479,7 @@ def test_from_a_secure_address_nothing_insecure_is_followed():
     request = urllib.request.Request("https://example.org/a")
     follow = download._OnlyWeb().redirect_request
     with pytest.raises(urllib.error.URLError, match="not followed"):
-        follow(request, None, 302, "", {}, "http://example.org/b")
+        follow(request, io.BytesIO(), 302, "", {}, "http://example.org/b")
     assert follow(request, None, 302, "", {}, "https://example.org/b").full_url.endswith("/b")
 
 

@@ -65,7 +65,8 @@ def test_two_devices_have_the_batch_statistics_of_one():
     one, two = run("train_bn")
     for step, other in zip(one["steps"], two["steps"], strict=True):
         assert other == pytest.approx(step, rel=1e-3)
-    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
+    # Biases before a norm have no effect, and stay as good as 0.
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4, abs=1e-8)
 
 
 def test_more_devices_than_there_are_is_answered_with_their_number():

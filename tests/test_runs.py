@@ -149,7 +149,10 @@ def test_last_passes_over_damaged_checkpoints_and_says_so(tmp_path, caplog, how)
     assert runs.last_checkpoint(tmp_path, "cells") == newest
     assert catalog.resolve(run, "elsewhere") == newest
     assert len(caplog.messages) == 2
-    assert f"passed over a damaged checkpoint: {run / 'mask_rcnn_cells_0003.h5'}" in caplog.text
+    assert (
+        f"passed over a checkpoint that cannot be read: {run / 'mask_rcnn_cells_0003.h5'}"
+        in caplog.text
+    )
 
 
 def test_weights_that_are_not_what_was_written_are_passed_over(tmp_path):

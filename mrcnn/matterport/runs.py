@@ -33,7 +33,7 @@ class TrainingRuns(ActingSettings):
     _resumed: Path | None = None
     _claimed: str | None = None
     _planned: int | None = None
-    _has_gone_on: bool = False
+    _gone_on_with: keras.optimizers.Optimizer | None = None
     _initial: np.ndarray | None = None  # the first kernel of the backbone, as it was drawn
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
@@ -133,8 +133,9 @@ class TrainingRuns(ActingSettings):
                     custom_callbacks or (),
                 )
             finally:
-                # After an interruption the next training goes on where this one was.
-                self.epoch, self._resumed = checkpoint.finished, checkpoint.left_at
+                if checkpoint.has_stepped or checkpoint.left_at:
+                    # After an interruption the next training goes on where this one was.
+                    self.epoch, self._resumed = checkpoint.finished, checkpoint.left_at
                 _show_bad_images(stream, validation)
 
     def _has_ended(self, epochs: int) -> bool:
@@ -156,7 +157,8 @@ class TrainingRuns(ActingSettings):
     def _warn_of_random_backbone(self, layers: str) -> None:
         """Log where layers are trained over a frozen backbone that nobody gave weights."""
         first = self.inference_model.weights[0]
-        if self._initial is None or first.trainable:
+        is_own = callable(self.config.BACKBONE)  # which may bring weights with it
+        if self._initial is None or first.trainable or is_own:
             return
         if np.array_equal(keras.ops.convert_to_numpy(first), self._initial):
             logger.warning(
@@ -196,9 +198,9 @@ class TrainingRuns(ActingSettings):
         self._go_on()
 
     def _make_ready(self, learning_rate: float) -> None:
-        self._has_gone_on = False
         self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
-        if not self._has_gone_on:  # a program's own `compile`, with an optimizer of its own
+        # A program's own `compile` may have chosen another optimizer.
+        if self.training_model.optimizer is not self._gone_on_with:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -212,9 +214,7 @@ class TrainingRuns(ActingSettings):
         )
         if state:
             print(f"Optimizer resumed at step {step}, {count} momentums")
-        # The state is that of the file; after this training it is out of date.
-        self._resumed = None
-        self._has_gone_on = True
+        self._gone_on_with = self.training_model.optimizer
 
     def _progress(self) -> Progress:
         """Return how far the run is whose checkpoint is gone on from."""

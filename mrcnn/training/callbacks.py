@@ -12,6 +12,7 @@ import numpy as np
 
 from mrcnn import terminal
 from mrcnn.data.dataset import Dataset
+from mrcnn.training import optimizer_state
 from mrcnn.training.divergence import TrainingDiverged
 
 Logs = dict[str, float] | None
@@ -30,6 +31,7 @@ class Checkpoint(keras.callbacks.Callback):
     Attributes:
         finished: Number of finished epochs.
         left_at: The checkpoint that an interruption wrote.
+        has_stepped: Whether anything was trained.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.write = write
         self.finished = 0
         self.left_at: Path | None = None
+        self.has_stepped = False
         self._written: int | None = None  # epoch of the last whole one
         self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while it writes
 
@@ -70,6 +73,11 @@ class Checkpoint(keras.callbacks.Callback):
         del logs
         self.finished = epoch
 
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Note that the weights are not those of the beginning any more."""
+        del batch, logs
+        self.has_stepped = True
+
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the checkpoint of this epoch.
 
@@ -94,7 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
         return whole.with_stem(f"{whole.stem}_interrupted")
 
     def _iterations(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(keras.ops.convert_to_numpy(optimizer_state.step_of(self.model.optimizer)))
 
     def _check_weights(self) -> None:
         for weight in self.model.weights:

@@ -4,6 +4,7 @@ Both have the same functions, which the trainer calls through this module.
 """
 
 import logging
+import os
 
 import keras
 
@@ -48,7 +49,8 @@ def describe(device_count: int) -> str:
 
 def warn_of_unused_gpu() -> None:
     """Log where the machine has a GPU that the backend does not see, with the remedy."""
-    if chosen.seen_gpus():
+    is_chosen = os.environ.get("JAX_PLATFORMS", "gpu") not in ("gpu", "cuda")
+    if chosen.seen_gpus() or (is_chosen and keras.backend.backend() == "jax"):
         return
     gpus = machine.nvidia_gpus()
     if gpus:

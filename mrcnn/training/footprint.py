@@ -52,7 +52,9 @@ def check(model: Any, epochs: int, folder: Path) -> None:
     fixed, of_positives = map_values(config)
     likely = 4 * COPIES * weights + size * (KEPT * fixed + of_positives)
     least = 4 * (weights + (LEAST_COPIES - 1) * trained)
-    least += size * fixed if trained > weights / 2 else 0  # frozen layers keep nothing
+    # Frozen layers keep nothing, and how large a backbone of a program is nobody knows.
+    is_whole = model.weights[0].trainable and not callable(config.BACKBONE)
+    least += size * fixed if is_whole else 0
     likely += 0 if gpus else START
     _check_memory(config, least, likely, _available(gpus))
     _check_disk(4 * (weights + trained) * epochs, epochs, folder)

@@ -26,8 +26,16 @@ AVERAGE = "average"  # Keras' slot for the moving average of a weight
 
 def optimizer_state(model: keras.Model) -> dict[str, np.ndarray]:
     """Return every variable of a compiled model's optimizer by name, for a checkpoint."""
-    state = {STEP: model.optimizer.iterations, **_variables(model)}
+    state = {STEP: step_of(model.optimizer), **_variables(model)}
     return {key: ops.convert_to_numpy(variable) for key, variable in state.items()}
+
+
+def step_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Return the variable that counts the steps of a training.
+
+    Of an optimizer that accumulates gradients `iterations` counts its updates, which are fewer.
+    """
+    return getattr(optimizer, "_iterations", optimizer.iterations)
 
 
 def restore_optimizer(model: Any, state: Mapping[str, np.ndarray]) -> int:
@@ -41,7 +49,7 @@ def restore_optimizer(model: Any, state: Mapping[str, np.ndarray]) -> int:
     """
     model._build_optimizer()
     optimizer = model.optimizer
-    optimizer.iterations.assign(state[STEP])
+    step_of(optimizer).assign(state[STEP])
     found = 0
     for key, variable in _variables(model).items():
         if variable.name == RATE:
@@ -87,7 +95,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     turns: Counter[str] = Counter()
     found: dict[str, Any] = {}
     for variable in optimizer.variables:
-        if variable is optimizer.iterations:
+        if variable is step_of(optimizer):
             continue
         name = variable.name
         prefix = max((each for each in waiting if name.startswith(f"{each}_")), key=len, default="")

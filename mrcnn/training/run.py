@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -27,13 +28,15 @@ logger = logging.getLogger("mrcnn")
 
 def sample_format(config: Config) -> SampleFormat:
     """Return what the data pipeline needs to know of the settings."""
-    mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
+    mini_mask = None
+    if config.USE_MINI_MASK:
+        mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
     return SampleFormat(
         min_dim=config.IMAGE_MIN_DIM,
         max_dim=config.IMAGE_MAX_DIM,
         min_scale=config.IMAGE_MIN_SCALE,
         mode=config.IMAGE_RESIZE_MODE,
-        mini_mask_shape=mini_mask if config.USE_MINI_MASK else None,
+        mini_mask_shape=mini_mask,
         max_instances=config.MAX_GT_INSTANCES,
         num_classes=config.NUM_CLASSES,
         channels=config.IMAGE_CHANNEL_COUNT,
@@ -144,17 +147,19 @@ def fit(
             verbose=1 if sys.stdout.isatty() else 2,
         )
         try:
-            for part, steps, train.start in course.parts():
-                feeds.append(distribution.Feed(train))
-                model.fit(
-                    feeds[-1].dataset(),
-                    shuffle=False,
-                    initial_epoch=part.start,
-                    epochs=part.stop,
-                    steps_per_epoch=steps,
-                    validation_data=feeds[0].dataset() if validation is not None else None,
-                    callbacks=course,
-                )
+            with _unfinished(model.optimizer):
+                for part, steps, train.start in course.parts():
+                    feeds.append(distribution.Feed(train))
+                    model.fit(
+                        feeds[-1].dataset(),
+                        shuffle=False,
+                        initial_epoch=part.start,
+                        epochs=part.stop,
+                        steps_per_epoch=steps,
+                        validation_data=feeds[0].dataset() if validation is not None else None,
+                        callbacks=course,
+                    )
+            model.optimizer.finalize_variable_values(model.trainable_variables)
             course.finish()
             signals.check()
         except (KeyboardInterrupt, SystemExit):
@@ -164,6 +169,16 @@ def fit(
             _raise_cause(error, feeds)
             raise
         return model.history
+
+
+@contextmanager
+def _unfinished(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Let `fit` not put averages of weights in their place: it may be a part of the training."""
+    optimizer.finalize_variable_values = lambda _: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
 
 
 def bad_images(*streams: BatchStream | None) -> dict[int, str]:

@@ -199,8 +199,10 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
 def describe_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> str:
     """Return the rate of the next step as text, with that between warm-up and drops."""
     now = float(ops.convert_to_numpy(optimizer.learning_rate))
-    is_whole = np.isclose(now, rate)
-    return f"{rate:g}" if is_whole else f"{now:g} (of {rate:g}, by warm-up or drops)"
+    if np.isclose(now, rate):
+        return f"{rate:g}"
+    is_ours = isinstance(optimizer._learning_rate, WarmupAndDrops)
+    return f"{now:g} (of {rate:g}, by warm-up or drops)" if is_ours else f"{now:g} (its own)"
 
 
 def _expression(layers: str, names: Sequence[str]) -> str:

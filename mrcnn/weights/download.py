@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,17 @@ class _Part:
 
     @property
     def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def is_still(self, kept: Path) -> bool:
+        """Tell whether nobody writes to it: it was put away, or its process was killed."""
+        with suppress(FileNotFoundError):
+            age = time.time() - self.path.stat().st_mtime
+            return self.path == kept or age > ABANDONED
+        return False
 
     def take(self, other: "_Part") -> None:
         """Become another part, which goes on here; one of several processes gets it."""
@@ -220,11 +230,10 @@ def _own_part(path: Path) -> Iterator[_Part]:
     """Yield the part that this process alone writes to, with what an earlier one left in it."""
     part = _Part(path.with_name(f".{path.name}.{os.getpid()}.partial"))
     kept = _Part(path.with_name(f".{path.name}.0.partial"))
-    others = (_Part(other) for other in path.parent.glob(f".{path.name}.*.partial"))
-    for old in (kept, *others):
-        if not old.path.exists():
-            continue
-        if old.path == kept.path or time.time() - old.path.stat().st_mtime > ABANDONED:
+    left = [_Part(other) for other in path.parent.glob(f".{path.name}.*.partial")]
+    left = sorted((old for old in left if old.is_still(kept.path)), key=lambda old: -old.size)
+    for old in left:
+        with suppress(FileNotFoundError):  # another process was quicker
             part.take(old)
             break
     try:
@@ -234,6 +243,8 @@ def _own_part(path: Path) -> Iterator[_Part]:
             kept.take(part)
         else:
             part.note.unlink(missing_ok=True)
+    for old in left:
+        old.discard()
 
 
 class _OnlyWeb(urllib.request.HTTPRedirectHandler):
@@ -245,6 +256,7 @@ class _OnlyWeb(urllib.request.HTTPRedirectHandler):
         scheme = urllib.parse.urlsplit(newurl).scheme
         is_less = req.type == "https" and scheme != "https"
         if scheme not in SCHEMES or is_less:
+            fp.close()
             raise urllib.error.URLError(f"the server sends us to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

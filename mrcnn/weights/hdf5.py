@@ -36,6 +36,8 @@ logger = logging.getLogger("mrcnn")
 OPTIMIZER = "optimizer_weights"
 WHOLE_MODEL = "model_weights"
 SETTINGS = "mrcnn_settings"
+# What is read of a file's settings before they are those of a network.
+OF_FILE = {"CLASS_NAMES": list, "CONVENTIONS": str, "FEATURE_MAPS": str, "NAME": str, "sums": dict}
 MOST_NAMES = 8  # that a report lists of layers which the network does not have
 FIRST_KERNEL = "conv1/kernel"
 # Heads whose shape depends on NUM_CLASSES.
@@ -219,6 +221,10 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: the settings in it cannot be read: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("config", {}), dict):
         raise ValueError(f"{path}: the settings in it are no dict: {settings!r:.60}")
+    for name, kind in OF_FILE.items():
+        for value in (settings.get(name), settings.get("config", {}).get(name)):
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(f"{path}: its {name} must be a {kind.__name__}, got {value!r:.60}")
     return settings
 
 

@@ -155,7 +155,8 @@ def _network_settings(path: Path) -> dict[str, Any]:
         ValueError: When it is: the settings are not those of the weights.
     """
     found = hdf5.read_settings(path).get("config", {})
-    if not found or setting_values.is_function(found.get("BACKBONE")):
+    # Earlier versions left a backbone that is a function out.
+    if "BACKBONE" not in found or setting_values.is_function(found["BACKBONE"]):
         return found
     with array_files.readable(path, "a weight file"):
         setting_bounds.check({k: v for k, v in found.items() if k in OF_SIZE})

@@ -92,8 +92,8 @@ def _newest(run: Path) -> Path | None:
     for path in sorted(found, key=_age, reverse=True):
         try:
             _check(path)
-        except ValueError as error:
-            logger.warning("passed over a damaged checkpoint: %s", error)
+        except (ValueError, OSError) as error:
+            logger.warning("passed over a checkpoint that cannot be read: %s", error)
         else:
             return path
     return None
