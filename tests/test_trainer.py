@@ -235,28 +235,52 @@ def test_a_choice_of_no_layer_is_refused(network, layers, message):
         trainer.set_trainable(network.inference, layers)
 
 
-class ByAdam(MaskRCNN):
-    """As programs choose another optimizer."""
+OPTIMIZERS = {
+    "accumulated": lambda rate: keras.optimizers.Adam(rate, gradient_accumulation_steps=2),
+    "averaged": lambda rate: keras.optimizers.AdamW(rate, use_ema=True),
+}
+
+
+class Own(MaskRCNN):
+    """As programs choose another optimizer, after what was usual."""
 
     def compile(self, learning_rate, momentum):
-        del momentum
-        self.training_model.compile(keras.optimizers.Adam(learning_rate))
+        super().compile(learning_rate, momentum)
+        self.training_model.compile(OPTIMIZERS[self.config.NAME](learning_rate))
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_a_programs_own_optimizer_goes_on_where_it_was(tmp_path):
-    config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 2})
-    model = ByAdam("training", config, tmp_path)
-    model.train(Rectangles(), None, 0.001, 1, "all")
-    resumed = ByAdam("training", config, tmp_path)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_programs_own_optimizer_goes_on_where_it_was(tmp_path, kind):
+    config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 2, "NAME": kind})
+    model = Own("training", config, tmp_path)
+    model.train(Rectangles(), None, 0.001, 1, "heads")
+    resumed = Own("training", config, tmp_path)
     resumed.load_weights("last", verbose=0)
     expected, watch = trainer.optimizer_state(model.training_model), Watch()
-    resumed.train(Rectangles(), None, 0.001, 2, "all", custom_callbacks=[watch])
-    slots = [name for name in expected if ":" in name]
-    assert len(slots) > 100
+    resumed.train(Rectangles(), None, 0.001, 2, "heads", custom_callbacks=[watch])
+    slots = [name for name in expected if ":" in name and not name.endswith(".average")]
+    assert len(slots) > 50
     assert watch.state["iterations"] == 2
     for name in slots:
         np.testing.assert_array_equal(watch.state[name], expected[name], err_msg=name)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_training_that_fails_before_its_first_step_can_be_begun_again(tmp_path, monkeypatch):
+    config = SmallConfig()
+    model = make_model(tmp_path)
+    model.train(Rectangles(), None, 0.001, 1, "heads")
+    resumed = make_model(tmp_path)
+    resumed.load_weights("last", verbose=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "fit", lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        with pytest.raises(MemoryError):
+            resumed.train(Rectangles(), None, 0.001, 2, "heads")
+    watch = Watch()
+    resumed.train(Rectangles(), None, 0.001, 2, "heads", custom_callbacks=[watch])
+    assert watch.state["iterations"] == config.steps_per_epoch
+    assert any(np.any(array) for name, array in watch.state.items() if "momentum" in name)
 
 
 C4 = {
