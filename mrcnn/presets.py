@@ -154,6 +154,7 @@ def scheduled(epochs: int, steps: int) -> dict[str, Any]:
     """
     drops = [round(epochs * drop / 90) for drop in ModernConfig.LEARNING_RATE_DROPS]
     return {
-        "LEARNING_RATE_DROPS": [drop for drop in drops if drop],
+        # Those at the end or beyond would be of no training but one that goes on.
+        "LEARNING_RATE_DROPS": [drop for drop in drops if 0 < drop < epochs],
         "WARMUP_STEPS": min(ModernConfig.WARMUP_STEPS, epochs * steps // 10),
     }

@@ -31,6 +31,8 @@ def test_a_shorter_training_has_the_schedule_in_proportion():
         "WARMUP_STEPS": 1000,
     }
     assert presets.scheduled(20, 100) == {"LEARNING_RATE_DROPS": [13, 18], "WARMUP_STEPS": 200}
+    drops = [presets.scheduled(epochs, 100)["LEARNING_RATE_DROPS"] for epochs in (1, 2, 3, 5)]
+    assert drops == [[], [1], [2], [3, 4]]
     assert presets.scheduled(1, 5)["WARMUP_STEPS"] == 0
 
 

@@ -50,7 +50,7 @@ def test_a_value_of_another_kind_is_refused_by_name(way, name):
         ("WEIGHT_DECAY", [-1e-4, math.inf, None]),
         ("GRADIENT_CLIP_NORM", [-1, math.nan, "x"]),
         ("WARMUP_STEPS", [-1, math.nan, None]),
-        ("LEARNING_RATE_DROPS", [[3, 2], [2, 2], [0], [None], ["2"], 3]),
+        ("LEARNING_RATE_DROPS", [[3, 2], [0], [-1, 2], [None], ["2"], 3]),
         ("LOSS_WEIGHTS", [{"mask_loss": 1}, {"rpn_class_loss": -1}, {"rpn_class_loss": None}, 3]),
         ("GPU_COUNT", [0, -1, 1.5, None, "2"]),
         ("IMAGES_PER_GPU", [0, None]),
