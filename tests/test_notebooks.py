@@ -21,7 +21,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("demo", "train_shapes", "inspect_data", "inspect_model", "inspect_weights")
-QUICK = {"MRCNN_EPOCHS": "2", "MRCNN_STEPS": "2", "MRCNN_IMAGES": "20"}
+QUICK = {"MRCNN_EPOCHS": "4", "MRCNN_STEPS": "2", "MRCNN_IMAGES": "20"}
 LARGEST = 1_500_000
 # Paths that only exist where somebody ran the notebook.
 ABSOLUTE = re.compile(r"(?<![\w.])/(root|work|tmp|home|usr|Users|private)\b|[A-Z]:\\\\")
