@@ -67,5 +67,5 @@ def test_settings_that_no_network_has_are_refused_before_one_is_built(name, writ
 
 @pytest.mark.slow
 def test_some_of_them_in_a_process_of_limited_memory(tmp_path):
-    _, wrong = hostile_weights.run(tmp_path, 60)
+    _, wrong = hostile_weights.run(tmp_path, 25)
     assert not wrong
