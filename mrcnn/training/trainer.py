@@ -24,8 +24,8 @@ STAGE_5 = r"(res5.*)|(bn5.*)"
 LAYER_GROUPS = {
     "heads": HEADS,
     "5+": f"{STAGE_5}|{HEADS}",
-    "4+": r"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + HEADS,
-    "3+": r"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + HEADS,
+    "4+": rf"(res4.*)|(bn4.*)|{STAGE_5}|{HEADS}",
+    "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|{STAGE_5}|{HEADS}",
     "all": ".*",
 }
 

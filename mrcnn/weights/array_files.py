@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# Bytes of arrays to a byte of the file: weights hardly shrink when they are packed.
-MOST_UNPACKED = 16
+from mrcnn.weights.hdf5_content import MOST_UNPACKED, line_of
+
 KINDS = "fiub"  # of numbers that are weights
 OF_SAFETENSORS: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -60,8 +60,8 @@ def readable(path: str | Path, kind: str) -> Iterator[None]:
         raise
     # Archives, headers and pickles that are damaged raise what their readers trip over.
     except Exception as error:
-        text = "".join(letter if letter.isprintable() else " " for letter in str(error))[:300]
-        raise ValueError(f"{path}: cannot be read as {kind}: {text or repr(error)}") from error
+        text = line_of(error) or repr(error)
+        raise ValueError(f"{path}: cannot be read as {kind}: {text}") from error
 
 
 def archive_of(file: BinaryIO, budget: Budget) -> zipfile.ZipFile:

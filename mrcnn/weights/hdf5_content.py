@@ -99,7 +99,7 @@ def opened_file(path: Path) -> Iterator[h5py.File]:
         with open(path, "rb") as raw:
             if raw.read(40).startswith(b"version https://git-lfs"):
                 hint = "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
-        reason = f"{path}: cannot be read as a weight file: {hint} ({_line(error)})"
+        reason = f"{path}: cannot be read as a weight file: {hint} ({line_of(error)})"
         raise ValueError(reason) from error
     with file:
         yield file
@@ -113,11 +113,12 @@ def readable(path: str | Path) -> Iterator[None]:
     # HDF5's library raises what its reader trips over: KeyError, OSError, RuntimeError, TypeError.
     except Exception as error:
         raise ValueError(
-            f"{path}: is damaged, or no weight file: {_line(error)}; take another copy"
+            f"{path}: is damaged, or no weight file: {line_of(error)}; take another copy"
         ) from error
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """Return what an error says in one short line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(error))
     return text[:300]
 
