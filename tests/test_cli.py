@@ -306,7 +306,7 @@ def test_train_writes_a_checkpoint_an_epoch(checkpoint):
     # A network from nothing is trained in the numerics of today.
     assert config["CONVENTIONS"] == "detectron2"
     assert config["WARMUP_STEPS"] == 0
-    assert config["LEARNING_RATE_DROPS"] == [1, 2]
+    assert config["LEARNING_RATE_DROPS"] == [1]
 
 
 def test_detect_needs_no_settings_and_writes_coco_results(finder, coco_set, tmp_path):

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrcnn import setting_values
 from mrcnn.config import Config
 from mrcnn.weights import complete, download, loading, runs
 from mrcnn.weights.coco_classes import COCO_CLASSES
@@ -124,6 +125,9 @@ def settings(weights: str | Path, path: Path) -> dict[str, Any]:
 
     Args:
         weights: What was asked for; path: the file it stands for.
+
+    Raises:
+        ValueError: a setting of the file is beyond what any network has.
     """
     if str(weights) == "coco":
         names = ["BG", *COCO_CLASSES.values()]
@@ -131,4 +135,7 @@ def settings(weights: str | Path, path: Path) -> dict[str, Any]:
         return {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": ids}
     stored = loading.settings(path)
     # A setting that another version of this package had is no reason to refuse its weights.
-    return {name: value for name, value in stored.items() if name in Config.names()}
+    known = {name: value for name, value in stored.items() if name in Config.names()}
+    # A function of the program that wrote them is what the caller may have.
+    Config.from_dict({k: v for k, v in known.items() if not setting_values.is_function(v)})
+    return known
