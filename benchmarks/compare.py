@@ -221,7 +221,8 @@ def target_rows(_: argparse.Namespace) -> Iterator[Row]:
 
     from mrcnn.config import Config
     from mrcnn.geometry import boxes as box_math
-    from mrcnn.network import network, rpn
+    from mrcnn.network import network
+    from mrcnn.network.rpn import targets as rpn_targets
 
     config = Config.from_dict({"NAME": "targets", "NUM_CLASSES": 2})
     anchors = network.pixel_anchors(config, (1024, 1024)).astype(np.float32)
@@ -231,7 +232,7 @@ def target_rows(_: argparse.Namespace) -> Iterator[Row]:
     def targets(class_ids: tf.Tensor, boxes: tf.Tensor) -> Any:
         seeds = tf.zeros(1, tf.int32)
         settings = {"anchors_per_image": 256, "std_dev": [0.1, 0.1, 0.2, 0.2]}
-        return rpn.targets(anchors, class_ids, boxes, seeds, **settings)
+        return rpn_targets.targets(anchors, class_ids, boxes, seeds, **settings)
 
     @tf.function
     def all_pairs(boxes: tf.Tensor) -> Any:

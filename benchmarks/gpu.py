@@ -49,7 +49,7 @@ from mrcnn.geometry import images as image_math
 from mrcnn.network import network as networks
 from mrcnn.predictor import Predictor
 from mrcnn.presets import TorchvisionConfig
-from mrcnn.training import trainer
+from mrcnn.training import optimizers, training_model
 from mrcnn.weights import hdf5, torchvision
 
 NUM_CLASSES = 91
@@ -180,7 +180,7 @@ class Ours:
             MAX_GT_INSTANCES=NUM_OBJECTS,
         )
         self.config.IMAGE_SHAPE = np.array([*self.size, 3])
-        self.network = networks.build(self.config)
+        self.network = networks.Network(self.config)
         self.predictor = Predictor(self.network.inference, self.config)
 
     def inputs(self, batch: int) -> list[np.ndarray]:
@@ -205,8 +205,8 @@ class Ours:
 
     def training(self, batch: int) -> tuple[Callable[[], float], Any]:
         """Return a step, which returns its loss, and the compiled program."""
-        model = trainer.TrainingModel(self.network, self.config)
-        model.compile(trainer.make_optimizer(self.config, 1e-6, 0.9))
+        model = training_model.TrainingModel(self.network, self.config)
+        model.compile(optimizers.make_optimizer(self.config, 1e-6, 0.9))
         model._build_optimizer()
         groups = (*_variables(model), model.optimizer.variables, model.metrics_variables)
         # Copies, since a step takes the place of what it is given.

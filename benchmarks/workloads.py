@@ -100,7 +100,7 @@ def stream(
     config: Config, dataset: Dataset, *, workers: int = 0, flips: bool = True
 ) -> BatchStream:
     """Return batches of a dataset, loaded by so many threads, 0 for the caller's own."""
-    from mrcnn.training.run import sample_format
+    from mrcnn.training.fitting import sample_format
 
     return BatchStream(
         dataset,

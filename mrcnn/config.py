@@ -7,13 +7,14 @@ its trained weights. Everything is checked once, by `Config.check`, before a net
 import difflib
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
 
 import numpy as np
 
 from mrcnn import conventions, setting_bounds, setting_faults, setting_values, terminal
 from mrcnn.class_names import BACKGROUND
+from mrcnn.setting_marks import Mark, marks
 
 logger = logging.getLogger("mrcnn")
 
@@ -24,6 +25,10 @@ DERIVED = {
     "IMAGE_META_SIZE": "NUM_CLASSES",
 }
 LOSSES = setting_faults.LOSSES
+
+NETWORK, SHAPES, GRAPH, INPUT, DATA, TRAINING, DETECTION = Mark
+MEANING = NETWORK | GRAPH
+SHAPING = MEANING | SHAPES
 
 
 class Config:
@@ -38,105 +43,130 @@ class Config:
     IMAGE_META_SIZE: int
     _set_by_program: frozenset[str] = frozenset()
 
-    NAME: str | None = None  # lower-cased in names of log folders and checkpoints; must be set
+    # lower-cased in names of log folders and checkpoints; must be set
+    NAME: Annotated[str | None, TRAINING] = None
 
     # Devices and batches: a global batch is IMAGES_PER_GPU * GPU_COUNT images.
-    GPU_COUNT = 1
-    IMAGES_PER_GPU = 2
-    STEPS_PER_EPOCH = 1000
-    VALIDATION_STEPS = 50
-    WORKERS = 2  # threads that load samples; 0 loads in the training thread
-    CACHE_MB = 0  # memory for images of the training that have been read, before they are resized
-    SEED = 0  # of the initial weights, the order of images, augmentation and sampling
-    PRECISION = "float32"  # or "mixed_bfloat16"; geometry and losses stay float32
-    XLA = "auto"  # compiles TensorFlow's training step: auto, on a single GPU; on; off
+    GPU_COUNT: Annotated[int, TRAINING] = 1
+    IMAGES_PER_GPU: Annotated[int, TRAINING] = 2
+    STEPS_PER_EPOCH: Annotated[int, TRAINING] = 1000
+    VALIDATION_STEPS: Annotated[int, TRAINING] = 50
+    # threads that load samples; 0 loads in the training thread
+    WORKERS: Annotated[int, TRAINING] = 2
+    # memory for images of the training that have been read, before they are resized
+    CACHE_MB: Annotated[int, TRAINING] = 0
+    # of the initial weights, the order of images, augmentation and sampling
+    SEED: Annotated[int, TRAINING] = 0
+    # or "mixed_bfloat16"; geometry and losses stay float32
+    PRECISION: Annotated[str, GRAPH] = "float32"
+    # compiles TensorFlow's training step: auto, on a single GPU; on; off
+    XLA: Annotated[str, TRAINING] = "auto"
 
     # Numerics of a family of weights, see mrcnn.conventions; the settings that usually go with
     # them are in mrcnn.presets.
-    CONVENTIONS = "matterport"  # or torchvision, detectron2
+    CONVENTIONS: Annotated[str, MEANING] = "matterport"  # or torchvision, detectron2
     # One of mrcnn.conventions.ROI_FEATURES; None: that of the conventions
-    ROI_FEATURES: str | None = None
-    HEAD_NORM: str | None = None  # all, none, convolutions; None: the conventions'
+    ROI_FEATURES: Annotated[str | None, MEANING] = None
+    # all, none, convolutions; None: the conventions'
+    HEAD_NORM: Annotated[str | None, MEANING] = None
 
     # Backbone and pyramid
     # resnet18, 34, 50, 101, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, or a function
     # (image, stage5=True, train_bn=...) -> [C1..C5]
-    BACKBONE: Any = "resnet101"
+    BACKBONE: Annotated[Any, SHAPING] = "resnet101"
     # with a function as BACKBONE: image shape -> height and width of each level; else by strides
-    COMPUTE_BACKBONE_SHAPE: Any = None
-    BACKBONE_WIDTH = 64  # channels of the stem; every stage scales with it
-    BACKBONE_STRIDES = [4, 8, 16, 32, 64]
-    TOP_DOWN_PYRAMID_SIZE = 256
+    COMPUTE_BACKBONE_SHAPE: Annotated[Any, GRAPH] = None
+    BACKBONE_WIDTH: Annotated[int, SHAPING] = 64  # channels of the stem; every stage scales with it
+    BACKBONE_STRIDES: Annotated[Sequence, MEANING] = [4, 8, 16, 32, 64]
+    TOP_DOWN_PYRAMID_SIZE: Annotated[int, SHAPING] = 256
 
     # Classes, the background included. Names and ids of the data travel in checkpoints.
-    NUM_CLASSES = 1
-    CLASS_NAMES: tuple = ()
-    CATEGORY_IDS: tuple = ()  # the data's own id of each class; 0 for the background
+    NUM_CLASSES: Annotated[int, SHAPES | GRAPH | DATA] = 1
+    CLASS_NAMES: Annotated[Sequence, DATA] = ()
+    # the data's own id of each class; 0 for the background
+    CATEGORY_IDS: Annotated[Sequence, DATA] = ()
 
     # Region proposals
-    RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)  # one a level, side of the square anchor
-    RPN_ANCHOR_RATIOS = [0.5, 1, 2]  # width / height
-    RPN_ANCHOR_STRIDE = 1
-    RPN_CONV_SIZE = 512
-    RPN_CONV_COUNT = 1
-    RPN_NMS_THRESHOLD = 0.7
-    RPN_TRAIN_ANCHORS_PER_IMAGE = 256
-    RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
-    PRE_NMS_LIMIT = 6000  # a level, where the conventions choose proposals by level
-    PRE_NMS_LIMIT_TRAINING: int | None = None  # None: the same
-    POST_NMS_ROIS_TRAINING = 2000
-    POST_NMS_ROIS_INFERENCE = 1000
-    USE_RPN_ROIS = True
+    # one per level, side of the square anchor
+    RPN_ANCHOR_SCALES: Annotated[Sequence, GRAPH] = (32, 64, 128, 256, 512)
+    RPN_ANCHOR_RATIOS: Annotated[Sequence, SHAPING] = [0.5, 1, 2]  # width / height
+    RPN_ANCHOR_STRIDE: Annotated[int, MEANING] = 1
+    RPN_CONV_SIZE: Annotated[int, SHAPING] = 512
+    RPN_CONV_COUNT: Annotated[int, MEANING] = 1
+    RPN_NMS_THRESHOLD: Annotated[float, GRAPH] = 0.7
+    RPN_TRAIN_ANCHORS_PER_IMAGE: Annotated[int, GRAPH | TRAINING] = 256
+    RPN_BBOX_STD_DEV: Annotated[np.ndarray, MEANING] = np.array([0.1, 0.1, 0.2, 0.2])
+    # a level, where the conventions choose proposals by level
+    PRE_NMS_LIMIT: Annotated[int, GRAPH] = 6000
+    PRE_NMS_LIMIT_TRAINING: Annotated[int | None, GRAPH | TRAINING] = None  # None: the same
+    POST_NMS_ROIS_TRAINING: Annotated[int, GRAPH | TRAINING] = 2000
+    POST_NMS_ROIS_INFERENCE: Annotated[int, GRAPH | DETECTION] = 1000
+    USE_RPN_ROIS: Annotated[bool, TRAINING] = True
 
     # Heads
-    FEATURE_MAPS = "fpn"  # or c4: one map of stride 16, and the backbone's last stage as head
-    FPN_CLASSIF_FC_LAYERS_SIZE = 1024
-    BOX_CONV_SIZES: tuple = ()  # of 3x3 convolutions before one fully connected layer, not two
-    MASK_CONV_SIZE = 256
-    POOL_SIZE = 7
-    MASK_POOL_SIZE = 14
-    MASK_SHAPE = [28, 28]
-    CLASS_AGNOSTIC_MASKS = False  # True: one mask for all classes, not one each
-    MASK_LOSS = "sigmoid"  # or softmax: the classes compete for every cell
-    HAS_MASKS = True  # False: boxes alone (Faster R-CNN), or boxes and keypoints
-    NUM_KEYPOINTS = 0  # of every object; 0: no keypoint head
-    KEYPOINT_CONV_SIZE = 512
-    KEYPOINT_NAMES: tuple = ()
-    KEYPOINT_PAIRS: tuple = ()  # places of left and right ones, which change in a mirror
-    TRAIN_ROIS_PER_IMAGE = 200
-    ROI_POSITIVE_RATIO = 0.33
-    BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+    # or c4: one map of stride 16, and the backbone's last stage as head
+    FEATURE_MAPS: Annotated[str, SHAPING] = "fpn"
+    FPN_CLASSIF_FC_LAYERS_SIZE: Annotated[int, SHAPING] = 1024
+    # of 3x3 convolutions before one fully connected layer, not two
+    BOX_CONV_SIZES: Annotated[Sequence, SHAPING] = ()
+    MASK_CONV_SIZE: Annotated[int, SHAPING] = 256
+    POOL_SIZE: Annotated[int, SHAPING] = 7
+    MASK_POOL_SIZE: Annotated[int, MEANING] = 14
+    MASK_SHAPE: Annotated[Sequence, MEANING] = [28, 28]
+    # True: one mask for all classes, not one each
+    CLASS_AGNOSTIC_MASKS: Annotated[bool, SHAPING] = False
+    MASK_LOSS: Annotated[str, MEANING] = "sigmoid"  # or softmax: the classes compete for every cell
+    # False: boxes alone (Faster R-CNN), or boxes and keypoints
+    HAS_MASKS: Annotated[bool, MEANING] = True
+    NUM_KEYPOINTS: Annotated[int, SHAPING] = 0  # of every object; 0: no keypoint head
+    KEYPOINT_CONV_SIZE: Annotated[int, SHAPING] = 512
+    KEYPOINT_NAMES: Annotated[Sequence, DATA] = ()
+    # places of left and right ones, which change in a mirror
+    KEYPOINT_PAIRS: Annotated[Sequence, DATA] = ()
+    TRAIN_ROIS_PER_IMAGE: Annotated[int, GRAPH | TRAINING] = 200
+    ROI_POSITIVE_RATIO: Annotated[float, GRAPH | TRAINING] = 0.33
+    BBOX_STD_DEV: Annotated[np.ndarray, MEANING] = np.array([0.1, 0.1, 0.2, 0.2])
 
     # Images and objects
-    IMAGE_RESIZE_MODE = "square"  # or pad64, none, crop, short_side
-    IMAGE_MIN_DIM = 800
-    IMAGE_MAX_DIM = 1024
-    IMAGE_MIN_SCALE = 0  # never resize by less than this factor
-    IMAGE_SCALE_JITTER = (1.0, 1.0)  # least and most of a random factor in training
-    IMAGE_CHANNEL_COUNT = 3
-    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB
-    PIXEL_STD = np.array([1.0])  # what remains is divided by it; one value, or one a channel
-    USE_MINI_MASK = True
-    MINI_MASK_SHAPE = (56, 56)
-    MAX_GT_INSTANCES = 100
-    AUGMENTATIONS: tuple = ()  # names of mrcnn.data.augment, applied in this order
+    IMAGE_RESIZE_MODE: Annotated[str, INPUT] = "square"  # or pad64, none, crop, short_side
+    IMAGE_MIN_DIM: Annotated[int, INPUT] = 800
+    IMAGE_MAX_DIM: Annotated[int, INPUT] = 1024
+    IMAGE_MIN_SCALE: Annotated[float, INPUT] = 0  # never resize by less than this factor
+    # least and most of a random factor in training
+    IMAGE_SCALE_JITTER: Annotated[Sequence, TRAINING] = (1.0, 1.0)
+    IMAGE_CHANNEL_COUNT: Annotated[int, SHAPING] = 3
+    MEAN_PIXEL: Annotated[np.ndarray, NETWORK] = np.array([123.7, 116.8, 103.9])  # RGB
+    # what remains is divided by it; one value, or one per channel
+    PIXEL_STD: Annotated[np.ndarray, NETWORK] = np.array([1.0])
+    USE_MINI_MASK: Annotated[bool, GRAPH | TRAINING] = True
+    MINI_MASK_SHAPE: Annotated[Sequence, GRAPH | TRAINING] = (56, 56)
+    MAX_GT_INSTANCES: Annotated[int, GRAPH | DATA] = 100
+    # names of mrcnn.data.augment, applied in this order
+    AUGMENTATIONS: Annotated[Sequence, TRAINING] = ()
 
     # Detections
-    DETECTION_MAX_INSTANCES = 100
-    DETECTION_MIN_CONFIDENCE = 0.7
-    DETECTION_NMS_THRESHOLD = 0.3
-    DETECTION_EVERY_CLASS = False  # a roi may become one detection a class, not of its best only
+    DETECTION_MAX_INSTANCES: Annotated[int, GRAPH | DETECTION] = 100
+    DETECTION_MIN_CONFIDENCE: Annotated[float, GRAPH | DETECTION] = 0.7
+    DETECTION_NMS_THRESHOLD: Annotated[float, GRAPH | DETECTION] = 0.3
+    # one detection per class above the threshold, not only of the best class
+    DETECTION_EVERY_CLASS: Annotated[bool, GRAPH | DETECTION] = False
 
     # Optimization
-    LEARNING_RATE = 0.001
-    LEARNING_RATE_IMAGES = 0  # images a batch that it is meant for, see learning_rate; 0: any
-    LEARNING_MOMENTUM = 0.9
-    WARMUP_STEPS = 0  # linear from a tenth of LEARNING_RATE
-    LEARNING_RATE_DROPS: tuple = ()  # epochs after which the rate is divided by 10
-    WEIGHT_DECAY = 0.0001  # of kernels only, as a coupled L2 penalty of this size acts
-    GRADIENT_CLIP_NORM = 5.0  # of the norm of all gradients together
-    LOSS_WEIGHTS = dict.fromkeys(LOSSES, 1.0)
-    TRAIN_BN: bool | None = False  # None: train batch norm; False: use its stored statistics
+    LEARNING_RATE: Annotated[float, TRAINING] = 0.001
+    # reference batch size, see learning_rate; 0: none
+    LEARNING_RATE_IMAGES: Annotated[int, TRAINING] = 0
+    LEARNING_MOMENTUM: Annotated[float, TRAINING] = 0.9
+    WARMUP_STEPS: Annotated[int, TRAINING] = 0  # linear from a tenth of LEARNING_RATE
+    # epochs after which the rate is divided by 10
+    LEARNING_RATE_DROPS: Annotated[Sequence, TRAINING] = ()
+    # of kernels only, as a coupled L2 penalty of this size acts
+    WEIGHT_DECAY: Annotated[float, TRAINING] = 0.0001
+    GRADIENT_CLIP_NORM: Annotated[float | None, TRAINING] = (
+        5.0  # of the norm of all gradients together
+    )
+    LOSS_WEIGHTS: Annotated[dict[str, float], TRAINING] = dict.fromkeys(LOSSES, 1.0)
+    # None: train batch norm; False: use its stored statistics
+    TRAIN_BN: Annotated[bool | None, GRAPH | TRAINING] = False
 
     def __init__(self) -> None:
         """Derive BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE from the settings."""
@@ -187,6 +217,11 @@ class Config:
         changed = {k: setting_values.like(k, getattr(cls, k), v) for k, v in settings.items()}
         setting_bounds.check(changed)
         return type(cls.__name__, (cls,), changed)()
+
+    @staticmethod
+    def marked(mark: Mark) -> tuple[str, ...]:
+        """Return the names of the settings that have a mark."""
+        return tuple(name for name, own in marks(Config).items() if mark in own)
 
     @classmethod
     def names(cls) -> list[str]:

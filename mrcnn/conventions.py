@@ -22,7 +22,7 @@ ROI_FEATURES = ("corners", "aligned", "unaligned", "aligned_max", "warp", "warp_
 # What the sum of the box losses of positive anchors, or RoIs, is divided by.
 #   positives: the numbers in it, four a box;
 #   sampled: the anchors, or RoIs, that learn, negative ones too;
-#   wanted: of anchors, so many as should learn, RPN_TRAIN_ANCHORS_PER_IMAGE an image, by which the
+#   wanted: of anchors, so many as should learn, RPN_TRAIN_ANCHORS_PER_IMAGE per image, by which the
 #       sum of their class losses is divided too; of RoIs those that learn.
 BOX_LOSS_DIVISORS = ("positives", "sampled", "wanted")
 # What the masks of RoIs learn.
@@ -43,12 +43,12 @@ class Conventions:
         name: of the family.
         stride_on_first: in a bottleneck that halves the map, the stride is on the first 1x1
             convolution; else on the 3x3.
-        pads_evenly: strided convolutions and pools are padded alike on all sides; else as
+        symmetric_padding: strided convolutions and pools are padded alike on all sides; else as
             TensorFlow's "same" does, at bottom and right where sides are even.
         norm_epsilon: of batch norm in the backbone and in the heads.
         biased_backbone: convolutions before a batch norm have biases.
         head_norm: where the heads have batch norm, one of HEAD_NORMS.
-        sigmoid_objectness: the RPN gives one number an anchor, through a sigmoid; else two,
+        sigmoid_objectness: the RPN gives one number per anchor, through a sigmoid; else two,
             through a softmax.
         inclusive_frame: normalized boxes are (box - [0, 0, 1, 1]) / (side - 1); else box / side.
         whole_anchors: the corners of a cell's anchors are rounded to pixels, and the stride of a
@@ -69,7 +69,7 @@ class Conventions:
 
     name: str
     stride_on_first: bool
-    pads_evenly: bool
+    symmetric_padding: bool
     norm_epsilon: float
     biased_backbone: bool
     head_norm: str
@@ -91,7 +91,7 @@ class Conventions:
 MATTERPORT = Conventions(
     name="matterport",
     stride_on_first=True,
-    pads_evenly=False,
+    symmetric_padding=False,
     norm_epsilon=1e-3,
     biased_backbone=True,
     head_norm="all",
@@ -112,7 +112,7 @@ MATTERPORT = Conventions(
 TORCHVISION = Conventions(
     name="torchvision",
     stride_on_first=False,
-    pads_evenly=True,
+    symmetric_padding=True,
     norm_epsilon=1e-5,
     biased_backbone=False,
     head_norm="none",
@@ -133,7 +133,7 @@ TORCHVISION = Conventions(
 DETECTRON2 = Conventions(
     name="detectron2",
     stride_on_first=True,
-    pads_evenly=True,
+    symmetric_padding=True,
     norm_epsilon=1e-5,
     biased_backbone=False,
     head_norm="none",

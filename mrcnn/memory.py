@@ -18,7 +18,7 @@ SIDES = {
 
 
 @contextmanager
-def told(config: Config, *, training: bool) -> Iterator[None]:
+def explain_oom(config: Config, *, training: bool) -> Iterator[None]:
     """Turn a device's lack of memory into an error that says which settings to lower.
 
     Raises:

@@ -16,22 +16,17 @@ from mrcnn.geometry import images as image_math
 from mrcnn.geometry import keypoints as keypoint_math
 from mrcnn.geometry import pasting
 from mrcnn.geometry import placement as placements
-from mrcnn.network import backend_ops, folding
 from mrcnn.network import network as networks
-from mrcnn.network.compiled import Compiled
+from mrcnn.network.layers import folding
+from mrcnn.network.ops import backend
+from mrcnn.network.ops.compiled import Compiled
 
 logger = logging.getLogger("mrcnn")
 Detections = dict[str, Any]
 
-# What is read from the inference graph, and the layers that make it.
-OUTPUTS = {
-    "detections": "mrcnn_detection",
-    "masks": "pad_masks",
-    "keypoints": "pad_keypoints",
-}
-
-
-# What masks can come as: arrays of the size of the image, or COCO's run lengths.
+# The outputs of the inference graph that detections are made of.
+OUTPUTS = ("detections", "masks", "keypoints")
+# What masks can come as: arrays of the size of the image, or COCO's RLE.
 MASKS = {"full": pasting.paste, "rle": pasting.paste_rle}
 
 
@@ -47,7 +42,7 @@ class Predictor:
     """Runs the inference graph of a network on images of any sizes.
 
     Args:
-        inference: See `networks.Network`.
+        inference: See `network.Network.inference`.
         config: The settings the network was built with.
 
     Attributes:
@@ -59,10 +54,7 @@ class Predictor:
 
     def __init__(self, inference: keras.Model, config: Config) -> None:
         self.config = config
-        names = {layer.name for layer in inference.layers}
-        outputs = {
-            key: inference.get_layer(name).output for key, name in OUTPUTS.items() if name in names
-        }
+        outputs = {key: inference.output[key] for key in OUTPUTS if key in inference.output}
         self.run = Compiled(folding.folded(keras.Model(inference.inputs, outputs)))
         # Of few sizes only: those of a large input are megabytes.
         self._anchors = functools.lru_cache(maxsize=8)(self._make_anchors)
@@ -87,7 +79,7 @@ class Predictor:
     def _found(self, molded: np.ndarray, metas: np.ndarray) -> list[Detections]:
         """Return the outputs for each image of a batch."""
         anchors = np.tile(self.anchors(molded.shape[1:3]), (len(molded), 1, 1))
-        with memory.told(self.config, training=False):
+        with memory.explain_oom(self.config, training=False):
             found = self.run([molded, metas, anchors])
         return [{key: rows[i] for key, rows in found.items()} for i in range(len(molded))]
 
@@ -99,7 +91,7 @@ class Predictor:
         if at_end:
             pixels = pixels.astype(np.float32)  # whose resize is not rounded
         placement = self._placement(pixels.shape)
-        fitted = image_math.fit(pixels, placement, goes_on=at_end)
+        fitted = image_math.fit(pixels, placement, edge_padding=at_end)
         active = [0] * config.NUM_CLASSES
         meta = image_math.compose_meta(
             0, pixels.shape, fitted.shape, placement.window, placement.scale, active
@@ -115,7 +107,7 @@ class Predictor:
         placement = placements.place(
             image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode
         )
-        if backend_ops.COMPILES_EVERY_SIZE and mode in ("pad64", "short_side"):
+        if backend.COMPILES_EVERY_SIZE and mode in ("pad64", "short_side"):
             return placements.in_few_sizes(placement)
         return placement
 

@@ -140,12 +140,12 @@ def display_instances(
 
     Args:
         boxes: (N, 4); all-zero rows are padding and are not drawn.
-        masks: (H, W, N), inside where they exceed 0.5, or N run lengths.
+        masks: (H, W, N), inside where they exceed 0.5, or N RLEs.
         class_ids: (N,), indices of class_names, of which the first is the background.
         scores: (N,) or None.
         show_mask: whether masks are filled; their outlines are drawn in any case.
         show_bbox: whether boxes are drawn; over filled masks only if there are 12 at most.
-        colors: One for each object; None for a colour a class, or a colour an object if there is
+        colors: One for each object; None for a colour per class, or a colour per object if there is
             but one class.
         captions: Texts instead of name and score. Without them, more than 30 objects have none.
 
@@ -348,7 +348,7 @@ def _checked(
     boxes, class_ids = np.asarray(boxes).reshape(-1, 4), np.asarray(class_ids).astype(int).ravel()
     if not len(boxes):  # datasets without objects give masks of any shape
         masks = np.zeros((*picture.shape[:2], 0), bool)
-    is_list = isinstance(masks, list)  # of run lengths
+    is_list = isinstance(masks, list)  # of RLE
     masks = masks if is_list else np.asarray(masks)
     if not len(boxes) == len(class_ids) == (len(masks) if is_list else masks.shape[-1]):
         raise ValueError(
@@ -372,7 +372,7 @@ def _best_first(*found: Any) -> dict[str, np.ndarray]:
 
 
 def _object_colors(colors: Any, class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return a colour an object: (N, 3) uint8."""
+    """Return a colour per object: (N, 3) uint8."""
     if colors is None:
         named = max(num_classes, np.abs(class_ids).max(initial=0) + 1)
         return default_colors(class_ids, named)
@@ -382,7 +382,7 @@ def _object_colors(colors: Any, class_ids: np.ndarray, num_classes: int) -> np.n
 
 
 def _captions(captions: Any, found: Detections, class_names: Sequence[str]) -> list[str]:
-    """Return a text an object, empty for none."""
+    """Return a text per object, empty for none."""
     if captions is not None and len(captions):
         if len(captions) < len(found["rois"]):
             raise ValueError(f"got {len(captions)} captions for {len(found['rois'])} objects")

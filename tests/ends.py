@@ -28,8 +28,9 @@ import tensorflow as tf
 from test_cli import small_settings, write_set
 
 from mrcnn import cli, files
-from mrcnn.network import backbone
-from mrcnn.training import distribution, trainer
+from mrcnn.network import backbones
+from mrcnn.network.backbones import resnet
+from mrcnn.training import distribution, training_model
 from mrcnn.weights import hdf5
 
 EPOCHS, STEPS = 4, 5
@@ -55,10 +56,10 @@ def train(lines: Path, pause: float, mode: str, arguments: list[str]) -> int:
         replace(old, new)
 
     files.os.replace = replace_slowly
-    backbone.BACKBONES["resnet18"] = ((1, 1, 1, 1), backbone.basic_block)
-    compile_model = trainer.TrainingModel.compile
+    backbones.BACKBONES["resnet18"] = resnet.ResNet((1, 1, 1, 1), resnet.basic_block)
+    compile_model = training_model.TrainingModel.compile
     if mode == "eager":
-        trainer.TrainingModel.compile = lambda self, *args, **options: compile_model(
+        training_model.TrainingModel.compile = lambda self, *args, **options: compile_model(
             self, *args, run_eagerly=True, **options
         )
     distribution.loggers = lambda _: [Lines(lines, pause)]

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from mrcnn.network import rpn
-from mrcnn.network.backbone import BatchNorm
-from mrcnn.network.roi_align import TimeDistributed
+from mrcnn.network.layers.norm import BatchNorm
+from mrcnn.network.layers.time_distributed import TimeDistributed
+from mrcnn.network.rpn import head as rpn_head
 from mrcnn.weights import hdf5
 
 
@@ -15,7 +15,7 @@ def tiny_model(num_classes: int = 3, channels: int = 4) -> keras.Model:
     image = keras.Input((6, 6, 3))
     features = layers.Conv2D(channels, 3, padding="same", name="conv1")(image)
     features = BatchNorm(name="bn_conv1")(features)
-    _, probs, deltas = rpn.build_rpn_model(1, 3, channels, 8)(features)
+    _, probs, deltas = rpn_head.build_rpn_model(1, 3, channels, 8)(features)
     rois = layers.Reshape((6, 6 * channels))(features)
     logits = TimeDistributed(layers.Dense(num_classes, name="mrcnn_class_logits"))(rois)
     boxes = TimeDistributed(layers.Dense(4 * num_classes, name="mrcnn_bbox_fc"))(rois)

@@ -12,6 +12,7 @@ FLOORS = {
     "geometry": 0,
     "class_names": 0,
     "conventions": 0,
+    "setting_marks": 0,
     "setting_values": 0,
     "setting_bounds": 1,
     "setting_faults": 1,
@@ -31,6 +32,9 @@ FLOORS = {
     "evaluation": 5,
     "export": 5,
     "predictor": 5,
+    "class_agreement": 4,
+    "randomness": 1,
+    "mask_rcnn": 6,
     "utils": 6,
     "matterport": 7,
     "parallel_model": 7,
@@ -40,14 +44,27 @@ FLOORS = {
     "cli": 9,
     "__main__": 10,
 }
+# The floors inside `network/`.
+NETWORK_FLOORS = {
+    "ops": 0,
+    "layers": 1,
+    "matching": 1,
+    "backbones": 2,
+    "pyramid": 2,
+    "rpn": 2,
+    "roi_heads": 2,
+    "losses": 3,
+    "parts": 3,
+    "network": 4,
+}
 MAY_IMPORT_TENSORFLOW = (
-    "network/tensorflow_ops.py",
+    "network/ops/tensorflow_ops.py",
     "training/",
     "matterport/",
     "model.py",
 )
-MAY_IMPORT_JAX = ("network/jax_ops.py", "training/jax_devices.py")
-MAY_READ_CONFIG_BELOW = ("network/network.py",)
+MAY_IMPORT_JAX = ("network/ops/jax_ops.py", "training/jax_devices.py")
+MAY_READ_CONFIG_BELOW = ("network/network.py", "network/parts.py")
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
 )
@@ -92,6 +109,18 @@ def test_imports_go_down(path):
     floor = FLOORS.get(room(path), -1)
     upward = {name for name in own_imports(path) - {room(path)} if FLOORS[name] >= floor}
     assert not upward, f"{relative(path)} imports from its own floor or above"
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in MODULES if room(each) == "network"], ids=relative
+)
+def test_imports_go_down_within_the_network(path):
+    inner = relative(path).split("/")[1].removesuffix(".py")
+    if inner == "__init__":
+        return
+    names = [name.split(".") for name in imports(path)]
+    used = {parts[2] for parts in names if parts[:2] == ["mrcnn", "network"]} - {inner}
+    assert all(NETWORK_FLOORS[name] < NETWORK_FLOORS[inner] for name in used), used
 
 
 @every_module

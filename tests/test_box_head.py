@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.network import box_head, matching
-from mrcnn.network.norms import Norms
-from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.network.layers.head_layers import HeadLayers
+from mrcnn.network.layers.roi_align import PyramidROIAlign
+from mrcnn.network.ops import reductions
+from mrcnn.network.roi_heads import box as box_head
 
 STD_DEV = [0.1, 0.1, 0.2, 0.2]
 
@@ -132,14 +133,14 @@ def test_class_loss_is_matterports(matterport_network):
     ids, logits = (ops.convert_to_tensor(golden[name]) for name in ("l_tci", "l_logit"))
     # Matterport reads the active classes of the first image for all images.
     active = ops.convert_to_tensor(np.repeat(golden["l_act"][:1], 2, axis=0))
-    loss = box_head.class_loss(ids, logits, active, ops.ones((2, 64)), matching.on_one_device)
+    loss = box_head.class_loss(ids, logits, active, ops.ones((2, 64)), reductions.on_one_device)
     np.testing.assert_allclose(float(loss), golden["loss_class"], rtol=1e-5)
 
 
 def class_loss(class_ids, logits, active, weights) -> float:
     arrays = np.array(class_ids), np.array(logits, "f"), np.array(active), np.array(weights, "f")
     tensors = (ops.convert_to_tensor(array) for array in arrays)
-    return float(box_head.class_loss(*tensors, matching.on_one_device))
+    return float(box_head.class_loss(*tensors, reductions.on_one_device))
 
 
 def test_rois_of_padding_do_not_count_in_the_class_loss():
@@ -162,7 +163,7 @@ def test_each_image_has_its_own_active_classes():
 def test_box_loss_is_matterports(matterport_network):
     golden = matterport_network
     tensors = (ops.convert_to_tensor(golden[name]) for name in ("l_tb", "l_tci", "l_pb"))
-    loss = box_head.box_loss(*tensors, matching.on_one_device)
+    loss = box_head.box_loss(*tensors, reductions.on_one_device)
     np.testing.assert_allclose(float(loss), golden["loss_bbox"], rtol=1e-5)
 
 
@@ -170,7 +171,7 @@ def test_box_loss_counts_positive_rois_of_their_true_class_only():
     deltas = np.full((1, 2, 3, 4), 50, np.float32)
     deltas[0, 0, 2] = [0.5, 0, 0, 2.0]
     loss = box_head.box_loss(
-        ops.zeros((1, 2, 4)), ops.convert_to_tensor([[2, 0]]), deltas, matching.on_one_device
+        ops.zeros((1, 2, 4)), ops.convert_to_tensor([[2, 0]]), deltas, reductions.on_one_device
     )
     assert float(loss) == pytest.approx((0.125 + 1.5) / 4)
 
@@ -180,13 +181,13 @@ def test_box_loss_of_background_alone_is_zero():
         ops.zeros((1, 2, 4)),
         ops.zeros((1, 2), "int32"),
         ops.ones((1, 2, 3, 4)),
-        matching.on_one_device,
+        reductions.on_one_device,
     )
     assert float(loss) == 0
 
 
 def test_head_returns_logits_probabilities_and_deltas_by_class():
-    trunk = box_head.fully_connected(7, 16, Norms())
+    trunk = box_head.fully_connected(7, 16, HeadLayers())
     head = box_head.BoxHead(3, PyramidROIAlign((7, 7)), trunk)
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     rois = np.tile(np.array([[LEFT, RIGHT]], "f"), (2, 1, 1))

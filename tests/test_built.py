@@ -6,9 +6,10 @@ import pytest
 from small import Rectangles, SmallConfig, make_find_objects
 
 import mrcnn
-from mrcnn.config import DERIVED
-from mrcnn.matterport.built import OF_GRAPH, BuiltSettings
+from mrcnn.config import DERIVED, Config
+from mrcnn.matterport.built import BuiltSettings
 from mrcnn.model import MaskRCNN
+from mrcnn.setting_marks import Mark
 from mrcnn.weights import hdf5
 
 
@@ -26,9 +27,10 @@ def said(caplog) -> list[str]:
 
 
 def test_every_setting_that_the_graph_reads_is_known():
-    text = (Path(mrcnn.__file__).parent / "network" / "network.py").read_text()
+    folder = Path(mrcnn.__file__).parent / "network"
+    text = "".join((folder / name).read_text() for name in ("network.py", "parts.py"))
     read = set(re.findall(r"config\.([A-Z_]+)\b", text))
-    assert read - set(DERIVED) == set(OF_GRAPH) - {"CONVENTIONS"}
+    assert read - set(DERIVED) == set(Config.marked(Mark.GRAPH)) - {"CONVENTIONS"}
 
 
 def test_nothing_is_said_of_settings_that_act_at_once(caplog):

@@ -43,7 +43,7 @@ def test_the_cache_is_where_the_user_says(monkeypatch, variables, folder):
 
 def test_files_without_a_checksum_are_checked_layer_by_layer(tmp_path):
     config = SmallConfig.from_dict({"NAME": "published"})
-    model = networks.build(config).inference
+    model = networks.Network(config).inference
     path = tmp_path / "weights.h5"
     hdf5.save(path, model, {})
     complete.check_layers(path, config)

@@ -11,7 +11,7 @@ from small import SmallConfig, make_find_objects
 
 from mrcnn import cli
 from mrcnn.model import MaskRCNN
-from mrcnn.training import trainer
+from mrcnn.training import training_model
 from mrcnn.weights import catalog, hdf5, runs
 
 COMMANDS = ("demo", "check", "train", "detect", "evaluate", "convert")
@@ -87,12 +87,12 @@ def add_object(content, info, category_id, segmentation, iscrowd=0) -> None:
 
 def run_steps_eagerly(monkeypatch) -> None:
     """Run training steps without tracing them, which takes far longer for a few."""
-    compile_model = trainer.TrainingModel.compile
+    compile_model = training_model.TrainingModel.compile
 
     def compile_eagerly(self, optimizer, **kwargs):
         compile_model(self, optimizer, run_eagerly=True, **kwargs)
 
-    monkeypatch.setattr(trainer.TrainingModel, "compile", compile_eagerly)
+    monkeypatch.setattr(training_model.TrainingModel, "compile", compile_eagerly)
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +368,7 @@ def test_a_run_that_is_finished_is_left_as_it_is(logs, coco_set, caplog):
     before = runs.last_checkpoint(logs).read_bytes()
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
     assert run(*arguments, "--logs", logs, "--weights", "last", "--epochs", 2) == 0
-    assert "nothing trains" in caplog.text
+    assert "nothing to train" in caplog.text
     assert runs.last_checkpoint(logs).read_bytes() == before
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrcnn.config import LOSSES, Config
+from mrcnn.setting_marks import Mark, marks
 from mrcnn.setting_values import parse_setting
 
 
@@ -319,3 +320,10 @@ def test_steps_are_rounded_up(value, steps):
     config.check()
     assert config.steps_per_epoch == config.validation_steps == steps
     assert config.replace(SEED=1).steps_per_epoch == steps
+
+
+def test_every_setting_is_marked():
+    assert set(marks(Config)) == set(Config.names())
+    assert "BACKBONE" in Config.marked(Mark.NETWORK)
+    assert set(Config.marked(Mark.SHAPES)) <= set(Config.marked(Mark.GRAPH))
+    assert not set(Config.marked(Mark.DATA)) & set(Config.marked(Mark.TRAINING))

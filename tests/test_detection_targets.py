@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network.detection_targets import DetectionTargetLayer, sample_rois
+from mrcnn.network.roi_heads.sampling import RoiTargetLayer, sample_rois
 
 OBJECT, OTHER = [0.1, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]
 NEAR = [0.1, 0.1, 0.5, 0.48]  # IoU 0.95 with OBJECT
@@ -119,7 +119,7 @@ def layer_inputs() -> list[np.ndarray]:
     return [proposals, meta, ids, boxes, masks, np.array([3, 4], "i")]
 
 
-def make_layer(**changes) -> DetectionTargetLayer:
+def make_layer(**changes) -> RoiTargetLayer:
     settings = {
         "count": 8,
         "positive_ratio": 0.5,
@@ -128,7 +128,7 @@ def make_layer(**changes) -> DetectionTargetLayer:
         "std_dev": np.array([0.1, 0.1, 0.2, 0.2]),
         "name": "proposal_targets",
     }
-    return DetectionTargetLayer(**(settings | changes))
+    return RoiTargetLayer(**(settings | changes))
 
 
 def test_targets_lead_rois_to_their_objects():

@@ -6,8 +6,8 @@ import pytest
 from small import SmallConfig
 
 from mrcnn import presets
-from mrcnn.network import folding
 from mrcnn.network import network as networks
+from mrcnn.network.layers import folding
 
 OF_C4 = {name: value for name, value in vars(presets.C4Config).items() if name.isupper()}
 KINDS = {
@@ -31,7 +31,7 @@ KINDS = {
 def network(kind: str, **settings) -> networks.Network:
     keras.utils.set_random_seed(0)
     config = SmallConfig().replace(**KINDS[kind], **settings)
-    built = networks.build(config)
+    built = networks.Network(config)
     rng = np.random.default_rng(0)
     for weight in built.inference.weights:
         if weight.path.endswith(("gamma", "moving_variance")):
@@ -94,7 +94,7 @@ def test_layers_keep_their_outputs_and_names():
 @pytest.mark.parametrize(("train_bn", "left"), [(False, 0), (True, "all")])
 def test_batch_norms_that_train_are_left_in_training(train_bn, left):
     built = network("matterport", TRAIN_BN=train_bn)
-    graph = keras.Model(built.training_inputs, built.training_outputs)
+    graph = keras.Model(*built.training)
     folded = folding.folded(graph, training=True)
     norms = count(graph, folding.BatchNorm)
     expected = norms if left == "all" else 0
@@ -234,5 +234,5 @@ def test_kernels_are_rounded_once_to_bfloat16():
 @pytest.mark.parametrize(("train_bn", "is_folded"), [(None, False), (False, True)])
 def test_train_bn_none_trains_what_is_not_frozen(train_bn, is_folded):
     built = network("matterport", TRAIN_BN=train_bn)
-    graph = keras.Model(built.training_inputs, built.training_outputs)
+    graph = keras.Model(*built.training)
     assert (count(folding.folded(graph, training=True), folding.FoldedConv) > 0) == is_folded

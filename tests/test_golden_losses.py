@@ -11,7 +11,12 @@ import pytest
 from keras import ops
 
 from mrcnn import conventions
-from mrcnn.network import box_head, keypoint_head, losses, mask_head, matching, rpn
+from mrcnn.network import losses
+from mrcnn.network.ops import reductions
+from mrcnn.network.roi_heads import box as box_head
+from mrcnn.network.roi_heads import keypoint as keypoint_head
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.rpn import losses as rpn_losses
 
 GOLDEN = Path(__file__).parent / "golden" / "torchvision_losses.npz"
 BETA = conventions.TORCHVISION.box_loss_beta
@@ -42,14 +47,16 @@ def match(golden):
 
 def test_class_loss_of_the_rpn(golden, match, assert_as_golden):
     logits = tensor(np.stack([np.zeros_like(golden["rpn_logits"]), golden["rpn_logits"]], axis=-1))
-    loss = rpn.class_loss(match, logits, matching.on_one_device)
+    loss = rpn_losses.class_loss(match, logits, reductions.on_one_device)
     assert_as_golden("torchvision rpn_class_loss", loss, golden["rpn_class_loss"], 1e-5)
 
 
 def test_box_loss_of_the_rpn(golden, match, assert_as_golden):
     deltas = tensor(by_y(golden["rpn_deltas"]))
     targets = tensor(by_y(golden["rpn_target_deltas"]))
-    loss = rpn.box_loss(targets, match, deltas, matching.on_one_device, beta=BETA, divisor=DIVISOR)
+    loss = rpn_losses.box_loss(
+        targets, match, deltas, reductions.on_one_device, beta=BETA, divisor=DIVISOR
+    )
     assert_as_golden("torchvision rpn_bbox_loss", loss, golden["rpn_bbox_loss"], 1e-5)
 
 
@@ -57,7 +64,7 @@ def test_class_loss_of_the_heads(golden, assert_as_golden):
     class_ids = tensor(golden["box_target_class_ids"], "int32")
     logits = tensor(golden["box_logits"])
     active, weights = ops.ones((2, logits.shape[-1])), ops.ones(class_ids.shape)
-    loss = box_head.class_loss(class_ids, logits, active, weights, matching.on_one_device)
+    loss = box_head.class_loss(class_ids, logits, active, weights, reductions.on_one_device)
     assert_as_golden("torchvision box_class_loss", loss, golden["box_class_loss"], 1e-5)
 
 
@@ -68,7 +75,7 @@ def test_box_loss_of_the_heads(golden, assert_as_golden):
         tensor(by_y(golden["box_target_deltas"])),
         class_ids,
         tensor(by_y(golden["box_deltas"])),
-        matching.on_one_device,
+        reductions.on_one_device,
         weights,
         BETA,
     )
@@ -95,7 +102,7 @@ def test_mask_loss(golden, assert_as_golden):
         tensor(golden["mask_targets"]),
         tensor(class_ids, "int32"),
         tensor(logits),
-        matching.on_one_device,
+        reductions.on_one_device,
     )
     assert_as_golden("torchvision mask_loss", loss, golden["mask_loss"], 1e-5)
 
@@ -107,7 +114,7 @@ def test_keypoint_loss(golden, assert_as_golden):
     rois = tensor(by_y(golden["keypoint_rois_xyxy"]))
     cells, weights = keypoint_head.targets(rois, tensor(points[..., [1, 0, 2]]), 56)
     logits = tensor(np.moveaxis(golden["keypoint_logits"], 2, -1))
-    loss = keypoint_head.keypoint_loss(cells, weights, logits, matching.on_one_device)
+    loss = keypoint_head.keypoint_loss(cells, weights, logits, reductions.on_one_device)
     assert_as_golden("torchvision keypoint_loss", loss, golden["keypoint_loss"], 1e-5)
 
 
@@ -133,11 +140,11 @@ DELTAS[:, 1:] = 7.0  # of no consequence
 )
 def test_box_losses_of_each_family_by_hand(family, expected):
     forms = conventions.FAMILIES[family]
-    loss = rpn.box_loss(
+    loss = rpn_losses.box_loss(
         ops.zeros((2, 4, 4)),
         ops.convert_to_tensor(MATCH),
         tensor(DELTAS),
-        matching.on_one_device,
+        reductions.on_one_device,
         beta=forms.box_loss_beta,
         divisor=forms.box_loss_divisor,
         anchors_per_image=3,
@@ -146,7 +153,7 @@ def test_box_losses_of_each_family_by_hand(family, expected):
 
 
 def outputs_of(class_ids: list[list[int]], weights: list[list[float]], error: float) -> dict:
-    """Return what `losses.of_batch` takes, of boxes that are wrong by `error` in one number."""
+    """Return what `compute_losses` takes, of boxes that are wrong by `error` in one number."""
     rows = (len(class_ids), len(class_ids[0]))
     deltas = np.zeros((*rows, 3, 4))
     deltas[..., 0] = error
@@ -177,7 +184,7 @@ def test_all_losses_of_a_batch_are_of_the_family(
     forms = conventions.FAMILIES[family]
     outputs = outputs_of([[1, 0, 0], [2, 0, 0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], 1.0)
     batch = {"input_image_meta": ops.ones((2, 12 + 3))}
-    found = losses.of_batch(
+    found = losses.compute_losses(
         batch,
         outputs,
         forms=losses.Forms(forms.box_loss_beta, forms.box_loss_divisor, anchors_per_image=8),
@@ -192,10 +199,10 @@ def test_shares_of_two_devices_sum_to_the_loss_of_one(divisor):
     """Each of two devices has an image; both know the count of both."""
     match, deltas = ops.convert_to_tensor(MATCH), tensor(DELTAS)
     settings = {"beta": 0.0, "divisor": divisor, "anchors_per_image": 3}
-    whole = rpn.box_loss(deltas * 0, match, deltas, matching.on_one_device, **settings)
+    whole = rpn_losses.box_loss(deltas * 0, match, deltas, reductions.on_one_device, **settings)
     counts = {"positives": 4.0, "sampled": 4.0, "wanted": 6.0}
     shares = [
-        rpn.box_loss(
+        rpn_losses.box_loss(
             deltas[i : i + 1] * 0,
             match[i : i + 1],
             deltas[i : i + 1],

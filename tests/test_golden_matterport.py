@@ -342,7 +342,7 @@ def test_weights_have_matterports_layers_names_and_shapes(matterport_layouts, na
             "IMAGE_MAX_DIM": 128,
         }
     )
-    model = network.build(config).inference
+    model = network.Network(config).inference
     ours = {key: list(w.shape) for key, w in hdf5.weights_by_name(model).items()}
     # The peer numbered the layers of its second model: conv1/conv1_1/kernel:0.
     suffix = "" if name == "resnet50" else "_1"

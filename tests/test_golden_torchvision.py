@@ -15,7 +15,8 @@ from keras import ops
 from mrcnn import presets
 from mrcnn.geometry import anchors, boxes, keypoints, pasting
 from mrcnn.model import MaskRCNN
-from mrcnn.network import backend_ops, roi_align
+from mrcnn.network.layers import roi_align as roi_align_layer
+from mrcnn.network.ops import backend, roi_align, roi_pool
 from mrcnn.weights import hdf5, torchvision
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,7 +74,7 @@ def test_roi_align_by_crops(units, half_pixel, samples, assert_as_golden):
 
 def test_roi_pool(units, assert_as_golden):
     rows = units["ra_boxes"]
-    found = roi_align.pool(
+    found = roi_pool.pool(
         ops.convert_to_tensor(channels_last(units["ra_features"])),
         ops.convert_to_tensor(by_y(rows[:, 1:]) * np.float32(0.25)),
         ops.convert_to_tensor(rows[:, 0].astype(np.int32)),
@@ -90,13 +91,13 @@ def test_features_over_the_pyramid(units, size, assert_as_golden):
 
     record = np.zeros((1, 15), np.float32)
     record[:, 4:6] = 512
-    layer = roi_align.PyramidROIAlign(
+    layer = roi_align_layer.PyramidROIAlign(
         (size, size), form="unaligned", floors_level=True, inclusive=False
     )
     found = layer([boxes, record, *maps])[0]
     assert_as_golden(f"MultiScaleRoIAlign {size} by crops", found, expected, 1e-4)
 
-    chosen = roi_align.levels(boxes, 512.0 * 512.0, floors=True)[0] - roi_align.FINEST
+    chosen = roi_align_layer.levels(boxes, 512.0 * 512.0, floors=True)[0] - layer.finest_level
     found = roi_align.features(
         [ops.convert_to_tensor(features) for features in maps],
         ops.convert_to_tensor(boxes[0]),
@@ -151,7 +152,7 @@ def test_box_coder(units, assert_as_golden):
 
 @pytest.mark.parametrize(("name", "threshold"), [("nms_05", 0.5), ("nms_07", 0.7)])
 def test_suppression(units, name, threshold):
-    found = backend_ops.operations().kept_rows(
+    found = backend.operations().kept_rows(
         by_y(units["nms_boxes"]), units["nms_scores"], 400, threshold
     )
     np.testing.assert_array_equal(found, units[name])
@@ -159,7 +160,7 @@ def test_suppression(units, name, threshold):
 
 def test_suppression_by_class(units, assert_as_golden):
     classes = np.eye(units["nms_classes"].max() + 1, dtype=np.float32)[units["nms_classes"]]
-    found, scores, _ = backend_ops.operations().suppress(
+    found, scores, _ = backend.operations().suppress(
         ops.convert_to_tensor(by_y(units["nms_boxes"])[None, :, None]),
         ops.convert_to_tensor((classes * units["nms_scores"][:, None])[None]),
         400,

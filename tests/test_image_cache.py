@@ -6,7 +6,7 @@ import pytest
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.image_cache import CachedImages
-from mrcnn.training import run
+from mrcnn.training import fitting
 
 
 class Counted(Dataset):
@@ -66,7 +66,7 @@ def test_threads_keep_no_more_than_fits():
 def test_batches_are_the_same_with_a_cache(workers):
     config = SmallConfig().replace(WORKERS=workers)
     plain, cached = (
-        run.training_stream(Counted(), config.replace(CACHE_MB=megabytes), (), (), 0)
+        fitting.training_stream(Counted(), config.replace(CACHE_MB=megabytes), (), (), 0)
         for megabytes in (0, 2)
     )
     for first, second, _ in zip(plain, cached, range(6), strict=False):

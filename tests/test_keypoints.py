@@ -11,8 +11,9 @@ from mrcnn.data.formats.coco import load_coco
 from mrcnn.evaluation import coco
 from mrcnn.geometry import image_files, keypoints
 from mrcnn.geometry import placement as placements
-from mrcnn.network import keypoint_head, matching
-from mrcnn.network.fixed_size import KeypointTargetLayer
+from mrcnn.network.ops import reductions
+from mrcnn.network.roi_heads import keypoint as keypoint_head
+from mrcnn.network.roi_heads.keypoint import KeypointTargetLayer
 
 NAMES = ("nose", "left_hand", "right_hand")
 
@@ -56,12 +57,12 @@ def test_loss_is_the_entropy_of_the_cells_that_are_there():
     cells = np.array([[[6, 0, 0], [0, 0, 0]]], np.int32)
     weights = np.array([[[1, 1, 0], [0, 0, 0]]], np.float32)
     loss = keypoint_head.keypoint_loss(
-        *map(ops.convert_to_tensor, (cells, weights, logits)), matching.on_one_device
+        *map(ops.convert_to_tensor, (cells, weights, logits)), reductions.on_one_device
     )
     expected = (np.log(15 + np.exp(3)) - 3 + np.log(16)) / 2
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     nothing = ops.zeros_like(ops.convert_to_tensor(weights))
-    assert float(keypoint_head.keypoint_loss(cells, nothing, logits, matching.on_one_device)) == 0
+    assert float(keypoint_head.keypoint_loss(cells, nothing, logits, reductions.on_one_device)) == 0
 
 
 def marked(height, width):

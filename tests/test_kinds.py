@@ -12,7 +12,7 @@ from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.geometry import boxes
 from mrcnn.model import MaskRCNN
-from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.network.layers.roi_align import PyramidROIAlign
 from mrcnn.training.callbacks import MeanAveragePrecisionCallback
 from mrcnn.weights import hdf5
 

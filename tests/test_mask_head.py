@@ -7,9 +7,10 @@ from keras import ops
 from mrcnn.geometry import boxes as box_math
 from mrcnn.geometry import masks as mask_math
 from mrcnn.matterport import tensors
-from mrcnn.network import mask_head
-from mrcnn.network.norms import Norms
-from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.network.layers.head_layers import HeadLayers
+from mrcnn.network.layers.roi_align import PyramidROIAlign
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.roi_heads import rows as roi_rows
 
 # An L, so that flips and transposes show.
 LETTER = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
@@ -146,7 +147,7 @@ def test_inference_has_the_probabilities_of_the_logits_that_training_has():
     rois, meta = keras.Input((3, 4)), keras.Input((14,))
     maps = [keras.Input((16 // 2**i, 16 // 2**i, 8)) for i in range(4)]
     roi_align = PyramidROIAlign((7, 7))
-    head = mask_head.MaskHead(2, 8, roi_align, mask_head.convolutions(8, Norms()))
+    head = mask_head.MaskHead(2, 8, roi_align, mask_head.convolutions(8, HeadLayers()))
     masks = head(rois, meta, maps), head(rois, meta, maps, as_logits=True)
     model = keras.Model([rois, meta, *maps], masks)
     rng = np.random.default_rng(0)
@@ -174,24 +175,26 @@ def detections(*counts: int) -> np.ndarray:
 @pytest.mark.parametrize(("counts", "rows"), [((2, 4), 4), ((0, 1), 1), ((0, 0), 1), ((6, 6), 6)])
 def test_trimming_keeps_the_longest_list_and_at_least_one_row(counts, rows):
     given = detections(*counts)
-    found = mask_head.TrimDetections()(given)
+    found = roi_rows.TrimDetections()(given)
     np.testing.assert_array_equal(found, given[:, :rows, :4])
 
 
 def test_padding_gives_one_mask_a_detection():
-    found = mask_head.PadMasks(6)(np.ones((2, 4, 3, 3, 5), "f"))
+    found = roi_rows.PadMasks(6)(np.ones((2, 4, 3, 3, 5), "f"))
     assert found.shape == (2, 6, 3, 3, 5)
     np.testing.assert_array_equal(found[:, :4], 1)
     np.testing.assert_array_equal(found[:, 4:], 0)
 
 
 def test_layers_of_detections_survive_serialization(reserialized):
-    assert reserialized(mask_head.TrimDetections(name="trim")).name == "trim"
-    assert reserialized(mask_head.PadMasks(6, name="pad")).max_detections == 6
+    assert reserialized(roi_rows.TrimDetections(name="trim")).name == "trim"
+    assert reserialized(roi_rows.PadMasks(6, name="pad")).max_detections == 6
 
 
 def test_head_returns_one_mask_a_class():
-    head = mask_head.MaskHead(3, 8, PyramidROIAlign((7, 7)), mask_head.convolutions(8, Norms()))
+    head = mask_head.MaskHead(
+        3, 8, PyramidROIAlign((7, 7)), mask_head.convolutions(8, HeadLayers())
+    )
     maps = [np.ones((2, side, side, 4), "f") for side in (16, 8, 4, 2)]
     record = np.zeros((2, 15), "f")
     record[:, 4:6] = 64
@@ -206,7 +209,7 @@ def test_head_returns_one_mask_a_class():
 def test_rows_up_to_the_last_positive_roi_are_kept(counts, rows):
     class_ids = np.array([[2] * count + [0] * (40 - count) for count in counts], np.int32)
     tensor = np.arange(2 * 20 * 3, dtype=np.float32).reshape(2, 20, 3)
-    (kept,) = mask_head.TrimPositives()([class_ids, tensor])
+    (kept,) = roi_rows.TrimPositives()([class_ids, tensor])
     np.testing.assert_array_equal(kept, tensor[:, :rows])
 
 

@@ -3,6 +3,7 @@ import tensorflow as tf
 from keras import ops
 
 from mrcnn.network import matching
+from mrcnn.network.ops import gathers, reductions
 
 
 def noise(seeds, count: int, stream: int = 0) -> np.ndarray:
@@ -116,24 +117,24 @@ def test_half_of_a_box_makes_it_of_a_crowd():
 def test_masked_mean_by_hand():
     values = ops.convert_to_tensor([[1.0, 2.0], [3.0, 40.0]])
     weights = ops.convert_to_tensor([[True, True], [True, False]])
-    assert float(matching.masked_mean(values, weights, matching.on_one_device)) == 2.0
+    assert float(reductions.masked_mean(values, weights, reductions.on_one_device)) == 2.0
 
 
 def test_masked_mean_broadcasts_weights_over_components():
     values = ops.convert_to_tensor([[[1.0, 3.0], [100.0, 100.0]]])
     weights = ops.convert_to_tensor([[[True], [False]]])
-    assert float(matching.masked_mean(values, weights, matching.on_one_device)) == 2.0
+    assert float(reductions.masked_mean(values, weights, reductions.on_one_device)) == 2.0
 
 
 def test_masked_mean_without_weight_is_zero():
-    assert float(matching.masked_mean(ops.ones((2, 3)), ops.zeros((2, 3)), lambda x: x)) == 0.0
+    assert float(reductions.masked_mean(ops.ones((2, 3)), ops.zeros((2, 3)), lambda x: x)) == 0.0
 
 
 def test_infinite_values_without_weight_do_not_become_nan():
     values, weights = tf.constant([2.0, np.inf, np.nan]), tf.constant([1.0, 0.0, 0.0])
     with tf.GradientTape() as tape:
         tape.watch(values)
-        mean = matching.masked_mean(values, weights, matching.on_one_device)
+        mean = reductions.masked_mean(values, weights, reductions.on_one_device)
     assert float(mean) == 2.0
     np.testing.assert_array_equal(tape.gradient(mean, values), [1, 0, 0])
 
@@ -141,10 +142,10 @@ def test_infinite_values_without_weight_do_not_become_nan():
 def test_shares_of_replicas_sum_to_the_mean_of_the_batch():
     rng = np.random.default_rng(0)
     values, weights = rng.normal(size=(4, 6)).astype("f"), rng.random((4, 6)) < 0.4
-    whole = matching.masked_mean(values, weights, matching.on_one_device)
+    whole = reductions.masked_mean(values, weights, reductions.on_one_device)
     halves = [slice(0, 1), slice(1, 4)]
     shares = [
-        float(matching.masked_mean(values[half], weights[half], lambda _: float(weights.sum())))
+        float(reductions.masked_mean(values[half], weights[half], lambda _: float(weights.sum())))
         for half in halves
     ]
     np.testing.assert_allclose(sum(shares), float(whole), rtol=1e-6)
@@ -152,13 +153,13 @@ def test_shares_of_replicas_sum_to_the_mean_of_the_batch():
 
 def test_of_class_picks_the_class_of_each_roi():
     deltas = np.arange(24, dtype="f").reshape(1, 2, 3, 4)
-    found = matching.of_class(ops.convert_to_tensor(deltas), ops.convert_to_tensor([[2, 0]]))
+    found = gathers.of_class(ops.convert_to_tensor(deltas), ops.convert_to_tensor([[2, 0]]))
     np.testing.assert_array_equal(found, [[[8, 9, 10, 11], [12, 13, 14, 15]]])
 
 
 def test_of_class_picks_masks():
     masks = np.arange(2 * 2 * 2 * 3, dtype="f").reshape(1, 2, 2, 2, 3)
-    found = matching.of_class(
+    found = gathers.of_class(
         ops.convert_to_tensor(masks[..., None]), ops.convert_to_tensor([[1, 2]])
     )
     np.testing.assert_array_equal(found[0, 0, ..., 0], masks[0, 0, ..., 1])
@@ -167,12 +168,12 @@ def test_of_class_picks_masks():
 
 def test_gather_rows_stays_within_the_image():
     values = np.arange(12, dtype="f").reshape(2, 3, 2)
-    found = matching.gather_rows(ops.convert_to_tensor(values), ops.convert_to_tensor([[2], [0]]))
+    found = gathers.gather_rows(ops.convert_to_tensor(values), ops.convert_to_tensor([[2], [0]]))
     np.testing.assert_array_equal(found, [[[4, 5]], [[6, 7]]])
 
 
 def test_smooth_l1_is_quadratic_below_one():
-    found = matching.smooth_l1(
+    found = reductions.smooth_l1(
         ops.convert_to_tensor([0.0, 0.0, 3.0]), ops.convert_to_tensor([0.5, -1.0, 0.0])
     )
     np.testing.assert_allclose(found, [0.125, 0.5, 2.5])

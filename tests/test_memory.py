@@ -19,7 +19,7 @@ def test_a_lack_of_memory_says_what_to_lower_and_by_how_much(error):
     config = SmallConfig().replace(IMAGES_PER_GPU=4, IMAGE_MAX_DIM=1024, IMAGE_MIN_DIM=800)
     with (
         pytest.raises(RuntimeError, match="out of memory") as caught,
-        memory.told(config, training=True),
+        memory.explain_oom(config, training=True),
     ):
         raise error
     message = str(caught.value)
@@ -32,7 +32,7 @@ def test_a_lack_of_memory_says_what_to_lower_and_by_how_much(error):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
 def test_other_errors_pass(error):
-    with pytest.raises(error), memory.told(SmallConfig(), training=True):
+    with pytest.raises(error), memory.explain_oom(SmallConfig(), training=True):
         raise error
 
 

@@ -5,9 +5,11 @@ import tensorflow as tf
 from keras import ops
 
 from mrcnn.config import LOSSES, Config
-from mrcnn.network import backbone, losses, network
-from mrcnn.network import mask_head as mask_stage
-from mrcnn.network.roi_align import PyramidROIAlign, TimeDistributed
+from mrcnn.network import backbones, losses, network
+from mrcnn.network.layers import grouped_conv
+from mrcnn.network.layers.roi_align import PyramidROIAlign
+from mrcnn.network.layers.time_distributed import TimeDistributed
+from mrcnn.network.roi_heads import rows as roi_rows
 from mrcnn.weights import hdf5
 
 SIDE = 128
@@ -36,7 +38,7 @@ class SmallConfig(Config):
 @pytest.fixture(scope="module")
 def small() -> network.Network:
     keras.utils.set_random_seed(0)
-    built = network.build(SmallConfig())
+    built = network.Network(SmallConfig())
     # An untrained head may take everything for background; let this one see objects everywhere.
     weights = hdf5.weights_by_name(built.inference)
     weights["mrcnn_class_logits/kernel"].assign(np.zeros((32, 3)))
@@ -71,8 +73,8 @@ def inference_inputs(config: Config, count: int = 2) -> list[np.ndarray]:
 
 
 def run_losses(built: network.Network, batch: dict) -> dict:
-    outputs = keras.Model(built.training_inputs, built.training_outputs)(batch)
-    return {name: float(loss) for name, loss in losses.of_batch(batch, outputs).items()}
+    outputs = keras.Model(*built.training)(batch)
+    return {name: float(loss) for name, loss in losses.compute_losses(batch, outputs).items()}
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -82,28 +84,28 @@ def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return found
 
 
-def test_inference_outputs_are_in_matterports_order(small):
+def test_inference_outputs_have_names(small):
     config = SmallConfig()
     inputs = inference_inputs(config)
     outputs = small.inference(inputs)
     anchor_count = inputs[2].shape[1]
-    shapes = [tuple(output.shape) for output in outputs]
-    assert shapes == [
-        (2, 10, 6),
-        (2, 30, 3),
-        (2, 30, 3, 4),
-        (2, 10, 28, 28, 3),
-        (2, 30, 4),
-        (2, anchor_count, 2),
-        (2, anchor_count, 4),
-    ]
+    assert {name: tuple(output.shape) for name, output in outputs.items()} == {
+        "detections": (2, 10, 6),
+        "class_probs": (2, 30, 3),
+        "box_deltas": (2, 30, 3, 4),
+        "masks": (2, 10, 28, 28, 3),
+        "proposals": (2, 30, 4),
+        "rpn_probs": (2, anchor_count, 2),
+        "rpn_deltas": (2, anchor_count, 4),
+    }
     inputs = [tensor.name for tensor in small.inference.inputs]
     assert inputs == ["input_image", "input_image_meta", "input_anchors"]
 
 
 def test_masks_after_the_last_detection_are_zero(small):
     config = SmallConfig()
-    detections, _, _, masks, *_ = small.inference(inference_inputs(config))
+    outputs = small.inference(inference_inputs(config))
+    detections, masks = outputs["detections"], outputs["masks"]
     found = np.asarray(detections)[:, :, 4] > 0
     longest = found.sum(axis=1).max()
     assert longest > 0
@@ -116,16 +118,19 @@ def test_images_of_a_batch_do_not_mix(small):
     inputs = inference_inputs(config)
     together = small.inference(inputs)
     alone = small.inference([array[1:] for array in inputs])
-    for one, many in zip(alone[-2:], together[-2:], strict=True):  # of the RPN, anchor by anchor
-        np.testing.assert_allclose(one[0], many[1], atol=1e-4)
+    for name in ("rpn_probs", "rpn_deltas"):  # anchor by anchor
+        np.testing.assert_allclose(alone[name][0], together[name][1], atol=1e-4)
     # Which of near scores comes first is a matter of rounding, and so are a few proposals.
-    own, other = (np.abs(alone[4][0][:, None] - rois).max(-1).min(1) for rois in together[4][::-1])
+    own, other = (
+        np.abs(alone["proposals"][0][:, None] - rois).max(-1).min(1)
+        for rois in together["proposals"][::-1]
+    )
     assert (own < 1e-4).mean() > 0.8
     assert (other < 1e-4).mean() < 0.2
 
 
 def test_training_and_inference_share_their_weights(small):
-    training = keras.Model(small.training_inputs, small.training_outputs)
+    training = keras.Model(*small.training)
     mine = {key: id(weight) for key, weight in hdf5.weights_by_name(training).items()}
     others = {key: id(weight) for key, weight in hdf5.weights_by_name(small.inference).items()}
     assert mine == others
@@ -154,40 +159,41 @@ def test_losses_of_images_without_objects_are_finite(small):
 
 
 def test_no_layer_is_a_lambda_or_a_time_distributed_one(small):
-    training = keras.Model(small.training_inputs, small.training_outputs)
+    training = keras.Model(*small.training)
     kinds = {type(layer) for model in (training, small.inference) for layer in all_layers(model)}
     assert not kinds & {keras.layers.Lambda, keras.layers.TimeDistributed}
-    assert {TimeDistributed, PyramidROIAlign, mask_stage.PadMasks} <= kinds
+    assert {TimeDistributed, PyramidROIAlign, roi_rows.PadMasks} <= kinds
 
 
 def test_mixed_precision_keeps_geometry_and_losses_in_float32():
     config = SmallConfig.from_dict({"PRECISION": "mixed_bfloat16"})
-    built = network.build(config)
+    built = network.Network(config)
     assert {output.dtype for output in built.inference.outputs} == {"float32"}
-    outputs = {k: v for k, v in built.training_outputs.items() if v.dtype != "int32"}
+    outputs = {k: v for k, v in built.training.outputs.items() if v.dtype != "int32"}
     dtypes = {name: output.dtype for name, output in outputs.items()}
     assert dtypes == dict.fromkeys(outputs, "float32")
     convolution = built.inference.get_layer("res3a_branch2a")
     assert (convolution.compute_dtype, convolution.variable_dtype) == ("bfloat16", "float32")
     assert all(np.isfinite(v) for v in run_losses(built, make_batch(config)).values())
-    assert all(np.isfinite(np.asarray(o)).all() for o in built.inference(inference_inputs(config)))
+    found = built.inference(inference_inputs(config))
+    assert all(np.isfinite(np.asarray(output)).all() for output in found.values())
 
 
 def test_precision_of_one_network_does_not_leak_into_the_next():
     with pytest.raises(ValueError, match="BACKBONE"):
-        network.build(SmallConfig.from_dict({"PRECISION": "mixed_bfloat16", "BACKBONE": "vgg"}))
+        network.Network(SmallConfig.from_dict({"PRECISION": "mixed_bfloat16", "BACKBONE": "vgg"}))
     assert keras.config.dtype_policy().name == "float32"
 
 
 def test_an_unknown_backbone_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"BACKBONE must be.*resnet101.*got 'resnet99'"):
-        network.build(SmallConfig.from_dict({"BACKBONE": "resnet99"}))
+        network.Network(SmallConfig.from_dict({"BACKBONE": "resnet99"}))
 
 
 def test_a_size_that_cannot_work_is_answered_with_one_that_does():
     config = SmallConfig.from_dict({"IMAGE_MAX_DIM": 200})
     with pytest.raises(ValueError, match=r"multiple of 64, got 200.*192"):
-        network.build(config)
+        network.Network(config)
 
 
 def plain_backbone(image, stage5, train_bn):
@@ -202,11 +208,11 @@ def plain_backbone(image, stage5, train_bn):
 
 
 def assert_plain_backbone_is_used(config: Config) -> None:
-    built = network.build(config)
+    built = network.Network(config)
     names = [layer.name for layer in built.inference.layers]
     assert "plain5" in names
     assert "conv1" not in names
-    assert built.inference.outputs[5].shape[-1] == 2
+    assert built.inference.output["rpn_probs"].shape[-1] == 2
 
 
 def test_a_backbone_may_be_a_static_method():
@@ -227,10 +233,10 @@ def test_a_backbone_may_be_passed_as_a_setting():
     assert_plain_backbone_is_used(SmallConfig.from_dict({"BACKBONE": plain_backbone}))
 
 
-@pytest.mark.parametrize("name", sorted(backbone.BACKBONES))
+@pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
 def test_stages_have_strides_2_to_32(name):
     image = keras.Input((128, 192, 3))
-    stages = backbone.build(name, image, width=64 if name in backbone.GROUPS else 8, train_bn=False)
+    stages = backbones.build(name, image, width=8 if backbones.get(name).groups == 1 else 64)
     # The first is the pooled stem, which Matterport calls C1: its stride is that of C2.
     assert [tuple(stage.shape[1:3]) for stage in stages] == [
         (128 // stride, 192 // stride) for stride in (4, 4, 8, 16, 32)
@@ -243,7 +249,7 @@ def test_a_convolution_by_groups_is_one_over_all_channels(strides, padding):
     features = ops.convert_to_tensor(rng.normal(size=(2, 9, 8, 12)).astype("f"))
     arguments = (24, 3, strides, padding)
     theirs = keras.layers.Conv2D(*arguments, groups=4)
-    ours = backbone.GroupedConv2D(*arguments, groups=4)
+    ours = grouped_conv.GroupedConv2D(*arguments, groups=4)
     results = []
     for layer in (theirs, ours):
         layer.build(features.shape)
@@ -260,7 +266,7 @@ def test_a_convolution_by_groups_is_one_over_all_channels(strides, padding):
 
 @pytest.mark.parametrize(("name", "expansion"), [("resnet34", 1), ("resnet50", 4)])
 def test_every_stage_is_twice_as_wide_as_the_last(name, expansion):
-    stages = backbone.build(name, keras.Input((64, 64, 3)), width=8, train_bn=False)
+    stages = backbones.build(name, keras.Input((64, 64, 3)), width=8)
     assert [stage.shape[-1] for stage in stages[1:]] == [8 * expansion * 2**i for i in range(4)]
 
 
@@ -270,7 +276,7 @@ def test_train_bn_decides_whose_statistics_are_used(small):
         return {layer.is_training for layer in layers if hasattr(layer, "is_training")}
 
     assert norms(small) == {False}
-    assert norms(network.build(SmallConfig.from_dict({"TRAIN_BN": None}))) == {True}
+    assert norms(network.Network(SmallConfig.from_dict({"TRAIN_BN": None}))) == {True}
 
 
 def test_layers_of_constants_survive_serialization(reserialized):
@@ -296,7 +302,7 @@ def test_networks_for_coco_have_matterports_number_of_parameters(name, count):
             "IMAGE_MAX_DIM": 128,
         }
     )
-    assert network.build(config).inference.count_params() == count
+    assert network.Network(config).inference.count_params() == count
 
 
 def test_layers_without_xla_kernels_say_so(small):

@@ -6,10 +6,11 @@ import pytest
 from keras import layers, ops
 from small import Rectangles, SmallConfig
 
-from mrcnn.network import backend_ops, losses, network
-from mrcnn.network.backbone import BatchNorm
-from mrcnn.network.roi_align import TimeDistributed, through
-from mrcnn.training import run
+from mrcnn.network import losses, network
+from mrcnn.network.layers.norm import BatchNorm
+from mrcnn.network.layers.time_distributed import TimeDistributed, apply_layers
+from mrcnn.network.ops import backend
+from mrcnn.training import fitting
 
 CHANNELS = 3
 
@@ -66,13 +67,13 @@ def test_norms_deep_in_a_stage_of_rois_take_the_same_rows(features):
     found = np.asarray(stage(features, training=True, rows=rows))
     expected = normed(rows, features, BatchNorm(name="alone"))
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert backend_ops.rows_that_count() is None
+    assert backend.norm_rows() is None
 
 
 def test_layers_between_are_called_as_ever(features):
     trunk = [TimeDistributed(layers.Conv2D(4, 1)), TimeDistributed(BatchNorm()), layers.ReLU()]
-    assert through(trunk, features, np.ones((2, 5))).shape == (2, 5, 4, 4, 4)
-    assert through(trunk, features, None).shape == (2, 5, 4, 4, 4)
+    assert apply_layers(trunk, features, np.ones((2, 5))).shape == (2, 5, 4, 4, 4)
+    assert apply_layers(trunk, features, None).shape == (2, 5, 4, 4, 4)
 
 
 KINDS = {
@@ -94,17 +95,17 @@ def test_heads_learn_alike_with_and_without_the_rows_that_xla_needs(kind):
     config = SmallConfig.from_dict(
         {"TRAIN_BN": None, "TRAIN_ROIS_PER_IMAGE": 40, "ROI_POSITIVE_RATIO": 0.9, **KINDS[kind]}
     )
-    built = network.build(config)
-    model = keras.Model(built.training_inputs, built.training_outputs)
-    batch = next(iter(run.validation_stream(Rectangles(4), config)))
+    built = network.Network(config)
+    model = keras.Model(*built.training)
+    batch = next(iter(fitting.validation_stream(Rectangles(4), config)))
     batch["input_image"] = batch["input_image"].astype("f")
     before = model.get_weights()
     found, stored = [], []
     for is_static in (False, True):
         model.set_weights(before)
-        with backend_ops.within_xla(is_static):
+        with backend.within_xla(is_static):
             outputs = model(batch, training=True)
-        found.append({k: float(v) for k, v in losses.of_batch(batch, outputs).items()})
+        found.append({k: float(v) for k, v in losses.compute_losses(batch, outputs).items()})
         stored.append({w.path: np.asarray(w) for w in model.non_trainable_variables})
         assert (outputs["target_masks"].shape[1] == 36) == is_static
     assert found[1] == pytest.approx(found[0], rel=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mrcnn.network import portable_ops, pyramid_gather, roi_align, tensorflow_ops
+from mrcnn.network.ops import portable_ops, roi_align, roi_align_gather, roi_pool, tensorflow_ops
 
 
 def random_boxes(rng: np.random.Generator, *shape: int, largest: float = 0.3) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_features_of_the_pyramid_are_those_map_by_map(form):
     chosen = rng.integers(0, 4, (2, 60)).astype(np.int32)
 
     def gathered(*maps):
-        return pyramid_gather.features(maps, tf.constant(boxes), chosen, (7, 7), form)
+        return roi_align_gather.features(maps, tf.constant(boxes), chosen, (7, 7), form)
 
     def by_map(*maps):
         rows, images = tf.reshape(boxes, (-1, 4)), tf.repeat(tf.range(2), 60)
@@ -75,8 +75,8 @@ def test_largest_cells_are_tensorflows():
     indices = rng.integers(0, 2, 30).astype(np.int32)
     arguments = [tf.constant(array) for array in (features, indices)]
     rows = tf.constant(first), tf.constant(stop)
-    found = portable_ops.largest_in_rectangles(*arguments, rows, rows)
-    expected = tensorflow_ops.largest_in_rectangles(*arguments, rows, rows)
+    found = roi_pool.largest_in_rectangles(*arguments, rows, rows)
+    expected = roi_pool.largest_in_rectangles(*arguments, rows, rows)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -9,7 +9,7 @@ from mrcnn.data import pipeline
 from mrcnn.data.dataset import BadSample, Dataset
 from mrcnn.data.formats import load_dataset
 from mrcnn.model import MaskRCNN
-from mrcnn.training import run
+from mrcnn.training import fitting
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def test_odd_images_are_loaded_or_refused_with_their_name(shared_data):
     for path in sorted((shared_data / "malformed" / "images").iterdir()):
         dataset.add_image("odd", path.name, path)
     dataset.prepare()
-    sample_format = run.sample_format(SmallConfig())
+    sample_format = fitting.sample_format(SmallConfig())
     refused = {}
     for image_id in dataset.image_ids:
         name = dataset.image_info[image_id]["id"]

@@ -20,15 +20,15 @@ def largest_difference(first, second):
     return np.abs(first.astype(np.float64) - second.astype(np.float64)).max()
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("edge_padding", [False, True])
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
 @pytest.mark.parametrize("seed", range(25))
-def test_quick_picture_is_the_exact_one_to_a_grey_level(seed, channels, goes_on):
+def test_quick_picture_is_the_exact_one_to_a_grey_level(seed, channels, edge_padding):
     """Any size becomes any other, the borders as well."""
     height, width, *shape = np.random.default_rng(seed).integers(1, 70, 4).tolist()
     image = picture(height, width, channels, seed=seed)
-    exact = resizing.resize(image, tuple(shape), goes_on=goes_on)
-    quick = resizing.resize_quickly(image, tuple(shape), goes_on=goes_on)
+    exact = resizing.resize(image, tuple(shape), edge_padding=edge_padding)
+    quick = resizing.resize_quickly(image, tuple(shape), edge_padding=edge_padding)
     assert largest_difference(exact, quick) <= 1
 
 
@@ -43,10 +43,10 @@ def test_hardly_a_pixel_of_a_quick_picture_differs(shape):
 
 
 @pytest.mark.parametrize("level", [0, 1, 127, 254, 255])
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_flat_picture_stays_flat(level, goes_on):
+@pytest.mark.parametrize("edge_padding", [False, True])
+def test_flat_picture_stays_flat(level, edge_padding):
     image = np.full((37, 53, 3), level, np.uint8)
-    resized = resizing.resize_quickly(image, (71, 90), goes_on=goes_on)
+    resized = resizing.resize_quickly(image, (71, 90), edge_padding=edge_padding)
     assert (resized == level).all()
 
 

@@ -3,8 +3,10 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from mrcnn.network import backend_ops, roi_align, tensorflow_ops
-from mrcnn.network.backbone import BatchNorm
+from mrcnn.network.layers import roi_align as roi_align_layer
+from mrcnn.network.layers import time_distributed
+from mrcnn.network.layers.norm import BatchNorm
+from mrcnn.network.ops import backend, roi_align, tensorflow_ops
 
 RAMP = np.arange(25, dtype="f").reshape(1, 5, 5, 1)
 SIDE = 1024  # of the input; the maps of the tests are smaller than its strides would have them
@@ -63,7 +65,7 @@ def expected_gradients(shapes: list, boxes: np.ndarray, upstream: np.ndarray) ->
 
 def align_with_gradients(maps, boxes, upstream):
     maps, boxes = [tf.constant(features) for features in maps], tf.constant(boxes)
-    layer = roi_align.PyramidROIAlign(upstream.shape[2:4])
+    layer = roi_align_layer.PyramidROIAlign(upstream.shape[2:4])
     with tf.GradientTape() as tape:
         tape.watch([*maps, boxes])
         crops = layer([boxes, tf.constant(meta(SIDE, len(boxes))), *maps])
@@ -86,7 +88,7 @@ def align_with_gradients(maps, boxes, upstream):
 def test_corner_samples_lie_on_the_corners_of_the_box(box, expected):
     maps = [RAMP] + [np.full((1, side, side, 1), 99, "f") for side in (3, 2, 1)]
     boxes = np.array([[box]], np.float32)
-    crops = roi_align.PyramidROIAlign((3, 3))([boxes, meta(20), *maps])
+    crops = roi_align_layer.PyramidROIAlign((3, 3))([boxes, meta(20), *maps])
     np.testing.assert_allclose(crops[0, 0, ..., 0], expected, atol=1e-5)
 
 
@@ -101,7 +103,7 @@ def test_rows_and_columns_of_an_oblong_crop_are_not_mixed():
 def test_crops_are_matterports(matterport_network, size):
     golden = matterport_network
     maps = [golden[f"roi_fm{level}"] for level in range(4)]
-    layer = roi_align.PyramidROIAlign((size, size))
+    layer = roi_align_layer.PyramidROIAlign((size, size))
     crops = layer([golden["roi_boxes"], golden["roi_meta"], *maps])
     np.testing.assert_allclose(crops, golden[f"roi_align_{size}"], atol=1e-5)
 
@@ -124,24 +126,24 @@ def test_crops_are_matterports(matterport_network, size):
 def test_levels_by_hand_at_1024(pixels, level):
     side = pixels / 1024
     boxes = ops.convert_to_tensor([[[0.0, 0.0, side, side]]])
-    assert int(roi_align.levels(boxes, 1024.0 * 1024.0)[0, 0]) == level
+    assert int(roi_align_layer.levels(boxes, 1024.0 * 1024.0)[0, 0]) == level
 
 
 def test_level_follows_the_area():
     boxes = ops.convert_to_tensor([[[0, 0, 0.4375, 0.109375], [0, 0, 0.21875, 0.21875]]])
-    np.testing.assert_array_equal(roi_align.levels(boxes, 1024.0**2), [[4, 4]])
+    np.testing.assert_array_equal(roi_align_layer.levels(boxes, 1024.0**2), [[4, 4]])
 
 
 def test_inverted_boxes_go_to_the_finest_level():
     boxes = ops.convert_to_tensor([[[0.9, 0.9, 0.1, 0.1]]])
-    assert int(roi_align.levels(boxes, 1024.0**2)[0, 0]) == 2
+    assert int(roi_align_layer.levels(boxes, 1024.0**2)[0, 0]) == 2
 
 
 def test_boxes_of_all_levels_keep_their_order():
     maps = [np.full((1, side, side, 1), level, "f") for level, side in enumerate((32, 16, 8, 4), 2)]
     boxes = clustered_boxes(seed=0, batch=1)
     boxes = np.clip(boxes, 0.05, 0.95)
-    crops = np.asarray(roi_align.PyramidROIAlign((2, 2))([boxes, meta(SIDE), *maps]))
+    crops = np.asarray(roi_align_layer.PyramidROIAlign((2, 2))([boxes, meta(SIDE), *maps]))
     expected = expected_levels(boxes)
     assert set(expected.ravel()) == {2, 3, 4, 5}
     np.testing.assert_allclose(
@@ -220,7 +222,7 @@ def test_no_boxes_give_no_crops_and_zero_gradient():
 
 def test_a_batch_gives_what_single_images_give():
     maps, boxes = random_maps(seed=15), clustered_boxes(seed=16)
-    layer = roi_align.PyramidROIAlign((7, 7))
+    layer = roi_align_layer.PyramidROIAlign((7, 7))
     crops = layer([boxes, meta(SIDE, 2), *maps])
     for i in range(2):
         alone = layer([boxes[i : i + 1], meta(SIDE), *(m[i : i + 1] for m in maps)])
@@ -228,7 +230,7 @@ def test_a_batch_gives_what_single_images_give():
 
 
 def test_declared_shape_is_the_real_one():
-    layer = roi_align.PyramidROIAlign((7, 5))
+    layer = roi_align_layer.PyramidROIAlign((7, 5))
     maps, boxes = random_maps(seed=17), clustered_boxes(seed=18)
     inputs = [boxes, meta(SIDE, 2), *maps]
     assert layer.compute_output_shape([a.shape for a in inputs]) == tuple(layer(inputs).shape)
@@ -236,7 +238,7 @@ def test_declared_shape_is_the_real_one():
 
 def test_roi_align_survives_serialization(reserialized):
     maps, boxes = random_maps(seed=19), clustered_boxes(seed=20)
-    layer = roi_align.PyramidROIAlign((7, 5), name="align")
+    layer = roi_align_layer.PyramidROIAlign((7, 5), name="align")
     rebuilt = reserialized(layer)
     assert rebuilt.name == "align"
     inputs = [boxes, meta(SIDE, 2), *maps]
@@ -254,7 +256,7 @@ def test_roi_align_survives_serialization(reserialized):
 )
 def test_per_roi_is_the_layer_on_folded_rois(layer):
     features = np.random.default_rng(0).normal(size=(2, 6, 4, 4, 3)).astype("f")
-    wrapped = roi_align.TimeDistributed(layer)
+    wrapped = time_distributed.TimeDistributed(layer)
     found = wrapped(features)
     folded = layer(features.reshape(12, 4, 4, 3))
     np.testing.assert_allclose(np.reshape(found, folded.shape), folded, atol=1e-6)
@@ -265,7 +267,7 @@ def test_per_roi_is_the_layer_on_folded_rois(layer):
 def test_per_roi_passes_training_on_to_batch_norm():
     features = np.random.default_rng(0).normal(5, 3, (2, 6, 4, 4, 3)).astype("f")
     live, frozen = (
-        roi_align.TimeDistributed(BatchNorm(is_training=flag)) for flag in (True, False)
+        time_distributed.TimeDistributed(BatchNorm(is_training=flag)) for flag in (True, False)
     )
     assert abs(float(ops.mean(live(features, training=True)))) < 1e-3
     assert float(ops.mean(live(features, training=False))) > 3
@@ -287,7 +289,7 @@ def test_batch_norm_survives_serialization(reserialized):
 
 def test_per_roi_survives_serialization(reserialized):
     rebuilt = reserialized(
-        roi_align.TimeDistributed(layers.Dense(7, name="dense", dtype="float32"))
+        time_distributed.TimeDistributed(layers.Dense(7, name="dense", dtype="float32"))
     )
     assert (rebuilt.name, rebuilt.layer.name, rebuilt.layer.units) == ("dense", "dense", 7)
     assert rebuilt(np.ones((2, 3, 4), "f")).shape == (2, 3, 7)
@@ -345,8 +347,8 @@ def by_hand(cells: np.ndarray, box: list[float], size: int, take) -> np.ndarray:
 @pytest.mark.parametrize("is_static", [False, True])
 def test_forms_of_the_papers_table_2c_by_hand(form, box, take, is_static):
     cells = np.random.default_rng(2).normal(size=(16, 16)).astype("f")
-    layer = roi_align.PyramidROIAlign((3, 3), form=form, inclusive=False)
+    layer = roi_align_layer.PyramidROIAlign((3, 3), form=form, inclusive=False)
     boxes = np.array([[[2.3, 3.6, 9.4, 11.5]]], "f") / 16
-    with backend_ops.within_xla(is_static):
+    with backend.within_xla(is_static):
         found = layer([boxes, meta(256), cells[None, :, :, None]])
     np.testing.assert_allclose(found[0, 0, ..., 0], by_hand(cells, box, 3, take), atol=1e-4)

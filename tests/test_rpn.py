@@ -5,7 +5,11 @@ from keras import ops
 
 from mrcnn.geometry import anchors as anchor_grid
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import matching, rpn
+from mrcnn.network.ops import reductions
+from mrcnn.network.rpn import head as rpn_head
+from mrcnn.network.rpn import losses as rpn_losses
+from mrcnn.network.rpn import proposals
+from mrcnn.network.rpn import targets as rpn_targets
 
 STD_DEV = [0.1, 0.1, 0.2, 0.2]
 FAR = [500, 500, 510, 510]  # background; half of a sample at most is foreground
@@ -18,7 +22,7 @@ def targets(anchors, gt_boxes, gt_class_ids=None, *, seeds=None, most: int = 256
     if gt_class_ids is None:
         gt_class_ids = gt_boxes.any(axis=-1)
     gt_class_ids = np.reshape(gt_class_ids, gt_boxes.shape[:2]).astype(np.int32)
-    match, deltas = rpn.targets(
+    match, deltas = rpn_targets.targets(
         np.asarray(anchors, np.float32),
         ops.convert_to_tensor(gt_class_ids),
         ops.convert_to_tensor(gt_boxes),
@@ -30,7 +34,7 @@ def targets(anchors, gt_boxes, gt_class_ids=None, *, seeds=None, most: int = 256
 
 
 def propose(probs, deltas, anchors, count: int, limit: int = 6000, threshold: float = 0.7):
-    layer = rpn.ProposalLayer(count, threshold, limit, STD_DEV)
+    layer = proposals.ProposalLayer(count, threshold, limit, STD_DEV)
     probs, deltas, anchors = (np.asarray(array, np.float32) for array in (probs, deltas, anchors))
     return np.asarray(layer([np.stack([1 - probs, probs], axis=-1), deltas, anchors]))
 
@@ -75,7 +79,7 @@ def test_every_object_that_an_anchor_touches_forces_one_compiled_or_not(seed):
     arrays = objects[None].astype("f"), np.ones((1, 40), np.int32)
 
     def forced(boxes, class_ids):
-        return rpn._matched(anchors[None], class_ids, boxes).forced_by
+        return rpn_targets._matched(anchors[None], class_ids, boxes).forced_by
 
     eager = np.asarray(forced(*map(ops.convert_to_tensor, arrays)))
     compiled = np.asarray(tf.function(forced, jit_compile=True)(*arrays))
@@ -197,7 +201,9 @@ def test_background_anchors_are_matterports(matterport_network):
 def test_class_loss_is_matterports(matterport_network):
     golden = matterport_network
     match = ops.convert_to_tensor(golden["l_rm"][..., 0])
-    loss = rpn.class_loss(match, ops.convert_to_tensor(golden["l_rl"]), matching.on_one_device)
+    loss = rpn_losses.class_loss(
+        match, ops.convert_to_tensor(golden["l_rl"]), reductions.on_one_device
+    )
     np.testing.assert_allclose(float(loss), golden["loss_rpn_class"], rtol=1e-5)
 
 
@@ -209,8 +215,9 @@ def test_box_loss_is_matterports(matterport_network):
     for image in range(len(match)):
         foreground = np.flatnonzero(match[image] == 1)
         target[image, foreground] = golden["l_rt"][image, : len(foreground)]
-    loss = rpn.box_loss(
-        *(ops.convert_to_tensor(array) for array in (target, match, deltas)), matching.on_one_device
+    loss = rpn_losses.box_loss(
+        *(ops.convert_to_tensor(array) for array in (target, match, deltas)),
+        reductions.on_one_device,
     )
     np.testing.assert_allclose(float(loss), golden["loss_rpn_bbox"], rtol=1e-5)
 
@@ -218,13 +225,15 @@ def test_box_loss_is_matterports(matterport_network):
 def test_losses_without_foreground_are_finite():
     match = ops.convert_to_tensor([[-1, 0, 0]])
     logits, deltas = ops.zeros((1, 3, 2)), ops.zeros((1, 3, 4))
-    assert float(rpn.class_loss(match, logits, matching.on_one_device)) == pytest.approx(np.log(2))
-    assert float(rpn.box_loss(deltas + 9, match, deltas, matching.on_one_device)) == 0
+    assert float(rpn_losses.class_loss(match, logits, reductions.on_one_device)) == pytest.approx(
+        np.log(2)
+    )
+    assert float(rpn_losses.box_loss(deltas + 9, match, deltas, reductions.on_one_device)) == 0
 
 
 def test_losses_of_ignored_anchors_are_zero():
     match = ops.zeros((2, 3), "int32")
-    assert float(rpn.class_loss(match, ops.ones((2, 3, 2)), matching.on_one_device)) == 0
+    assert float(rpn_losses.class_loss(match, ops.ones((2, 3, 2)), reductions.on_one_device)) == 0
 
 
 def test_proposals_are_matterports(matterport_network):
@@ -265,7 +274,7 @@ def test_proposals_do_not_depend_on_the_batch(matterport_network):
 
 
 def test_proposal_layer_survives_serialization(reserialized):
-    layer = rpn.ProposalLayer(4, 0.7, 6000, np.array(STD_DEV), name="ROI")
+    layer = proposals.ProposalLayer(4, 0.7, 6000, np.array(STD_DEV), name="ROI")
     anchors = np.array([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]], "f")
     probs = np.array([[[0.1, 0.9], [0.7, 0.3]]], "f")
     inputs = [probs, np.zeros((1, 2, 4), "f"), anchors]
@@ -277,7 +286,7 @@ def test_proposal_layer_survives_serialization(reserialized):
 
 
 def test_rpn_head_orders_cells_by_row_and_anchors_fastest():
-    head = rpn.build_rpn_model(1, 3, depth=4, channels=8)
+    head = rpn_head.build_rpn_model(1, 3, depth=4, channels=8)
     # A head whose class scores are the index of their channel, and nothing else.
     raw = head.get_layer("rpn_class_raw")
     raw.set_weights([np.zeros(raw.kernel.shape), np.arange(6.0)])

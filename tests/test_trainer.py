@@ -13,7 +13,7 @@ from small import Rectangles, SmallConfig
 from mrcnn.model import MaskRCNN
 from mrcnn.network import losses
 from mrcnn.network import network as networks
-from mrcnn.training import run, trainer
+from mrcnn.training import fitting, optimizer_state, optimizers, trainable, training_model
 from mrcnn.training.callbacks import TrainingDiverged
 from mrcnn.weights import hdf5, runs
 
@@ -34,7 +34,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         del logs
-        self.state = trainer.optimizer_state(self.model)
+        self.state = optimizer_state.optimizer_state(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         del logs
@@ -59,12 +59,12 @@ class RaiseInEpoch(Watch):
 
 
 def run_steps_eagerly(monkeypatch):
-    compile_model = trainer.TrainingModel.compile
+    compile_model = training_model.TrainingModel.compile
 
     def compile_eagerly(self, optimizer, **kwargs):
         compile_model(self, optimizer, run_eagerly=True, **kwargs)
 
-    monkeypatch.setattr(trainer.TrainingModel, "compile", compile_eagerly)
+    monkeypatch.setattr(training_model.TrainingModel, "compile", compile_eagerly)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def first_epoch(two_epochs, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def network() -> networks.Network:
-    return networks.build(SmallConfig())
+    return networks.Network(SmallConfig())
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def make_model(folder, **settings) -> MaskRCNN:
 
 
 def first_batch(config) -> dict:
-    return next(iter(run.training_stream(Rectangles(), config, (), (), 0)))
+    return next(iter(fitting.training_stream(Rectangles(), config, (), (), 0)))
 
 
 def values(model) -> dict[str, np.ndarray]:
@@ -132,13 +132,13 @@ def traced(tmp_path_factory):
     calls = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in ("_symbolic_build", "_maybe_symbolic_build"):
-            hook = getattr(trainer.TrainingModel, name)
+            hook = getattr(training_model.TrainingModel, name)
 
             def spy(self, *args, _hook=hook, _name=name, **kwargs):
                 calls.append(_name)
                 return _hook(self, *args, **kwargs)
 
-            monkeypatch.setattr(trainer.TrainingModel, name, spy)
+            monkeypatch.setattr(training_model.TrainingModel, name, spy)
         model = make_model(tmp_path_factory.mktemp("traced"), WORKERS=1)
         before = values(model)
         history = model.train(Rectangles(), Rectangles(), 0.01, 1, "all").history
@@ -174,25 +174,25 @@ def test_a_run_leaves_a_checkpoint_and_a_log(traced):
 
 def test_keras_still_calls_the_hook_that_is_overridden(traced):
     *_, calls = traced
-    assert calls, "Keras calls _symbolic_build and _maybe_symbolic_build no more: see trainer.py"
+    assert calls, "Keras calls _symbolic_build and _maybe_symbolic_build no more"
 
 
 def test_a_replicas_losses_are_its_share_of_the_global_batch(network, batch):
-    outputs = keras.Model(network.training_inputs, network.training_outputs)(batch)
-    alone = losses.of_batch(batch, outputs)
-    halves = losses.of_batch(batch, outputs, lambda count: 2 * count)
+    outputs = keras.Model(*network.training)(batch)
+    alone = losses.compute_losses(batch, outputs)
+    halves = losses.compute_losses(batch, outputs, lambda count: 2 * count)
     for name in SmallConfig().losses:
         assert float(alone[name]) > 0
         assert float(halves[name]) == pytest.approx(float(alone[name]) / 2, rel=1e-6)
 
 
 def test_images_travel_as_integers_and_count_as_numbers(network, batch):
-    model = trainer.TrainingModel(network, SmallConfig())
+    model = training_model.TrainingModel(network, SmallConfig())
     image = batch["input_image"]
     assert image.dtype == np.uint8
     outputs = model(batch)
     same = model({**batch, "input_image": image.astype("f")})
-    shifted = keras.Model(network.training_inputs, network.training_outputs)(
+    shifted = keras.Model(*network.training)(
         {**batch, "input_image": image.astype("f") - SmallConfig.MEAN_PIXEL.astype("f")}
     )
     for name in ("rpn_class_logits", "rpn_bbox"):
@@ -201,7 +201,7 @@ def test_images_travel_as_integers_and_count_as_numbers(network, batch):
 
 
 def test_heads_are_all_but_the_backbone(network):
-    chosen = trainer.set_trainable(network.inference, "heads")
+    chosen = trainable.set_trainable(network.inference, "heads")
     every = {layer.name for layer in hdf5.leaf_layers(network.inference)}
     assert set(chosen) == {name for name in every if name.startswith(("mrcnn_", "rpn_", "fpn_"))}
     assert {"rpn_conv_shared", "fpn_p2", "mrcnn_mask_conv1"} <= set(chosen)
@@ -211,7 +211,7 @@ def test_heads_are_all_but_the_backbone(network):
 
 def test_words_from_heads_to_all_add_a_stage_each(network):
     words = ["heads", "5+", "4+", "3+", "all"]
-    chosen = [set(trainer.set_trainable(network.inference, word)) for word in words]
+    chosen = [set(trainable.set_trainable(network.inference, word)) for word in words]
     stages = [{"res5", "bn5"}, {"res4", "bn4"}, {"res3", "bn3"}, {"res2", "bn2", "conv1", "bn_c"}]
     for smaller, larger, names in zip(chosen, chosen[1:], stages, strict=False):
         assert smaller < larger
@@ -222,8 +222,8 @@ def test_words_from_heads_to_all_add_a_stage_each(network):
 
 
 def test_layers_are_chosen_by_their_whole_name(network):
-    assert trainer.set_trainable(network.inference, "mrcnn_mask") == ["mrcnn_mask"]
-    chosen = trainer.set_trainable(network.inference, r"bn_conv1|rpn_class.*")
+    assert trainable.set_trainable(network.inference, "mrcnn_mask") == ["mrcnn_mask"]
+    chosen = trainable.set_trainable(network.inference, r"bn_conv1|rpn_class.*")
     assert chosen == ["bn_conv1", "rpn_class_raw"]
 
 
@@ -232,7 +232,7 @@ def test_layers_are_chosen_by_their_whole_name(network):
 )
 def test_a_choice_of_no_layer_is_refused(network, layers, message):
     with pytest.raises(ValueError, match=message):
-        trainer.set_trainable(network.inference, layers)
+        trainable.set_trainable(network.inference, layers)
 
 
 OPTIMIZERS = {
@@ -257,7 +257,7 @@ def test_a_programs_own_optimizer_goes_on_where_it_was(tmp_path, kind):
     model.train(Rectangles(), None, 0.001, 1, "heads")
     resumed = Own("training", config, tmp_path)
     resumed.load_weights("last", verbose=0)
-    expected, watch = trainer.optimizer_state(model.training_model), Watch()
+    expected, watch = optimizer_state.optimizer_state(model.training_model), Watch()
     resumed.train(Rectangles(), None, 0.001, 2, "heads", custom_callbacks=[watch])
     slots = [name for name in expected if ":" in name and not name.endswith(".average")]
     assert len(slots) > 50
@@ -274,7 +274,7 @@ def test_a_training_that_fails_before_its_first_step_can_be_begun_again(tmp_path
     resumed = make_model(tmp_path)
     resumed.load_weights("last", verbose=0)
     with monkeypatch.context() as patched:
-        patched.setattr(run, "fit", lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        patched.setattr(fitting, "fit", lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
         with pytest.raises(MemoryError):
             resumed.train(Rectangles(), None, 0.001, 2, "heads")
     watch = Watch()
@@ -293,8 +293,10 @@ C4 = {
 
 
 def test_without_a_pyramid_the_last_stage_is_a_head():
-    network = networks.build(SmallConfig.from_dict(C4))
-    chosen = [set(trainer.set_trainable(network.inference, word)) for word in ("heads", "5+", "4+")]
+    network = networks.Network(SmallConfig.from_dict(C4))
+    chosen = [
+        set(trainable.set_trainable(network.inference, word)) for word in ("heads", "5+", "4+")
+    ]
     stages = [{name[:4] for name in names if name.startswith("res")} for names in chosen]
     assert stages == [{"res5"}, {"res5"}, {"res4", "res5"}]
     assert {"bn5a_branch2a", "rpn_class_raw", "mrcnn_mask"} < chosen[0]
@@ -315,11 +317,11 @@ def plain_backbone(image, stage5, train_bn):
 
 @pytest.mark.parametrize("word", ["3+", "4+", "5+"])
 def test_stages_that_a_backbone_does_not_have_are_refused(word):
-    network = networks.build(SmallConfig.from_dict({"BACKBONE": plain_backbone}))
+    network = networks.Network(SmallConfig.from_dict({"BACKBONE": plain_backbone}))
     with pytest.raises(ValueError, match=r"'\d\+' means the stages of a ResNet.*plain1, plain2"):
-        trainer.set_trainable(network.inference, word)
-    assert "plain5" not in trainer.set_trainable(network.inference, "heads")
-    assert "plain5" in trainer.set_trainable(network.inference, "all")
+        trainable.set_trainable(network.inference, word)
+    assert "plain5" not in trainable.set_trainable(network.inference, "heads")
+    assert "plain5" in trainable.set_trainable(network.inference, "all")
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -328,7 +330,7 @@ def test_regularizers_of_a_backbone_enter_the_loss(tmp_path):
     kernel = model.inference_model.get_layer("plain5").kernel
     kernel.assign(np.full(kernel.shape, 0.1))
     model.compile(0.0, 0.9)
-    batch = next(iter(run.validation_stream(Rectangles(), model.config)))
+    batch = next(iter(fitting.validation_stream(Rectangles(), model.config)))
     found = model.training_model.train_on_batch(batch, return_dict=True)
     parts = sum(found[name] for name in model.config.losses)
     assert found["loss"] - parts == pytest.approx(0.5 * 0.01 * np.prod(kernel.shape), rel=1e-3)
@@ -356,7 +358,7 @@ def test_statistics_stay_while_gamma_and_beta_learn_without_train_bn(tmp_path):
 
 def test_the_norm_of_an_update_is_clipped():
     variables = [keras.Variable(np.zeros((3, 2))), keras.Variable(np.zeros(4))]
-    optimizer = trainer.make_optimizer(SmallConfig(), 0.1, 0.9)
+    optimizer = optimizers.make_optimizer(SmallConfig(), 0.1, 0.9)
     optimizer.apply([tf.fill((3, 2), 1e6), tf.fill(4, -2e6)], variables)
     update = np.concatenate([np.ravel(variable) for variable in variables])
     norm = 0.1 * SmallConfig.GRADIENT_CLIP_NORM
@@ -366,7 +368,7 @@ def test_the_norm_of_an_update_is_clipped():
 
 def test_a_gradient_within_the_norm_is_left_as_it_is():
     variable = keras.Variable(np.zeros(2))
-    optimizer = trainer.make_optimizer(SmallConfig(), 0.1, 0.9)
+    optimizer = optimizers.make_optimizer(SmallConfig(), 0.1, 0.9)
     optimizer.apply([tf.constant([3.0, -3.9])], [variable])
     np.testing.assert_allclose(variable, [-0.3, 0.39], rtol=1e-6)
 
@@ -377,7 +379,7 @@ def test_decay_pulls_kernels_only():
     for weight in model.weights:
         weight.assign(np.full(weight.shape, 4.0))
     config = SmallConfig().replace(WEIGHT_DECAY=0.1)
-    optimizer = trainer.make_optimizer(config, 0.5, 0.9)
+    optimizer = optimizers.make_optimizer(config, 0.5, 0.9)
     weights = model.trainable_variables
     optimizer.apply([tf.zeros(weight.shape) for weight in weights], weights)
     found = {weight.name: float(np.ravel(weight)[0]) for weight in weights}
@@ -458,7 +460,7 @@ def test_an_interruption_writes_a_checkpoint_to_go_on_from(first_epoch):
         model.train(Rectangles(), None, 0.01, 2, "all", custom_callbacks=[interrupt])
     written = ["mask_rcnn_small_0001.h5", "mask_rcnn_small_0001_interrupted.h5"]
     assert file_names(model.log_dir) == written
-    state = trainer.optimizer_state(model.training_model)
+    state = optimizer_state.optimizer_state(model.training_model)
 
     resumed = make_model(first_epoch)
     resumed.load_weights("last", verbose=0)
@@ -540,7 +542,7 @@ def test_a_training_that_goes_on_in_the_same_program_goes_on_with_its_step(first
     interrupt = RaiseInEpoch(1, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         model.train(Rectangles(), None, 0.01, 2, "all", custom_callbacks=[interrupt])
-    state, watch = trainer.optimizer_state(model.training_model), Watch()
+    state, watch = optimizer_state.optimizer_state(model.training_model), Watch()
     model.train(Rectangles(), None, 0.01, 2, "all", custom_callbacks=[watch])
     assert len(watch.losses) == 1
     assert not changed(state, watch.state)
@@ -563,7 +565,7 @@ def test_training_to_an_epoch_that_is_finished_says_so_and_changes_nothing(first
     before = values(model)
     history = model.train(Rectangles(), None, 0.01, 1, "all").history
     assert history == {}
-    assert "nothing trains: epochs=1" in caplog.text
+    assert "nothing to train: epochs=1" in caplog.text
     assert "the weights are of epoch 1" in caplog.text
     assert not changed(before, values(model))
     assert model.epoch == 1
@@ -602,7 +604,7 @@ def test_a_single_bad_image_is_skipped_and_counted(tmp_path, capsys, caplog):
 
 def test_validation_is_one_pass_at_most():
     config = SmallConfig().replace(VALIDATION_STEPS=50)
-    stream = run.validation_stream(Rectangles(5), config)
+    stream = fitting.validation_stream(Rectangles(5), config)
     shown = [int(number) for batch in stream for number in batch["input_image_meta"][:, 0]]
     assert shown == [0, 1, 2, 3, 4, 0]
 
@@ -659,6 +661,6 @@ def test_classes_without_data_are_warned_about(tmp_path, caplog):
     ],
 )
 def test_the_rate_that_is_shown_is_the_one_that_acts(settings, step, text):
-    optimizer = trainer.make_optimizer(SmallConfig().replace(**settings), 0.01, 0.9)
+    optimizer = optimizers.make_optimizer(SmallConfig().replace(**settings), 0.01, 0.9)
     optimizer.iterations.assign(step)
-    assert trainer.describe_rate(optimizer, 0.01) == text
+    assert optimizers.describe_rate(optimizer, 0.01) == text

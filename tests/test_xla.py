@@ -12,8 +12,8 @@ from small import Rectangles, SmallConfig
 from mrcnn import presets
 from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
-from mrcnn.network import backend_ops
-from mrcnn.training import distribution, run
+from mrcnn.network.ops import backend
+from mrcnn.training import distribution, fitting
 
 SMALL = {name: value for name, value in vars(SmallConfig).items() if name.isupper()}
 MODERN = SMALL | {"IMAGE_RESIZE_MODE": "square"}
@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[type[Config], dict]] = {
     "bfloat16": (presets.ModernConfig, MODERN | {"PRECISION": "mixed_bfloat16"}),
 }
 STEPS = 2
-HAS_GPU = backend_ops.has_gpu()
+HAS_GPU = backend.has_gpu()
 
 
 def compiled(config: Config, weights: Path, xla: str) -> MaskRCNN:
@@ -41,7 +41,7 @@ def compiled(config: Config, weights: Path, xla: str) -> MaskRCNN:
 
 
 def batches(config: Config) -> Iterator[dict[str, np.ndarray]]:
-    return iter(run.training_stream(Rectangles(6), config, (), (), 0))
+    return iter(fitting.training_stream(Rectangles(6), config, (), (), 0))
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_datasets_of_programs_need_not_know_their_sizes(tmp_path):
 def test_the_setting_decides_and_on_a_processor_auto_is_off(tmp_path):
     models = [compiled(SmallConfig(), tmp_path / "weights.h5", xla) for xla in ("auto", "on")]
     assert [model.training_model.jit_compile for model in models] == [HAS_GPU, True]
-    assert not backend_ops.is_static()
+    assert not backend.is_static()
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is one")

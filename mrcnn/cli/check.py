@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     return int(any(finding.severity == "error" for finding in findings))
 
 
-def in_short(findings: Sequence[Finding]) -> list[str]:
+def summary(findings: Sequence[Finding]) -> list[str]:
     """Return one line for each kind of error or warning."""
     kinds = _kinds([finding for finding in findings if finding.severity != "info"])
     return [f"{each[0]}{_more(each, 1)}" for each in kinds]

@@ -18,7 +18,7 @@ from mrcnn.setting_values import parse_setting
 
 __all__ = ["quiet_start"]  # around the first import of what needs TensorFlow
 if TYPE_CHECKING:
-    from mrcnn.model import MaskRCNN
+    from mrcnn.mask_rcnn import MaskRCNN
 
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 LINE_EVERY = 30  # seconds, of progress where there is no terminal
@@ -122,7 +122,7 @@ def changed(config: type[Config], options: argparse.Namespace, **settings: Any) 
 def load_network(options: argparse.Namespace) -> "MaskRCNN":
     """Return the network of the file or name of weights, in inference mode."""
     with quiet_start():
-        from mrcnn.model import MaskRCNN
+        from mrcnn.mask_rcnn import MaskRCNN
         from mrcnn.weights import catalog
     stored = catalog.settings(options.weights, catalog.resolve(options.weights, "logs"))
     return MaskRCNN.from_checkpoint(options.weights, **chosen_settings(options, stored))
@@ -159,7 +159,7 @@ def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
 
 
 def _chosen(key: str, rows: Any, kept: np.ndarray) -> Any:
-    if isinstance(rows, list):  # masks as run lengths
+    if isinstance(rows, list):  # masks as RLE
         return [rows[place] for place in kept]
     return rows[..., kept] if key == "masks" else rows[kept]
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
             f"{len(report.missing)} weights are not in the file, of the layers "
             f"{', '.join(lacking[:MOST_NAMES])}{', ...' if len(lacking) > MOST_NAMES else ''}"
         )
-    model.save_weights(output)
+    model.save(output)
     config = model.config
     print(f"Wrote {output}: {len(report.loaded)} weights of the family {config.CONVENTIONS}")
     print(f"{config.BACKBONE}, {config.NUM_CLASSES} classes, the background included")

@@ -19,14 +19,14 @@ def run(options: argparse.Namespace) -> int:
     with common.quiet_start():
         from mrcnn import visualize
         from mrcnn.geometry import images as image_math
-        from mrcnn.model import MaskRCNN
+        from mrcnn.mask_rcnn import MaskRCNN
         from mrcnn.weights import catalog
     started = time.perf_counter()
     model = MaskRCNN.from_checkpoint("nuclei")
     paths = sorted(catalog.ASSETS.glob("nuclei_*.png"))
     pictures = [image_math.read_image(path) for path in paths]
     rows = []
-    for path, picture, found in zip(paths, pictures, model.detect_each(pictures), strict=True):
+    for path, picture, found in zip(paths, pictures, model.predict(pictures), strict=True):
         found = common.at_least(found, SCORE)
         print(f"{path.name}: {_summary(found)}")
         scale = max(1, round(768 / picture.shape[1]))

@@ -22,7 +22,7 @@ from mrcnn.geometry import images as image_math
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
-    from mrcnn.model import MaskRCNN
+    from mrcnn.mask_rcnn import MaskRCNN
 
 logger = logging.getLogger("mrcnn")
 
@@ -148,7 +148,7 @@ class Detector:
 
         config = self.model.config
         pixels = image_math.read_image(image.path, config.IMAGE_CHANNEL_COUNT)
-        everything = self.model.detect([pixels], masks="rle")[0]
+        everything = next(self.model.predict([pixels], masks="rle"))
         shown = common.at_least(everything, self.min_score)
         drawn = visualize.draw_instances(pictures.visible(pixels), shown, self.names)
         if "keypoints" in shown:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrcnn import terminal
 from mrcnn.cli import check, common, datasets
 from mrcnn.data import augment, census, pipeline
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
+from mrcnn.setting_marks import Mark
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
@@ -19,37 +21,6 @@ if TYPE_CHECKING:
 NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
-# Settings that say which weights a network has, what they mean, and what its input is.
-OF_NETWORK = (
-    "BACKBONE",
-    "BACKBONE_STRIDES",
-    "BACKBONE_WIDTH",
-    "BBOX_STD_DEV",
-    "BOX_CONV_SIZES",
-    "CLASS_AGNOSTIC_MASKS",
-    "CONVENTIONS",
-    "FEATURE_MAPS",
-    "FPN_CLASSIF_FC_LAYERS_SIZE",
-    "HAS_MASKS",
-    "HEAD_NORM",
-    "IMAGE_CHANNEL_COUNT",
-    "KEYPOINT_CONV_SIZE",
-    "MASK_CONV_SIZE",
-    "MASK_LOSS",
-    "MASK_POOL_SIZE",
-    "MASK_SHAPE",
-    "MEAN_PIXEL",
-    "NUM_KEYPOINTS",
-    "PIXEL_STD",
-    "POOL_SIZE",
-    "ROI_FEATURES",
-    "RPN_ANCHOR_RATIOS",
-    "RPN_ANCHOR_STRIDE",
-    "RPN_BBOX_STD_DEV",
-    "RPN_CONV_COUNT",
-    "RPN_CONV_SIZE",
-    "TOP_DOWN_PYRAMID_SIZE",
-)
 OF_IMAGES = ("missing-image", "unreadable-image", "image-size")
 OF_C4 = ("RPN_ANCHOR_SCALES",)  # there they say how many anchors a cell has
 
@@ -87,26 +58,30 @@ def run(options: argparse.Namespace) -> int:
         print("The network starts from random weights; --weights names others")
     elif _is_new(stored, dataset):
         # Other data want settings of their own; what the weights need is the shape of the network.
-        kept = OF_NETWORK if stored.get("FEATURE_MAPS") != "c4" else (*OF_NETWORK, *OF_C4)
+        from mrcnn.config import Config
+
+        of_network = Config.marked(Mark.NETWORK)
+        kept = of_network if stored.get("FEATURE_MAPS") != "c4" else (*of_network, *OF_C4)
         stored = {name: value for name, value in stored.items() if name in kept}
         print(f"Network settings come from {path}; training settings are this command's")
     config = _config(options, dataset, stored, chosen, path)
     _warn(dataset, validation, config)
     with common.quiet_start():
-        from mrcnn.model import MaskRCNN
+        from mrcnn.mask_rcnn import MaskRCNN
+        from mrcnn.training.trainer import Options
         from mrcnn.weights.hdf5 import leaf_layers
-    model = MaskRCNN("training", config, options.logs)
+    model = MaskRCNN(config, options.logs, devices=config.GPU_COUNT)
     if path is not None:
-        layers = {layer.name for layer in leaf_layers(model.inference_model)}
+        layers = {layer.name for layer in leaf_layers(model.network.inference)}
         exclude = [name for name in _of_classes(stored, config, dataset) if name in layers]
         if exclude:
             print(f"For other classes or keypoints the layers {', '.join(exclude)} start anew")
-        model.load_weights(path, exclude=exclude)
+        terminal.show(model.load(path, exclude=exclude))
     if options.weights != "last":
-        model.set_log_dir()
-    epochs = options.epochs or model.epoch + NEW_EPOCHS
-    model.train(dataset, validation, config.learning_rate, epochs, options.layers)
-    print(f"\nCheckpoint: {model.checkpoint_path.format(epoch=model.epoch)}")
+        model.run.begin()
+    epochs = options.epochs or model.run.epoch + NEW_EPOCHS
+    model.train(dataset, validation, Options(config.learning_rate, epochs, options.layers))
+    print(f"\nCheckpoint: {model.run.checkpoint_path.format(epoch=model.run.epoch)}")
     return 0
 
 
@@ -222,7 +197,7 @@ def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config
     findings = [each for each in findings if each not in of_census]
     read = [*dataset.problems, *(validation.problems if validation else ())]
     known = {str(finding) for finding in read}
-    lines = check.in_short([finding for finding in findings if str(finding) not in known])
+    lines = check.summary([finding for finding in findings if str(finding) not in known])
     for line in lines:
         logger.warning("%s", line)
     if lines:

@@ -230,7 +230,7 @@ class AnnotatedDataset(Dataset):
     def records(self, image_id: int) -> list[dict[str, Any]]:
         """Return the objects of an image as COCO's scores take them, without drawing them.
 
-        Each has category_id (its class id here), iscrowd, segmentation (run lengths, upright),
+        Each has category_id (its class id here), iscrowd, segmentation (RLE, upright),
         and area and bbox where the file states them.
 
         Raises:

@@ -44,7 +44,7 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """A mask of the whole image as COCO's compressed run lengths."""
+    """A mask of the whole image as COCO's compressed RLE."""
 
     rle: dict
 
@@ -147,7 +147,7 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: floa
 
 
 def stored_runs(counts: Any, stated: Any, size: tuple[int, int]) -> Runs:
-    """Return a mask of COCO's run lengths of either kind.
+    """Return a mask of COCO's RLE of either kind.
 
     Args:
         counts: a list of numbers, or the compressed text.
@@ -179,7 +179,7 @@ class TooLongError(ValueError):
 
 
 def encode(shapes: Sequence[Shape], size: tuple[int, int]) -> dict:
-    """Return what the shapes cover together as compressed run lengths of the size (H, W).
+    """Return what the shapes cover together as compressed RLE of the size (H, W).
 
     Raises:
         TooLongError: an outline is too long.
@@ -197,7 +197,7 @@ def encode(shapes: Sequence[Shape], size: tuple[int, int]) -> dict:
 
 
 def encode_each(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> list[dict]:
-    """Return the run lengths of each object; of those that are too long to be drawn, empty ones.
+    """Return the RLE of each object; of those that are too long to be drawn, empty ones.
 
     Raises:
         ValueError: a mask has another size than the image, or its file cannot be read.
@@ -271,7 +271,7 @@ def covers(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> np.ndar
 
 
 def run_lengths(mask: np.ndarray) -> Runs:
-    """Return a mask (H, W) as run lengths."""
+    """Return a mask (H, W) as RLE."""
     return Runs(masks.to_rle(mask[..., None])[0])
 
 
@@ -285,7 +285,7 @@ def labels_of(path: str) -> list[int]:
 
 
 def _stored(shape: Runs | MaskFile, size: tuple[int, int]) -> Runs:
-    """Return a mask that is stored as run lengths of this size."""
+    """Return a mask that is stored as RLE of this size."""
     if isinstance(shape, Runs):
         found, name = tuple(shape.rle["size"]), "a mask"
     elif shape.value is None:
@@ -307,7 +307,7 @@ def _stored(shape: Runs | MaskFile, size: tuple[int, int]) -> Runs:
 
 
 def _labelled(path: str) -> tuple[tuple[int, ...], dict[int, dict]]:
-    """Return the size of a label image and the run lengths of each of its values."""
+    """Return the size of a label image and the RLE of each of its values."""
     try:
         changed = os.stat(path).st_mtime_ns
     except OSError:

@@ -35,7 +35,7 @@ class SampleFormat:
         channels: of the images.
         side: of the input, in mode short_side.
         input_shape: (H, W) that every image must have got; None where each may have its own.
-        goes_on: how images are resized, see `resizing.resize`.
+        edge_padding: how images are resized, see `resizing.resize`.
         keypoints: their number an object, P.
         mirror_pairs: places of left and right keypoints.
     """
@@ -51,7 +51,7 @@ class SampleFormat:
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     side: int | None = None
     input_shape: tuple[int, int] | None = None
-    goes_on: bool = False
+    edge_padding: bool = False
     keypoints: int = 0
     mirror_pairs: tuple[tuple[int, int], ...] = ()
 
@@ -107,7 +107,7 @@ def load_sample(
     masks = np.asarray(masks).astype(bool, copy=False)
     placement = _placement(image.shape, sample_format, rng)
     _check_input(placement.input_size, sample_format)
-    image = images.fit_quickly(image, placement, goes_on=sample_format.goes_on)
+    image = images.fit_quickly(image, placement, edge_padding=sample_format.edge_padding)
     kept, boxes, masks = _fit_objects(masks, placement, sample_format, rng)
     meta = images.compose_meta(
         image_id,

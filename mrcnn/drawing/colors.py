@@ -17,7 +17,7 @@ Color = str | Sequence[float] | np.ndarray
 
 
 def class_colors(num_classes: int) -> np.ndarray:
-    """Return one colour a class, grey for the background: (K, 3) uint8.
+    """Return one colour per class, grey for the background: (K, 3) uint8.
 
     The colour of a class does not depend on how many classes there are.
     """
@@ -43,7 +43,7 @@ def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float
 
 
 def default_colors(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return a colour a class, or a colour an instance if there is but one class: (N, 3) uint8."""
+    """Return a colour per class, or per instance if there is but one class: (N, 3) uint8."""
     if num_classes <= 2:
         return instance_colors(len(class_ids))
     return class_colors(num_classes)[np.abs(class_ids)]

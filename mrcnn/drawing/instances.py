@@ -20,7 +20,7 @@ MAX_BOXES = 12
 class Objects(NamedTuple):
     """What `draw_objects` draws, in image pixels; the labels of the first find a place first.
 
-    rois (N, 4); masks (H, W, N) bool, or inside where they exceed 0.5, or N run lengths; colors
+    rois (N, 4); masks (H, W, N) bool, or inside where they exceed 0.5, or N RLEs; colors
     (N, 3) uint8; texts, N of them, empty for none. Objects whose roi is all zero are padding,
     not drawn.
     """
@@ -48,11 +48,11 @@ def draw_instances(
 
     Args:
         image: uint8 RGB; it is not changed.
-        detections: rois (N, 4), class_ids (N,), masks (H, W, N) or run lengths, in image
+        detections: rois (N, 4), class_ids (N,), masks (H, W, N) or RLE, in image
             pixels. Without scores, as in ground truth, labels are names only; without masks, as of
             a network that has none, all boxes are drawn. Negative class ids are crowds.
         class_names: names by class id, the background first.
-        colors: (N, 3) uint8, one for each detection; None for a colour a class, or a colour an
+        colors: (N, 3) uint8, one for each detection; None for a colour per class, or a colour an
             instance if there is but one class.
         show_labels: whether names and scores are written.
         min_score: detections below are not drawn.

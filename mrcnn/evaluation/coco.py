@@ -52,7 +52,7 @@ def to_results(
 
     Args:
         detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N), or
-            their run lengths, and keypoints (N, P, 3) where there are any, in image pixels.
+            their RLE, and keypoints (N, P, 3) where there are any, in image pixels.
         image_id: the id of the image in the ground truth.
         category_ids: category of each model class, from `match_categories`; what is found of a
             class without one is left out.

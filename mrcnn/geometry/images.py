@@ -19,22 +19,24 @@ MOST_FRACTION = 1.5  # of floats that are meant to be in 0..1, after a resize
 MOST_OVERSHOOT = 511  # of floats that are meant to be in 0..255
 
 
-def fit(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np.ndarray:
+def fit(image: np.ndarray, placement: Placement, *, edge_padding: bool = False) -> np.ndarray:
     """Return an image as it enters the network: (H, W, C) -> (h, w, C), same dtype.
 
     Args:
-        goes_on: See `resize`.
+        edge_padding: See `resize`.
     """
     if placement.crop:
-        return resize(image, placement.resized, placement.crop, goes_on=goes_on)
-    return _padded_to(resize(image, placement.resized, goes_on=goes_on), placement)
+        return resize(image, placement.resized, placement.crop, edge_padding=edge_padding)
+    return _padded_to(resize(image, placement.resized, edge_padding=edge_padding), placement)
 
 
-def fit_quickly(image: np.ndarray, placement: Placement, *, goes_on: bool = False) -> np.ndarray:
+def fit_quickly(
+    image: np.ndarray, placement: Placement, *, edge_padding: bool = False
+) -> np.ndarray:
     """Return what `fit` does up to one grey level, for training; see `resize_quickly`."""
     if placement.crop:
-        return fit(image, placement, goes_on=goes_on)
-    resized = resize_quickly(image, placement.resized, goes_on=goes_on)
+        return fit(image, placement, edge_padding=edge_padding)
+    resized = resize_quickly(image, placement.resized, edge_padding=edge_padding)
     return _padded_to(resized, placement)
 
 

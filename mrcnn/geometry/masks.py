@@ -1,4 +1,4 @@
-"""Masks: tight boxes, mini-masks and run lengths."""
+"""Masks: tight boxes, mini-masks and RLE."""
 
 from collections.abc import Sequence
 
@@ -89,7 +89,7 @@ def minimize(
 
 
 def to_rle(masks: np.ndarray) -> list[dict]:
-    """Return masks as compressed run lengths: (H, W, N) -> N of {"size", "counts": str}."""
+    """Return masks as compressed RLE: (H, W, N) -> N of {"size", "counts": str}."""
     height, width, count = masks.shape
     planes = np.zeros((count, width, height), np.uint8)  # columns are contiguous
     # Only what is inside the boxes is ever turned: a tenth of the time for most masks.
@@ -102,7 +102,7 @@ def to_rle(masks: np.ndarray) -> list[dict]:
 
 
 def rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict:
-    """Return the run lengths of a mask (h, w) whose first pixel lies in an image at a corner."""
+    """Return the RLE of a mask (h, w) whose first pixel lies in an image at a corner."""
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), bool)
     columns[:, 1:-1] = mask.T
     column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), columns.shape[1] - 1)
@@ -117,7 +117,7 @@ def rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
 
 
 def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
-    """Return the masks of compressed run lengths: N -> (H, W, N) bool.
+    """Return the masks of compressed RLE: N -> (H, W, N) bool.
 
     Several times as fast as pycocotools, which writes (and pages in) the background too, and
     safe on damaged files, whose runs its C code trusts.
@@ -171,7 +171,7 @@ def part_of_runs(runs: np.ndarray, height: int, box: Sequence[int]) -> np.ndarra
 
 
 def check_rle(rle: dict, image_shape: Sequence[int]) -> None:
-    """Check compressed run lengths without drawing them: pycocotools' C code trusts them.
+    """Check compressed RLE without decoding it: pycocotools' C code trusts them.
 
     Raises:
         ValueError: they are damaged, or do not fill the size (H, W).
@@ -182,7 +182,7 @@ def check_rle(rle: dict, image_shape: Sequence[int]) -> None:
 
 
 def to_array(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> np.ndarray:
-    """Return masks, or what `from_rle` makes of run lengths, as (H, W, N)."""
+    """Return masks, or what `from_rle` makes of RLE, as (H, W, N)."""
     return from_rle(masks, image_shape) if isinstance(masks, list) else np.asarray(masks)
 
 
@@ -194,17 +194,17 @@ def _run_lengths(counts: str | bytes) -> np.ndarray:
     try:
         text = counts.encode("ascii") if isinstance(counts, str) else counts
     except UnicodeEncodeError as error:
-        raise ValueError("the run lengths of the mask are damaged") from error
+        raise ValueError("the RLE of the mask is damaged") from error
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes[-1] & 32:
-        raise ValueError("the run lengths of the mask are cut off")
+        raise ValueError("the RLE of the mask is cut off")
     if codes.min() < 0 or codes.max() > 63:
-        raise ValueError("the run lengths of the mask are damaged")
+        raise ValueError("the RLE of the mask is damaged")
     last = np.flatnonzero((codes & 32) == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     shifts = 5 * (np.arange(codes.size) - np.repeat(first, last - first + 1))
     if shifts.max() > LONGEST_CODE:
-        raise ValueError("the run lengths of the mask are damaged")
+        raise ValueError("the RLE of the mask is damaged")
     runs = np.add.reduceat((codes & 31) << shifts, first)
     runs -= (codes[last] >> 4 & 1) << (shifts[last] + 5)  # the fifth bit of the last is the sign
     runs[1::2] = runs[1::2].cumsum()

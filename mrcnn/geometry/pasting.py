@@ -1,4 +1,4 @@
-"""Masks of boxes stretched into an image: as arrays, or as run lengths.
+"""Masks of boxes stretched into an image: as arrays, or as RLE.
 
 Every resize here is linear in each axis, so it is two small matrix products. Unless a form of
 pasting says otherwise it is skimage's order 1 with a zero border, as in Matterport's weights:
@@ -101,7 +101,7 @@ class _Placed(NamedTuple):
         masks: (N, h, w), with the border that is stretched, too.
         low, high: (N, 2), where the masks begin and end, in pixels of the image.
         shown: (N, 4), the pixels of the image that show something; int once they are cut off.
-        goes_on: beyond the outermost centres the outermost value goes on, rather than to 0.
+        edge_padding: beyond the outermost centres the outermost value goes on, rather than to 0.
         stays: the result stays in the range of each mask, though around it there is 0.
     """
 
@@ -109,7 +109,7 @@ class _Placed(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     shown: np.ndarray
-    goes_on: bool = False
+    edge_padding: bool = False
     stays: bool = False
 
 
@@ -154,7 +154,7 @@ def _with_border(masks: np.ndarray, boxes: np.ndarray) -> _Placed:
     low, high = np.trunc(centre - half), np.trunc(centre + half) + 1
     high = np.maximum(high, low + 1)
     bordered = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-    return _Placed(bordered, low, high, np.concatenate([low, high], axis=1), goes_on=True)
+    return _Placed(bordered, low, high, np.concatenate([low, high], axis=1), edge_padding=True)
 
 
 def _groups(whole: _Placed) -> list[np.ndarray]:
@@ -217,7 +217,7 @@ def _weights(whole: _Placed, numbers: np.ndarray, axis: int, dtype: np.dtype) ->
     low, size = whole.low[numbers, axis], whole.masks.shape[axis + 1]
     scale = size / (whole.high[numbers, axis] - low)
     places = (pixels + 0.5 - np.repeat(low, counts)) * np.repeat(scale, counts) - 0.5
-    if whole.goes_on:
+    if whole.edge_padding:
         places = np.clip(places, 0, size - 1)
     return np.split(_linear_weights(places, size, dtype), ends[:-1])
 

@@ -11,7 +11,11 @@ Taps = list[tuple[np.ndarray, np.ndarray]]
 
 
 def resize(
-    image: np.ndarray, shape: tuple[int, int], crop: Crop | None = None, *, goes_on: bool = False
+    image: np.ndarray,
+    shape: tuple[int, int],
+    crop: Crop | None = None,
+    *,
+    edge_padding: bool = False,
 ) -> np.ndarray:
     """Return an image resized, or a part of it: (H, W, C) -> (h, w, C), same dtype.
 
@@ -20,18 +24,19 @@ def resize(
     Args:
         shape: Height and width of the whole resized image.
         crop: (y, x, h, w) of the part to compute, in pixels of the resized image.
-        goes_on: Outside is what the border is, and whole numbers are rounded, as in torchvision.
+        edge_padding: Beyond the border its values go on, and integers are rounded, as in
+            torchvision; else 0.
     """
     y, x, height, width = crop or (0, 0, *shape)
     if tuple(image.shape[:2]) == tuple(shape):
         return image[y : y + height, x : x + width]
-    rows = _taps(image.shape[0], shape[0], slice(y, y + height), goes_on)
-    cols = _taps(image.shape[1], shape[1], slice(x, x + width), goes_on)
+    rows = _taps(image.shape[0], shape[0], slice(y, y + height), edge_padding)
+    cols = _taps(image.shape[1], shape[1], slice(x, x + width), edge_padding)
     image, rows, cols = _as_stored(image, rows, cols)
     low, high = image.min(), image.max()
     lines, rows, col_weights = _lines(image, rows, cols)
     # Whole numbers are truncated, half a grey level too dark: Matterport's weights know no other.
-    half = 0.5 if goes_on and np.issubdtype(image.dtype, np.integer) else 0.0
+    half = 0.5 if edge_padding and np.issubdtype(image.dtype, np.integer) else 0.0
     resized = np.empty((height, lines[0].shape[1]), image.dtype)
     weighted = np.empty((ROWS_AT_ONCE, resized.shape[1]), np.float64)
     for start in range(0, height, ROWS_AT_ONCE):
@@ -50,7 +55,7 @@ def resize(
 
 
 def resize_quickly(
-    image: np.ndarray, shape: tuple[int, int], *, goes_on: bool = False
+    image: np.ndarray, shape: tuple[int, int], *, edge_padding: bool = False
 ) -> np.ndarray:
     """Return what `resize` does up to one grey level, in a fraction of its time; for training.
 
@@ -59,21 +64,21 @@ def resize_quickly(
     """
     # What shrinks much is mostly left out, and OpenCV would read all of it.
     if tuple(image.shape[:2]) == tuple(shape) or np.prod(image.shape[:2]) > 4 * np.prod(shape):
-        return resize(image, shape, goes_on=goes_on)
+        return resize(image, shape, edge_padding=edge_padding)
     source = np.ascontiguousarray(image, np.float32)
     resized: np.ndarray = cv2.resize(source, shape[::-1], interpolation=cv2.INTER_LINEAR)
     resized = resized.reshape(*shape, *image.shape[2:])
-    if not goes_on:
+    if not edge_padding:
         _fade_borders(resized, image.shape, source.min())
     if np.issubdtype(image.dtype, np.integer):
-        resized += 0.5 if goes_on else ALMOST
+        resized += 0.5 if edge_padding else ALMOST
     return resized.astype(image.dtype)
 
 
 def _fade_borders(resized: np.ndarray, source: tuple[int, ...], low: float) -> None:
     """Bring a picture of which the border goes on to what it is with zeros outside."""
     for axis in (0, 1):
-        taps = _taps(source[axis], resized.shape[axis], slice(None), goes_on=False)
+        taps = _taps(source[axis], resized.shape[axis], slice(None), edge_padding=False)
         inside = np.sum([weight for _, weight in taps], axis=0)
         faded = np.flatnonzero(inside < 1 - 1e-9)
         along = np.moveaxis(resized, axis, 0)
@@ -108,10 +113,10 @@ def _lines(
     return lines, list(numbered), [np.repeat(weight, channels) for _, weight in cols]
 
 
-def _taps(size: int, resized: int, part: slice, goes_on: bool) -> Taps:
+def _taps(size: int, resized: int, part: slice, edge_padding: bool) -> Taps:
     """Return the neighbours before and after each output of a part: two of (index, weight)."""
     centres = (np.arange(resized)[part] + 0.5) * (size / resized) - 0.5
-    if goes_on:
+    if edge_padding:
         centres = centres.clip(0, size - 1)
     before = np.floor(centres).astype(np.int64)
     weight = centres - before

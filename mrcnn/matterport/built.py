@@ -7,60 +7,12 @@ from typing import Any
 import numpy as np
 
 from mrcnn.config import Config
+from mrcnn.setting_marks import Mark
 
 logger = logging.getLogger("mrcnn")
 
-# What `network.build` reads; a test compares.
-OF_GRAPH = (
-    "BACKBONE",
-    "BACKBONE_STRIDES",
-    "BACKBONE_WIDTH",
-    "BBOX_STD_DEV",
-    "BOX_CONV_SIZES",
-    "CLASS_AGNOSTIC_MASKS",
-    "COMPUTE_BACKBONE_SHAPE",
-    "CONVENTIONS",
-    "DETECTION_EVERY_CLASS",
-    "DETECTION_MAX_INSTANCES",
-    "DETECTION_MIN_CONFIDENCE",
-    "DETECTION_NMS_THRESHOLD",
-    "FEATURE_MAPS",
-    "FPN_CLASSIF_FC_LAYERS_SIZE",
-    "HAS_MASKS",
-    "HEAD_NORM",
-    "IMAGE_CHANNEL_COUNT",
-    "KEYPOINT_CONV_SIZE",
-    "MASK_CONV_SIZE",
-    "MASK_LOSS",
-    "MASK_POOL_SIZE",
-    "MASK_SHAPE",
-    "MAX_GT_INSTANCES",
-    "MINI_MASK_SHAPE",
-    "NUM_CLASSES",
-    "NUM_KEYPOINTS",
-    "POOL_SIZE",
-    "POST_NMS_ROIS_INFERENCE",
-    "POST_NMS_ROIS_TRAINING",
-    "PRECISION",
-    "PRE_NMS_LIMIT",
-    "PRE_NMS_LIMIT_TRAINING",
-    "ROI_FEATURES",
-    "ROI_POSITIVE_RATIO",
-    "RPN_ANCHOR_RATIOS",
-    "RPN_ANCHOR_SCALES",
-    "RPN_ANCHOR_STRIDE",
-    "RPN_BBOX_STD_DEV",
-    "RPN_CONV_COUNT",
-    "RPN_CONV_SIZE",
-    "RPN_NMS_THRESHOLD",
-    "RPN_TRAIN_ANCHORS_PER_IMAGE",
-    "TOP_DOWN_PYRAMID_SIZE",
-    "TRAIN_BN",
-    "TRAIN_ROIS_PER_IMAGE",
-    "USE_MINI_MASK",
-)
 # What the training model is built for; detection takes images as these settings are now.
-OF_INPUT = ("IMAGE_RESIZE_MODE", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_SHAPE")
+OF_INPUT = (*Config.marked(Mark.INPUT), "IMAGE_SHAPE")
 
 
 class BuiltSettings:
@@ -71,7 +23,7 @@ class BuiltSettings:
     """
 
     def __init__(self, config: Config) -> None:
-        names = (*OF_GRAPH, *OF_INPUT, "GPU_COUNT")
+        names = (*Config.marked(Mark.GRAPH), *OF_INPUT, "GPU_COUNT")
         self.values = {name: _copied(getattr(config, name)) for name in names}
         self.told: dict[str, str] = {}
 
@@ -85,7 +37,7 @@ class BuiltSettings:
         return self._with_built(config, changed) if changed else config
 
     def _changed(self, config: Config, training: bool) -> list[str]:
-        names = list(OF_GRAPH)
+        names = list(Config.marked(Mark.GRAPH))
         if training:
             is_same_input = np.array_equal(config.IMAGE_SHAPE, self.values["IMAGE_SHAPE"])
             names += ["GPU_COUNT", *(() if is_same_input else OF_INPUT)]
@@ -116,22 +68,22 @@ class BuiltSettings:
 
 
 class ActingSettings:
-    """Mixed into `MaskRCNN`."""
+    """Mixed into `MaskRCNN`, whose settings programs change at any time."""
 
     config: Config
-    training_model: Any
     inference_model: Any
     predictor: Any
     # Of the class, for subclasses that build everything themselves.
     _built: BuiltSettings | None = None
 
     def _settings(self, *, training: bool = False) -> Config:
-        """Return the settings that act, and let the models know them."""
+        """Return the settings in force, and let all parts know them."""
         if self._built is None:
             return self.config
         config = self._built.in_force(self.config, training=training)
-        for part in (self.training_model, self.inference_model, self.predictor):
-            part.config = config
+        self.inference_model.config = self.predictor.config = config
+        if training or "trainer" in self.__dict__:
+            self.trainer.model.config = config  # type: ignore[attr-defined]
         return config
 
 

@@ -17,7 +17,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.geometry import images as image_math
 from mrcnn.matterport import targets
 from mrcnn.network import network as networks
-from mrcnn.training import run
+from mrcnn.training import fitting
 
 Batch = tuple[list[np.ndarray], list[np.ndarray]]
 ALL_OBJECTS = 2**31
@@ -74,17 +74,9 @@ def augmentations(augmentation: Any, flips: bool = False) -> list[augment.Augmen
 
 
 def chosen_augmentations(augmentation: Any, config: Config) -> list[augment.Augmentation]:
-    """Return the augmentations that were passed, or those that the settings name.
-
-    Those that would give keypoints wrong names are left out.
-    """
-    if augmentation is None:
-        chosen = [augment.by_name(name) for name in config.AUGMENTATIONS]
-    else:
-        chosen = augmentations(augmentation)
-    if not config.NUM_KEYPOINTS:
-        return chosen
-    return augment.without_mirrors(chosen, config.KEYPOINT_NAMES, config.KEYPOINT_PAIRS)
+    """Return the augmentations that were passed, or those that the settings name."""
+    own = None if augmentation is None else augmentations(augmentation)
+    return fitting.augmentations(own, config)
 
 
 def data_generator(
@@ -285,7 +277,7 @@ def _format(
 ) -> pipeline.SampleFormat:
     mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
     return dataclasses.replace(
-        run.sample_format(config),
+        fitting.sample_format(config),
         mini_mask_shape=mini_mask if uses_mini_masks else None,
         max_instances=most_objects,
         scale_jitter=jitter,

@@ -1,11 +1,8 @@
 """Detection in steps, as notebooks and programs with a loop of their own take it."""
 
-import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from mrcnn.config import Config
@@ -14,6 +11,22 @@ from mrcnn.network import network as networks
 from mrcnn.predictor import Frame, Predictor, unmold
 
 STEPS = ("mold_inputs", "unmold_detections")
+# The outputs of `network.Network.inference` in the order of Matterport's model; keypoints follow.
+OUTPUTS = (
+    "detections",
+    "class_probs",
+    "box_deltas",
+    "masks",
+    "proposals",
+    "rpn_probs",
+    "rpn_deltas",
+    "keypoints",
+)
+
+
+def in_matterports_order(outputs: Mapping[str, Any]) -> list[Any]:
+    """Return the outputs of the inference graph as a list, without those that it does not have."""
+    return [outputs[name] for name in OUTPUTS if name in outputs]
 
 
 class DetectionInSteps:
@@ -93,19 +106,6 @@ class DetectionInSteps:
         is_own = any(getattr(type(self), name) is not getattr(base, name) for name in STEPS)
         return is_own or (self.mode == "inference" and self.keras_model is not self.inference_model)
 
-    def detections_of(
-        self, images: Iterable[np.ndarray], masks: str, base: type, *, tells_limit: bool = True
-    ) -> Iterator[dict[str, Any]]:
-        """Yield what `detect` returns, in steps where the program has steps of its own.
-
-        Args:
-            base: See `has_own_steps`.
-            tells_limit: See `Predictor.detect_each`.
-        """
-        if self.has_own_steps(base):
-            return self.detect_in_steps(images, masks)
-        return self.predictor.detect_each(images, masks, tells_limit=tells_limit)
-
     def detect_in_steps(
         self, images: Iterable[np.ndarray], masks: str = "full"
     ) -> Iterator[dict[str, Any]]:
@@ -129,15 +129,3 @@ class DetectionInSteps:
             if masks == "rle":
                 rows["masks"] = mask_math.to_rle(rows["masks"])
             yield rows
-
-
-@contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """Draw initial weights from a seed, and leave the program's own chance as it was."""
-    states = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.network.trace import ProposalTrace
+from mrcnn.network.rpn.trace import ProposalTrace
 from mrcnn.predictor import Predictor
 
 Tensor = Any

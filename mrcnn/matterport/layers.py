@@ -12,11 +12,17 @@ from keras import layers, ops
 
 from mrcnn.config import Config
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import backbone, box_head, detection_targets, mask_head, rpn
-from mrcnn.network.backbone import BatchNorm
-from mrcnn.network.geometry_layer import GeometryLayer
-from mrcnn.network.norms import Norms
-from mrcnn.network.roi_align import PyramidROIAlign
+from mrcnn.network import backbones
+from mrcnn.network.backbones import resnet
+from mrcnn.network.layers.geometry_layer import GeometryLayer
+from mrcnn.network.layers.head_layers import HeadLayers
+from mrcnn.network.layers.norm import BatchNorm
+from mrcnn.network.layers.roi_align import PyramidROIAlign
+from mrcnn.network.roi_heads import box as box_head
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.roi_heads import sampling
+from mrcnn.network.rpn import head as rpn_head
+from mrcnn.network.rpn import proposals
 
 Tensor = Any
 __all__ = ["BatchNorm", "PyramidROIAlign"]
@@ -32,11 +38,8 @@ def identity_block(
     train_bn: bool | None = True,
 ) -> Tensor:
     """Return a bottleneck whose shortcut is its input: (B, H, W, C) -> (B, H, W, C)."""
-    settings: dict[str, Any] = {
-        "style": backbone.Style(use_bias=use_bias),
-        "train_bn": train_bn is not False,
-    }
-    features = _branch(input_tensor, kernel_size, filters, _names(stage, block), **settings)
+    options = resnet.Options(use_bias=use_bias, train_bn=train_bn is not False)
+    features = _branch(input_tensor, kernel_size, filters, _names(stage, block), options=options)
     return _joined(features, input_tensor, stage, block)
 
 
@@ -52,13 +55,12 @@ def conv_block(
 ) -> Tensor:
     """Return a bottleneck with a projected shortcut: (B, H, W, C) -> (B, H', W', filters[2])."""
     step = strides if isinstance(strides, int) else int(strides[0])
-    settings: dict[str, Any] = {
-        "style": backbone.Style(use_bias=use_bias),
-        "train_bn": train_bn is not False,
-    }
+    options = resnet.Options(use_bias=use_bias, train_bn=train_bn is not False)
     names = _names(stage, block)
-    features = _branch(input_tensor, kernel_size, filters, names, step, **settings)
-    shortcut = backbone.conv_norm(input_tensor, filters[2], 1, names[3], strides=step, **settings)
+    features = _branch(input_tensor, kernel_size, filters, names, step, options=options)
+    shortcut = resnet.conv_norm(
+        input_tensor, filters[2], 1, names[3], strides=step, options=options
+    )
     return _joined(features, shortcut, stage, block)
 
 
@@ -68,23 +70,27 @@ def resnet_graph(
     """Return [C1, C2, C3, C4, C5] of a ResNet; C5 is None without stage5.
 
     Raises:
-        ValueError: For an architecture that is not in `backbone.BACKBONES`.
+        ValueError: For an architecture that is not in `backbones.BACKBONES`.
     """
-    stages = backbone.build(
-        architecture, input_image, 64, train_bn is not False, last_stage=5 if stage5 else 4
+    stages = backbones.build(
+        architecture,
+        input_image,
+        64,
+        resnet.Options(train_bn=train_bn is not False),
+        last_stage=5 if stage5 else 4,
     )
     return [*stages, None][:5]
 
 
 def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int) -> keras.Model:
     """Return the RPN's head as a model; see `mrcnn.network.rpn.build_rpn_model`."""
-    return rpn.build_rpn_model(anchor_stride, anchors_per_location, depth)
+    return rpn_head.build_rpn_model(anchor_stride, anchors_per_location, depth)
 
 
 def rpn_graph(feature_map: Tensor, anchors_per_location: int, anchor_stride: int) -> list[Tensor]:
     """Return the RPN's logits (B, N, 2), probabilities and deltas (B, N, 4) of one level."""
     depth = feature_map.shape[-1]
-    return list(rpn.build_rpn_model(anchor_stride, anchors_per_location, depth)(feature_map))
+    return list(rpn_head.build_rpn_model(anchor_stride, anchors_per_location, depth)(feature_map))
 
 
 def fpn_classifier_graph(
@@ -98,7 +104,7 @@ def fpn_classifier_graph(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, probabilities (B, N, K) and deltas (B, N, K, 4) of rois (B, N, 4)."""
     roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_classifier")
-    norms = Norms(train_bn=train_bn is not False)
+    norms = HeadLayers(train_bn=train_bn is not False)
     trunk = box_head.fully_connected(pool_size, fc_layers_size, norms)
     head = box_head.BoxHead(num_classes, roi_align, trunk)
     return head(rois, image_meta, feature_maps)
@@ -114,17 +120,17 @@ def build_fpn_mask_graph(
 ) -> Tensor:
     """Return the mask probabilities of rois: (B, N, 4) -> (B, N, 2 * pool, 2 * pool, K)."""
     roi_align = PyramidROIAlign((pool_size, pool_size), name="roi_align_mask")
-    trunk = mask_head.convolutions(256, Norms(train_bn=train_bn is not False))
+    trunk = mask_head.convolutions(256, HeadLayers(train_bn=train_bn is not False))
     head = mask_head.MaskHead(num_classes, 256, roi_align, trunk)
     return head(rois, image_meta, feature_maps)
 
 
 def ProposalLayer(  # noqa: N802 (Matterport's name)
     proposal_count: int, nms_threshold: float, config: Config | None = None, **kwargs: Any
-) -> rpn.ProposalLayer:
+) -> proposals.ProposalLayer:
     """Return the layer [rpn_probs, rpn_bbox, anchors] -> proposals (B, proposal_count, 4)."""
     settings = config or Config()
-    return rpn.ProposalLayer(
+    return proposals.ProposalLayer(
         proposal_count, nms_threshold, settings.PRE_NMS_LIMIT, settings.RPN_BBOX_STD_DEV, **kwargs
     )
 
@@ -159,7 +165,7 @@ class DetectionTargetLayer(GeometryLayer):
         """Sample and match; see the class."""
         proposals, gt_class_ids, gt_boxes, gt_masks = inputs
         settings = self.config
-        targets = detection_targets.DetectionTargetLayer(
+        targets = sampling.RoiTargetLayer(
             settings.TRAIN_ROIS_PER_IMAGE,
             settings.ROI_POSITIVE_RATIO,
             settings.MASK_SHAPE,
@@ -236,14 +242,14 @@ def _branch(
     filters: Sequence[int],
     names: Sequence[tuple[str, str]],
     strides: int = 1,
-    **settings: Any,
+    options: resnet.Options = resnet.DEFAULTS,
 ) -> Tensor:
     """Return the three convolutions of a bottleneck, before the sum."""
-    features = backbone.conv_norm(features, filters[0], 1, names[0], strides=strides, **settings)
+    features = resnet.conv_norm(features, filters[0], 1, names[0], strides=strides, options=options)
     features = layers.ReLU()(features)
-    features = backbone.conv_norm(features, filters[1], size, names[1], **settings)
+    features = resnet.conv_norm(features, filters[1], size, names[1], options=options)
     features = layers.ReLU()(features)
-    return backbone.conv_norm(features, filters[2], 1, names[2], **settings)
+    return resnet.conv_norm(features, filters[2], 1, names[2], options=options)
 
 
 def _joined(features: Tensor, shortcut: Tensor, stage: int, block: str) -> Tensor:

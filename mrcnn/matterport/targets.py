@@ -11,7 +11,9 @@ from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import detection_targets, mask_head, rpn
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.roi_heads import sampling
+from mrcnn.network.rpn import targets as rpn_targets
 
 
 def build_rpn_targets(
@@ -57,7 +59,7 @@ def build_detection_targets(
     class_ids, objects = _at_least_one(gt_class_ids, gt_boxes)
     proposals = np.zeros((max(len(rpn_rois), config.TRAIN_ROIS_PER_IMAGE), 4), np.float32)
     proposals[: len(rpn_rois)] = rpn_rois
-    rois, class_ids, matched, _ = detection_targets.sample_rois(
+    rois, class_ids, matched, _ = sampling.sample_rois(
         ops.convert_to_tensor(proposals[None]),
         ops.convert_to_tensor(class_ids[None]),
         ops.convert_to_tensor(objects[None]),
@@ -116,7 +118,7 @@ def seed() -> int:
 
 
 def seeds(count: int) -> np.ndarray:
-    """Return a seed an image drawn from NumPy's global state: (count,) int32."""
+    """Return one seed per image drawn from NumPy's global state: (count,) int32."""
     return np.random.randint(2**31 - 1, size=count).astype(np.int32)
 
 
@@ -124,7 +126,7 @@ def of_anchors(
     anchors: np.ndarray, gt_class_ids: np.ndarray, gt_boxes: np.ndarray, config: Config
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what `build_rpn_targets` does of a batch: (B, N) and (B, M, 4)."""
-    matches, deltas = rpn.targets(
+    matches, deltas = rpn_targets.targets(
         np.asarray(anchors, np.float32),
         ops.convert_to_tensor(gt_class_ids.astype(np.int32)),
         ops.convert_to_tensor(gt_boxes.astype(np.float32)),

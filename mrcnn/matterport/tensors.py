@@ -9,19 +9,22 @@ from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.geometry import boxes as box_math
-from mrcnn.network import box_head, mask_head, matching, rpn
+from mrcnn.network.ops import gathers, reductions
+from mrcnn.network.roi_heads import box as box_head
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.rpn import losses as rpn_losses
 
 Tensor = Any
 
 
 def smooth_l1_loss(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Return the element-wise smooth L1 distance, same shape."""
-    return matching.smooth_l1(y_true, y_pred)
+    return reductions.smooth_l1(y_true, y_pred)
 
 
 def rpn_class_loss_graph(rpn_match: Tensor, rpn_class_logits: Tensor) -> Tensor:
     """Return the RPN's class loss: match (B, N, 1) of 1, -1, 0, logits (B, N, 2) -> scalar."""
-    return rpn.class_loss(rpn_match[..., 0], rpn_class_logits, matching.on_one_device)
+    return rpn_losses.class_loss(rpn_match[..., 0], rpn_class_logits, reductions.on_one_device)
 
 
 def rpn_bbox_loss_graph(
@@ -40,8 +43,8 @@ def rpn_bbox_loss_graph(
     match = rpn_match[..., 0]
     place = ops.cumsum(ops.cast(match == 1, "int32"), axis=1) - 1
     place = ops.clip(place, 0, target_bbox.shape[1] - 1)
-    targets = matching.gather_rows(target_bbox, place)
-    return rpn.box_loss(targets, match, rpn_bbox, matching.on_one_device)
+    targets = gathers.gather_rows(target_bbox, place)
+    return rpn_losses.box_loss(targets, match, rpn_bbox, reductions.on_one_device)
 
 
 def mrcnn_class_loss_graph(
@@ -50,7 +53,7 @@ def mrcnn_class_loss_graph(
     """Return the class loss of all rois: (B, R), (B, R, K), (B, K) -> scalar."""
     weights = ops.ones(ops.shape(target_class_ids), "float32")
     return box_head.class_loss(
-        target_class_ids, pred_class_logits, active_class_ids, weights, matching.on_one_device
+        target_class_ids, pred_class_logits, active_class_ids, weights, reductions.on_one_device
     )
 
 
@@ -59,7 +62,7 @@ def mrcnn_bbox_loss_graph(
 ) -> Tensor:
     """Return the box loss of positive rois: (B, R, 4), (B, R), (B, R, K, 4) -> scalar."""
     class_ids = ops.cast(target_class_ids, "int32")
-    return box_head.box_loss(target_bbox, class_ids, pred_bbox, matching.on_one_device)
+    return box_head.box_loss(target_bbox, class_ids, pred_bbox, reductions.on_one_device)
 
 
 def mrcnn_mask_loss_graph(
@@ -74,7 +77,7 @@ def mrcnn_mask_loss_graph(
     lowest = keras.config.epsilon()
     probs = ops.clip(pred_masks, lowest, 1.0 - lowest)
     logits = ops.log(probs) - ops.log(1.0 - probs)
-    return mask_head.mask_loss(target_masks, class_ids, logits, matching.on_one_device)
+    return mask_head.mask_loss(target_masks, class_ids, logits, reductions.on_one_device)
 
 
 def log2_graph(x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from mrcnn.matterport import data
-from mrcnn.training import distribution, trainer
+from mrcnn.training import distribution
+from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights.named import NamedWeights
 
 # What Keras 2 took about the workers of a generator; it has no effect here.
@@ -25,7 +26,7 @@ BY_PLACE = {
 STEPS = ("steps", "steps_per_epoch", "validation_steps")
 
 
-class TrainingModel(NamedWeights, trainer.TrainingModel):
+class GeneratorTrainingModel(NamedWeights, TrainingModel):
     """The training model, whose `fit`, `evaluate` and `predict` also take Matterport's generators.
 
     A batch of `data_generator` or `DataGenerator` is turned into what this model is trained on; the

@@ -5,7 +5,11 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from mrcnn.network import box_head, keypoint_head, mask_head, matching, rpn
+from mrcnn.network.ops import reductions
+from mrcnn.network.roi_heads import box as box_head
+from mrcnn.network.roi_heads import keypoint as keypoint_head
+from mrcnn.network.roi_heads import mask as mask_head
+from mrcnn.network.rpn import losses as rpn_losses
 
 Tensor = Any
 
@@ -28,10 +32,10 @@ class Forms(NamedTuple):
 OF_MATTERPORT = Forms()
 
 
-def of_batch(
+def compute_losses(
     batch: dict[str, Tensor],
     outputs: dict[str, Tensor],
-    across_replicas: Callable[[Tensor], Tensor] = matching.on_one_device,
+    across_replicas: Callable[[Tensor], Tensor] = reductions.on_one_device,
     forms: Forms = OF_MATTERPORT,
 ) -> dict[str, Tensor]:
     """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
@@ -48,10 +52,10 @@ def of_batch(
     weights = outputs["target_weights"]
     wanted = forms.anchors_per_image if forms.box_divisor == "wanted" else None
     found = {
-        "rpn_class_loss": rpn.class_loss(
+        "rpn_class_loss": rpn_losses.class_loss(
             match, outputs["rpn_class_logits"], across_replicas, wanted
         ),
-        "rpn_bbox_loss": rpn.box_loss(
+        "rpn_bbox_loss": rpn_losses.box_loss(
             outputs["target_rpn_deltas"],
             match,
             outputs["rpn_bbox"],

@@ -1,17 +1,46 @@
 """Feature Pyramid Network: maps P2..P6 of one width (Lin et al. 2017, section 3)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import layers
 
 Tensor = Any
 
 
+class Pyramid(NamedTuple):
+    """Feature maps, the finest first.
+
+    Attributes:
+        maps: (B, H, W, C) each; the RPN reads all of them.
+        finest: the level of the first one; level l has stride 2**l, and the next map level l + 1.
+        num_roi_maps: the heads take the features of RoIs from so many, the finest ones.
+    """
+
+    maps: list[Tensor]
+    finest: int
+    num_roi_maps: int
+
+    @property
+    def roi_maps(self) -> list[Tensor]:
+        """The maps from which the features of RoIs are taken."""
+        return self.maps[: self.num_roi_maps]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, which all maps share."""
+        return self.maps[0].shape[-1]
+
+
+def single(features: Tensor, level: int) -> Pyramid:
+    """Return one map as a pyramid, for networks without FPN."""
+    return Pyramid([features], level, 1)
+
+
 def build(
     stages: Sequence[Tensor], channels: int, norm: Callable[[str], layers.Layer] | None = None
-) -> list[Tensor]:
-    """Return [P2, P3, P4, P5, P6] from [C2, C3, C4, C5]; strides 4 to 64, `channels` wide.
+) -> Pyramid:
+    """Return [P2, ..., P5, P6] from [C2, ..., C5]; strides 4 to 64, `channels` wide.
 
     P6 is every second cell of P5; only the RPN reads it.
 
@@ -23,12 +52,16 @@ def build(
         layer = layers.Conv2D(channels, size, padding="same", use_bias=norm is None, name=name)
         return layer(features) if norm is None else norm(f"{name}_bn")(layer(features))
 
-    merged = conv(stages[-1], 1, "fpn_c5p5")
-    levels = [merged]
-    for level in (4, 3, 2):
+    finest, coarsest = 2, 1 + len(stages)
+    merged = conv(stages[-1], 1, f"fpn_c{coarsest}p{coarsest}")
+    top_down = [merged]
+    for level in range(coarsest - 1, finest - 1, -1):
         upsampled = layers.UpSampling2D(name=f"fpn_p{level + 1}upsampled")(merged)
-        lateral = conv(stages[level - 2], 1, f"fpn_c{level}p{level}")
+        lateral = conv(stages[level - finest], 1, f"fpn_c{level}p{level}")
         merged = layers.Add(name=f"fpn_p{level}add")([upsampled, lateral])
-        levels.insert(0, merged)
-    maps = [conv(features, 3, f"fpn_p{level}") for level, features in enumerate(levels, start=2)]
-    return maps + [layers.MaxPooling2D(1, 2, name="fpn_p6")(maps[-1])]
+        top_down.insert(0, merged)
+    maps = [
+        conv(features, 3, f"fpn_p{level}") for level, features in enumerate(top_down, start=finest)
+    ]
+    subsampled = layers.MaxPooling2D(1, 2, name=f"fpn_p{coarsest + 1}")(maps[-1])
+    return Pyramid([*maps, subsampled], finest, len(maps))

@@ -15,7 +15,8 @@ from typing import Any
 
 from mrcnn import machine, memory
 from mrcnn.config import Config
-from mrcnn.network import backbone
+from mrcnn.network import backbones
+from mrcnn.network.backbones import resnet
 from mrcnn.training import distribution
 
 logger = logging.getLogger("mrcnn")
@@ -128,10 +129,9 @@ def map_values(config: Config) -> tuple[int, int]:
 def _of_stage(config: Config, stage: int, cells: int) -> int:
     """Return how many values a stage of the backbone puts out, counted from 0."""
     name = config.BACKBONE if isinstance(config.BACKBONE, str) else "resnet18"
-    blocks, block = backbone.BACKBONES[name]
+    net = backbones.get(name)
     width = config.BACKBONE_WIDTH * 2**stage
-    if block is backbone.basic_block:
-        return blocks[stage] * 2 * width * cells
-    groups, channels = backbone.GROUPS.get(name, (1, 64))
-    inner = width * groups * channels // 64
-    return (blocks[stage] * (2 * inner + 4 * width) + 4 * width) * cells
+    if net.block is resnet.basic_block:
+        return net.depths[stage] * 2 * width * cells
+    inner = width * net.groups * net.group_width // 64
+    return (net.depths[stage] * (2 * inner + 4 * width) + 4 * width) * cells

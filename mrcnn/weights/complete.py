@@ -12,7 +12,7 @@ def check_layers(path: Path, config: Config) -> None:
 
     The weights themselves are not read.
     """
-    wanted = hdf5.weights_by_name(networks.build(config).inference)
+    wanted = hdf5.weights_by_name(networks.Network(config).inference)
     with hdf5.arrays_of(path, wanted) as arrays:
         missing = [name for name in wanted if name not in arrays]
         if missing:

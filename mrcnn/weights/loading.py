@@ -18,6 +18,7 @@ import numpy as np
 from mrcnn import presets, setting_bounds, setting_values
 from mrcnn.config import Config
 from mrcnn.conventions import DETECTRON2, FAMILIES, MATTERPORT, TORCHVISION
+from mrcnn.setting_marks import Mark
 from mrcnn.weights import array_files, hdf5, torch_files, torchvision
 
 # Beginnings of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
@@ -29,26 +30,8 @@ PRESETS = {
 }
 
 
-# The settings that shapes of weights depend on.
-OF_SHAPES = (
-    "BACKBONE",
-    "BACKBONE_WIDTH",
-    "BOX_CONV_SIZES",
-    "CLASS_AGNOSTIC_MASKS",
-    "FEATURE_MAPS",
-    "FPN_CLASSIF_FC_LAYERS_SIZE",
-    "IMAGE_CHANNEL_COUNT",
-    "KEYPOINT_CONV_SIZE",
-    "MASK_CONV_SIZE",
-    "NUM_CLASSES",
-    "NUM_KEYPOINTS",
-    "POOL_SIZE",
-    "RPN_ANCHOR_RATIOS",
-    "RPN_CONV_SIZE",
-    "TOP_DOWN_PYRAMID_SIZE",
-)
 # The settings that the sizes of the largest layers depend on.
-OF_SIZE = (*OF_SHAPES, "HAS_MASKS", "RPN_CONV_COUNT")
+OF_SIZE = (*Config.marked(Mark.SHAPES), "HAS_MASKS", "RPN_CONV_COUNT")
 
 
 def load(
@@ -98,7 +81,7 @@ def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], con
     """Return what is wrong with shapes, by the settings that differ where the file has them."""
     differing = [
         f"{name} {stored[name]} (this network: {setting_values.plain(getattr(config, name))})"
-        for name in OF_SHAPES
+        for name in Config.marked(Mark.SHAPES)
         if name in stored and stored[name] != setting_values.plain(getattr(config, name))
     ]
     if not differing or set(error.args[1]) <= set(hdf5.CLASS_LAYERS):

@@ -136,10 +136,10 @@ def rle_decode(rle: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def mask_to_rle(image_id: str, mask: np.ndarray, scores: np.ndarray) -> list[tuple[str, str]]:
-    """Return the rows of a submission: (image id, run lengths) of each mask, best first.
+    """Return the rows of a submission: (image id, RLE) of each mask, best first.
 
     A pixel may belong to one object only: to the best of those that claim it. An image without
-    objects has one row, whose run lengths are empty.
+    objects has one row, whose RLE is empty.
     """
     rows, taken = [], np.zeros(mask.shape[:2], bool)
     for index in np.argsort(-np.asarray(scores), kind="stable"):

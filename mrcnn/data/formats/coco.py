@@ -1,4 +1,4 @@
-"""COCO annotations: polygons, run lengths and crowds (Lin et al. 2014, cocodataset.org).
+"""COCO annotations: polygons, RLE and crowds (Lin et al. 2014, cocodataset.org).
 
 Also LVIS (Gupta et al. 2019), and exports that lean on COCO's form, such as Roboflow's.
 """

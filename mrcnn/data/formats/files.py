@@ -16,7 +16,7 @@ from typing import Any
 from mrcnn.geometry import image_files
 
 LARGEST_SIDE = 1_000_000  # pixels
-MOST_PIXELS = 2**31  # of a stated size: run lengths count in 32 bits
+MOST_PIXELS = 2**31  # of a stated size: RLE counts in 32 bits
 LISTED = 3  # names of files that are passed over, so many are shown
 
 # What systems and programs leave in folders, beside names that begin with a dot.

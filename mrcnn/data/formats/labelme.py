@@ -1,4 +1,4 @@
-"""labelme 3 to 6 (Wada): a JSON file an image, beside it or with the image inside."""
+"""labelme 3 to 6 (Wada): one JSON file per image, beside it or with the image inside."""
 
 import base64
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""YOLO texts: a text for each image, one object a line, in fractions of the image.
+"""YOLO texts: a text for each image, one object per line, in fractions of the image.
 
 A line is a class id and the corners of a polygon, or a class id and a box (centre, size), after
 which keypoints may follow.

@@ -1,0 +1,219 @@
+"""Mask R-CNN as an object: predict, train, evaluate, load, save."""
+
+from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
+
+# isort: split
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+import numpy as np
+
+from mrcnn import class_agreement, randomness, terminal
+from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
+from mrcnn.evaluation import coco
+from mrcnn.network.network import Network
+from mrcnn.predictor import MASKS, Predictor
+from mrcnn.training import distribution
+from mrcnn.training.run_folder import RunFolder
+from mrcnn.training.trainer import Options, Trainer
+from mrcnn.training.training_model import TrainingModel
+from mrcnn.weights import catalog, hdf5, loading
+
+
+class MaskRCNN:
+    """A network with what it takes to train it on a `Dataset` and to detect objects in images.
+
+    Args:
+        config: The settings.
+        model_dir: Folder under which every run of training makes a folder of its own.
+        devices: Number of GPUs that the weights are mirrored on, for training.
+
+    Attributes:
+        network: the `Network`.
+        predictor: runs its inference graph on images.
+        trainer: trains it; made, with the training graph, when it is asked for.
+        run: the `RunFolder` of the current run of training.
+        load_report: of the last `load`.
+    """
+
+    config: Config
+    network: Network
+    predictor: Predictor
+    run: RunFolder
+    load_report: hdf5.LoadReport
+
+    def __init__(self, config: Config, model_dir: str | Path = "logs", *, devices: int = 1) -> None:
+        self.config = config
+        self.run = RunFolder(Path(model_dir), config.NAME or "")
+        self._build(config, devices)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        weights: str | Path,
+        *,
+        model_dir: str | Path = "logs",
+        devices: int = 1,
+        **settings: Any,
+    ) -> Self:
+        """Return a network with the settings and the weights of a checkpoint of this package.
+
+        Args:
+            weights: A file, or a name such as "nuclei"; see `load`.
+            model_dir, devices: See the class.
+            settings: Settings to change.
+
+        Raises:
+            ValueError: When the file carries no settings.
+        """
+        path, config = stored_config(weights, model_dir, settings)
+        model = cls(config, model_dir, devices=devices)
+        if model.load(path).missing:
+            terminal.show(model.load_report)
+        return model
+
+    def _build(self, config: Config, devices: int) -> None:
+        distribution.check_running()
+        self.__dict__.pop("trainer", None)  # that of a network which was built before
+        self.strategy = distribution.strategy(devices)
+        with randomness.repeatable(config.SEED), self.strategy.scope():
+            self.network = Network(config)
+        self.predictor = Predictor(self.network.inference, config)
+
+    @functools.cached_property
+    def trainer(self) -> Trainer:
+        """What trains the network."""
+        with self.strategy.scope():
+            model = self._training_model()
+        return Trainer(model, self.network.inference, self.run)
+
+    def _training_model(self) -> TrainingModel:
+        return TrainingModel(self.network, self.config)
+
+    def _settings(self, *, training: bool = False) -> Config:
+        """Return the settings in force; a subclass may let them change after the network is built.
+
+        Args:
+            training: Those of the training graph, too.
+        """
+        del training
+        return self.config
+
+    def load(self, weights: str | Path, *, exclude: Iterable[str] = ()) -> hdf5.LoadReport:
+        """Load a weight file by layer name; return what was loaded, skipped, missed.
+
+        Args:
+            weights: A file of this package, Matterport, Keras 2 or torchvision, or "nuclei"
+                (bundled), "imagenet", "coco", "torchvision-v2" and others of
+                `catalog.PUBLISHED` (downloaded), "last" (the newest checkpoint under model_dir).
+            exclude: Names of layers to leave as they are.
+
+        Raises:
+            ValueError: When the file is unreadable, of another shape, or matches nothing.
+        """
+        config = self._settings()
+        path = catalog.resolve(weights, self.run.model_dir, config.NAME)
+        self.load_report = loading.load(path, self.network.inference, exclude, config=config)
+        self.run.begin(path)
+        return self.load_report
+
+    def save(self, path: str | Path, *, kernel_dtype: str = "float32") -> None:
+        """Write weights and settings; see `hdf5.save`."""
+        settings = {"config": self._settings().to_dict(), "epoch": self.run.epoch}
+        hdf5.save(Path(path), self.network.inference, settings, kernel_dtype=kernel_dtype)
+
+    def predict(
+        self, images: Iterable[np.ndarray], masks: str = "full"
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the objects of each image, best first, image by image.
+
+        Args:
+            images: Any number of any sizes: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16
+                bits.
+            masks: "full" for arrays of the size of the image, "rle" for COCO's RLE, which needs
+                neither their memory nor their time.
+
+        Yields:
+            A dict per image: rois (N, 4) int32 (y1, x1, y2, x2) in pixels of the image, class_ids
+            (N,) int32, scores (N,) float32, masks (H, W, N) bool, or N of {"size", "counts"}.
+        """
+        if masks not in MASKS:
+            raise ValueError(f"masks must be one of {sorted(MASKS)}, got {masks!r}")
+        self._settings()
+        return self.predictor.detect_each(images, masks)
+
+    def train(
+        self, dataset: Dataset, validation: Dataset | None, options: Options
+    ) -> keras.callbacks.History:
+        """Train up to an epoch; see `Trainer.train`.
+
+        Args:
+            dataset, validation: Prepared; classes go by their names.
+        """
+        config = self._settings(training=True)
+        dataset, validation = class_agreement.adopt_classes(config, dataset, validation)
+        class_agreement.adopt_keypoints(config, dataset)
+        self.trainer.run = self.run
+        return self.trainer.train(dataset, validation, options)
+
+    def evaluate(
+        self, dataset: Dataset, verbose: int = 1, *, limit: int | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the COCO scores of masks ("segm") and boxes ("bbox") on a dataset.
+
+        Up to DETECTION_MAX_INSTANCES detections per image count; see `evaluation.coco.score`.
+
+        Args:
+            dataset: Prepared; classes go by their names.
+            verbose: 1 prints the table.
+            limit: Only so many of the images, the first ones; None for all.
+        """
+        config = self._settings()
+        dataset = class_agreement.by_name(config, dataset)
+        image_ids = dataset.image_ids[:limit].tolist()
+        objects = coco.ground_truth_of(dataset, image_ids)
+        truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))
+        scores = self.score_against(truth, dataset, image_ids=image_ids)
+        if verbose:
+            terminal.show(coco.format_table(scores))
+        return scores
+
+    def score_against(
+        self, truth: coco.Truth, dataset: Dataset, **options: Any
+    ) -> dict[str, dict[str, Any]]:
+        """Return the scores of detections in a dataset's images; see `coco.score_detector`."""
+        config = self._settings()
+        return coco.score_detector(
+            self._detect_to_score,
+            dataset,
+            truth,
+            max_detections=config.DETECTION_MAX_INSTANCES,
+            iou_types=config.iou_types,
+            **options,
+        )
+
+    def _detect_to_score(self, image: np.ndarray) -> dict[str, Any]:
+        return next(self.predictor.detect_each([image], "rle", tells_limit=False))
+
+
+def stored_config(
+    weights: str | Path, model_dir: str | Path, settings: dict[str, Any]
+) -> tuple[Path, Config]:
+    """Return the file that weights stand for, and the settings in it with some changed.
+
+    Raises:
+        ValueError: When the file carries no settings.
+    """
+    path = catalog.resolve(weights, model_dir)
+    stored = catalog.settings(weights, path)
+    if "NUM_CLASSES" not in {**stored, **settings}:
+        raise ValueError(
+            f"{path}: the file carries no settings of a network that detects, so give at "
+            "least NUM_CLASSES and, unless it is resnet101, BACKBONE (on the command line: "
+            "--set NUM_CLASSES=81)"
+        )
+    return path, Config.from_dict({"NAME": "mrcnn", **stored, **settings})

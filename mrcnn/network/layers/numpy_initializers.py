@@ -1,0 +1,27 @@
+"""Initial weights drawn by NumPy, for a backend that compiles a program for every new shape."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class NumpyGlorotUniform(keras.initializers.GlorotUniform):
+    """Glorot's uniform distribution; JAX takes a second for each shape to compile Keras' own."""
+
+    def __call__(self, shape, dtype=None):
+        """Return the numbers that the seed gives for this shape."""
+        receptive = math.prod(shape[:-2])
+        limit = math.sqrt(6.0 / max(1.0, receptive * sum(shape[-2:])))
+        numbers = np.random.default_rng(self.seed).uniform(-limit, limit, shape)
+        return keras.ops.convert_to_tensor(numbers.astype(np.float32), dtype)
+
+
+@contextmanager
+def numpy_draws() -> Iterator[None]:
+    """Let layers that name no initializer draw their weights so."""
+    with keras.saving.custom_object_scope({"glorot_uniform": NumpyGlorotUniform}):
+        yield

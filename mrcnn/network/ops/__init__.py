@@ -1,0 +1,1 @@
+"""Operations on tensors: RoIAlign and its relatives, suppression, the seam of the backends."""

@@ -1,0 +1,26 @@
+"""Rows and classes picked out of tensors."""
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Return chosen rows of each image: (B, N, C), (B, M) -> (B, M, C).
+
+    One gather of whole rows; `ops.take_along_axis` would fetch every number by itself.
+    """
+    batch, count, channels = ops.shape(values)
+    start = ops.arange(batch, dtype="int32")[:, None] * count
+    rows = ops.reshape(values, (-1, channels))
+    return ops.take(rows, start + ops.cast(index, "int32"), axis=0)
+
+
+def of_class(values: Tensor, class_ids: Tensor) -> Tensor:
+    """Return what each roi predicts for its class: (B, R, ..., K, C), (B, R) -> (B, R, ..., C)."""
+    chosen = ops.one_hot(class_ids, values.shape[-2], dtype=values.dtype)
+    lead = (1,) * (len(values.shape) - 4)
+    chosen = ops.reshape(chosen, (*ops.shape(class_ids), *lead, values.shape[-2], 1))
+    return ops.sum(values * chosen, axis=-2)

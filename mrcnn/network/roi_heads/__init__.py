@@ -1,0 +1,1 @@
+"""The second stage: which RoIs learn, and the heads of boxes, masks and keypoints."""

@@ -1,0 +1,1 @@
+"""Region proposal network *(Faster R-CNN, Ren et al. 2015, section 3)*."""

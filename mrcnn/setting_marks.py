@@ -1,0 +1,34 @@
+"""Marks of settings: what each describes, beside its declaration in `Config`."""
+
+import enum
+from typing import get_type_hints
+
+
+class Mark(enum.Flag):
+    """What a setting describes.
+
+    NETWORK: what the weights mean and the input that they take; it goes with the weights to other
+        data. SHAPES: so do the shapes of weights, which depend on it.
+    GRAPH: it is read while the graphs are built, and fixed from then on.
+    INPUT: the size of the training graph's input.
+    DATA: classes, keypoints and objects of the data.
+    TRAINING: how the network is trained. DETECTION: which detections are returned.
+    """
+
+    NETWORK = enum.auto()
+    SHAPES = enum.auto()
+    GRAPH = enum.auto()
+    INPUT = enum.auto()
+    DATA = enum.auto()
+    TRAINING = enum.auto()
+    DETECTION = enum.auto()
+
+
+def marks(declared: type) -> dict[str, Mark]:
+    """Return the marks of the settings that a class declares, by name."""
+    hints = get_type_hints(declared, include_extras=True)
+    return {
+        name: hint.__metadata__[0]
+        for name, hint in hints.items()
+        if isinstance(getattr(hint, "__metadata__", (None,))[0], Mark)
+    }

@@ -1,0 +1,210 @@
+"""A run of training: `fit` with checkpoints, and its ends: the last epoch, Ctrl-C, an error."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import keras
+
+from mrcnn import memory
+from mrcnn.config import Config
+from mrcnn.data import augment, census
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.image_cache import CachedImages
+from mrcnn.data.pipeline import BatchStream, SampleFormat
+from mrcnn.data.suggest import InputSize
+from mrcnn.training import callbacks, distribution, divergence
+from mrcnn.training.course import Course, Progress
+from mrcnn.training.signals import Signals
+from mrcnn.training.training_model import TrainingModel
+
+logger = logging.getLogger("mrcnn")
+
+
+def sample_format(config: Config) -> SampleFormat:
+    """Return what the data pipeline needs to know of the settings."""
+    mini_mask = None
+    if config.USE_MINI_MASK:
+        mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
+    return SampleFormat(
+        min_dim=config.IMAGE_MIN_DIM,
+        max_dim=config.IMAGE_MAX_DIM,
+        min_scale=config.IMAGE_MIN_SCALE,
+        mode=config.IMAGE_RESIZE_MODE,
+        mini_mask_shape=mini_mask,
+        max_instances=config.MAX_GT_INSTANCES,
+        num_classes=config.NUM_CLASSES,
+        channels=config.IMAGE_CHANNEL_COUNT,
+        scale_jitter=(config.IMAGE_SCALE_JITTER[0], config.IMAGE_SCALE_JITTER[1]),
+        side=int(config.IMAGE_SHAPE[0]),
+        edge_padding=config.conventions.pads_at_end,
+        keypoints=config.NUM_KEYPOINTS,
+        mirror_pairs=tuple((left, right) for left, right in config.KEYPOINT_PAIRS),
+    )
+
+
+def _of_one_size(config: Config) -> SampleFormat:
+    """Return the format of samples that all have the size of the training graph's input."""
+    height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
+    return dataclasses.replace(sample_format(config), input_shape=(height, width))
+
+
+def check_objects(train: Dataset, validation: Dataset | None, config: Config) -> None:
+    """Log how many of the objects will not be learned, or scored, and why.
+
+    Raises:
+        ValueError: nothing is left of a set, or of a class of the training set.
+    """
+    size, most = InputSize(*config.input_size), config.MAX_GT_INSTANCES
+    census.check_training(train, size, most)
+    if validation is not None:
+        census.check_training(validation, size, most, is_scored=True)
+
+
+def augmentations(
+    chosen: Sequence[augment.Augmentation] | None, config: Config
+) -> list[augment.Augmentation]:
+    """Return the augmentations that were chosen, or, of None, those that the settings name.
+
+    Those that would give keypoints wrong names are left out.
+    """
+    if chosen is None:
+        chosen = [augment.by_name(name) for name in config.AUGMENTATIONS]
+    if not config.NUM_KEYPOINTS:
+        return list(chosen)
+    return augment.without_mirrors(chosen, config.KEYPOINT_NAMES, config.KEYPOINT_PAIRS)
+
+
+def training_stream(
+    dataset: Dataset,
+    config: Config,
+    augmentations: Sequence[augment.Augmentation],
+    no_augmentation_sources: Sequence[str],
+    start: int,
+) -> BatchStream:
+    """Return the endless batches of a training, from the batch of this number (0-based) on."""
+    cached = CachedImages(dataset, config.CACHE_MB) if config.CACHE_MB > 0 else dataset
+    return BatchStream(
+        cast(Dataset, cached),
+        _of_one_size(config),
+        config.BATCH_SIZE,
+        seed=config.SEED,
+        augmentation=augmentations,
+        no_augmentation_sources=tuple(no_augmentation_sources),
+        workers=config.WORKERS,
+        start=start,
+    )
+
+
+def validation_stream(dataset: Dataset | None, config: Config) -> BatchStream | None:
+    """Return the batches of a validation, the same every time; None where there is none."""
+    if dataset is None or not config.validation_steps:
+        return None
+    passes = -(-dataset.num_images // config.BATCH_SIZE)
+    return BatchStream(
+        dataset,
+        dataclasses.replace(_of_one_size(config), scale_jitter=(1.0, 1.0)),
+        config.BATCH_SIZE,
+        seed=config.SEED,
+        shuffle=False,
+        workers=config.WORKERS,
+        count=min(config.validation_steps, passes),
+    )
+
+
+def fit(
+    model: TrainingModel,
+    train: BatchStream,
+    validation: BatchStream | None,
+    epochs: int,
+    start: Progress,
+    checkpoint: callbacks.Checkpoint,
+    custom_callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Train a compiled model and return its history.
+
+    Args:
+        train: Begun with the batch that follows those of `start`.
+        epochs: Number of the last epoch, 1-based.
+        start: How far the run is.
+        checkpoint: Writes one after every epoch, and on the signals of `Signals`; its folder is
+            also that of the curves, see `distribution`.
+
+    Raises:
+        TrainingDiverged: When a loss is not finite; the last checkpoint is good.
+        RuntimeError: When more than a tenth of the images are bad.
+        KeyboardInterrupt, SystemExit: On a signal, after a checkpoint was written.
+    """
+    feeds = []
+    if validation is not None:
+        feeds.append(distribution.Feed(validation, validation.count))
+    with (
+        memory.explain_oom(model.config, training=True),
+        model.strategy.scope(),
+        Signals() as signals,
+    ):
+        checkpoint.held = signals.held
+        course = Course(
+            [
+                divergence.StopOnDivergence(divergence.guessing(model.config)),
+                callbacks.TimeLeft(epochs, model.config.steps_per_epoch),
+                *custom_callbacks,
+                checkpoint,
+                *distribution.loggers(Path(checkpoint.path).parent),
+            ],
+            model,
+            range(start.epoch, epochs),
+            model.config.steps_per_epoch,
+            start,
+            signals,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        try:
+            with _unfinished(model.optimizer):
+                for part, steps, train.start in course.parts():
+                    feeds.append(distribution.Feed(train))
+                    model.fit(
+                        feeds[-1].dataset(),
+                        shuffle=False,
+                        initial_epoch=part.start,
+                        epochs=part.stop,
+                        steps_per_epoch=steps,
+                        validation_data=feeds[0].dataset() if validation is not None else None,
+                        callbacks=course,
+                    )
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+            course.finish()
+            signals.check()
+        except (KeyboardInterrupt, SystemExit):
+            logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
+            raise
+        except distribution.ERRORS as error:
+            _raise_cause(error, feeds)
+            raise
+        return model.history
+
+
+@contextmanager
+def _unfinished(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Let `fit` not put averages of weights in their place: it may be a part of the training."""
+    optimizer.finalize_variable_values = lambda _: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+
+
+def bad_images(*streams: BatchStream | None) -> dict[int, str]:
+    """Return the images that were skipped, with the reason of each."""
+    return {k: v for stream in streams if stream for k, v in stream.bad_images.items()}
+
+
+def _raise_cause(error: Exception, feeds: Sequence[distribution.Feed]) -> None:
+    """Raise the error of a loading thread where it lies behind another one."""
+    for feed in feeds:
+        if feed.error is not None:
+            raise feed.error from error

@@ -1,0 +1,59 @@
+"""The folder of a run of training, and how far the run is."""
+
+from pathlib import Path
+
+from mrcnn.training.course import Progress
+from mrcnn.weights import hdf5, runs
+
+
+class RunFolder:
+    """Where a run writes its checkpoints, and the checkpoint from which it is resumed.
+
+    Args:
+        model_dir: Every run has a folder under it, NAME and the time of its start.
+        name: NAME of the settings.
+
+    Attributes:
+        epoch: number of finished epochs.
+        folder: of this run.
+        checkpoint_path: of its checkpoints, with the field {epoch:04d}.
+        resumed: the checkpoint from which the next training goes on; None for a new run.
+        planned: the last epoch that the run was to have; None where unknown.
+    """
+
+    def __init__(self, model_dir: Path, name: str) -> None:
+        self.model_dir, self.name = model_dir, name.lower()
+        self.epoch = 0
+        self.resumed: Path | None = None
+        self.planned: int | None = None
+        self._claimed: Path | None = None
+        self.begin()
+
+    def begin(self, checkpoint: Path | None = None) -> None:
+        """Begin a new run, or resume that of a checkpoint if its path is that of a run's."""
+        self.epoch, self.resumed, self.planned = 0, None, None
+        run = runs.run_of(checkpoint) if checkpoint else None
+        if run:
+            time, self.epoch = run
+            self.folder = self.model_dir / f"{self.name}{time}"
+        else:
+            self.folder = runs.new_run(self.model_dir, self.name)
+        if run and checkpoint and checkpoint.is_file():
+            self.resumed, self._claimed = checkpoint, self.folder
+        self.checkpoint_path = str(self.folder / f"mask_rcnn_{self.name}_{{epoch:04d}}.h5")
+
+    def claim(self) -> None:
+        """Make the folder; that of a new run moves on where another one has begun there."""
+        while self.epoch == 0 and self.folder != self._claimed:
+            try:
+                runs.begin(self.folder)
+            except FileExistsError:
+                self.begin()
+            else:
+                self._claimed = self.folder
+        runs.make_folder(self.folder)
+
+    def progress(self, steps_per_epoch: int) -> Progress:
+        """Return how far the run is, from the checkpoint that is resumed."""
+        stored = hdf5.read_settings(self.resumed) if self.resumed else {"epochs": self.planned}
+        return Progress.stored(self.epoch, stored, steps_per_epoch)
