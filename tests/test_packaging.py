@@ -27,7 +27,17 @@ DISTRIBUTIONS = {
 IMPORTED_BY_OTHERS = {"tensorboard"}  # TensorFlow's summary writer
 OPTIONAL = {"jax"}  # an extra of its own
 IN_SDIST = ("docs", "notebooks", "samples", "benchmarks", "tests", ".ci", ".github")
-BUILT = ("__pycache__", "_build", "build", "dist", "logs", ".*_cache", "*.egg-info", ".venv")
+BUILT = (
+    "__pycache__",
+    "_build",
+    "_copied",
+    "build",
+    "dist",
+    "logs",
+    ".*_cache",
+    "*.egg-info",
+    ".venv",
+)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +157,6 @@ def test_the_sdist_has_the_tests_the_samples_and_the_documentation(distributions
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and not any(path.match(f"{part}/**/*") for part in BUILT)
     }
-    present = {name for name in present if not re.search(r"__pycache__|_build/|checkpoints/", name)}
+    present = {name for name in present if not re.search(r"__pycache__|docs/_|checkpoints/", name)}
     assert present - in_sdist == set()
     assert {"requirements.txt", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= in_sdist
