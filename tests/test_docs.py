@@ -114,7 +114,10 @@ def test_tables_have_as_many_cells_in_every_row(page):
 
 @pytest.mark.parametrize("command", named(PAGES, commands))
 def test_commands_are_understood_and_set_what_there_is(command):
-    options = cli._parser().parse_args(shlex.split(command, comments=True))
+    words = shlex.split(command, comments=True)
+    options = cli._parser().parse_args(words)
+    # argparse takes shortened ones as well.
+    assert {word for word in words if word.startswith("--")} <= options_of(verbs()[words[0]])
     for setting in getattr(options, "settings", ()):
         assert setting.partition("=")[0] in Config.names()
 
