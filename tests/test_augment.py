@@ -73,7 +73,7 @@ def test_what_is_no_augmenter_is_refused():
 
 def test_missing_imgaug_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "imgaug", None)
-    with pytest.raises(ImportError, match=r'pip install "mrcnn\[imgaug\]"'):
+    with pytest.raises(ImportError, match=r'pip install "mask-rcnn-keras\[imgaug\]"'):
         augment.import_imgaug()
 
 

@@ -304,7 +304,9 @@ def import_imgaug() -> ModuleType:
     try:
         return importlib.import_module("imgaug")
     except ModuleNotFoundError as error:
-        raise ImportError('imgaug is not installed: pip install "mrcnn[imgaug]"') from error
+        raise ImportError(
+            'imgaug is not installed: pip install "mask-rcnn-keras[imgaug]"'
+        ) from error
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {

@@ -1,12 +1,12 @@
 """Boxes and frames: the one page that defines box, delta, IoU and the three coordinate frames.
 
 A box is (y1, x1, y2, x2), y2 and x2 exclusive. Frames:
-    image       pixels of the original image
-    input       pixels of the network's input, after resize and pad
-    normalized  of the input, in one of two forms, of which weights know only one:
-                inclusive (Matterport's): (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1], so that 0
-                and 1 are the centres of the first and last pixel;
-                else: box / [H, W, H, W], so that they are its borders
+
+- image: pixels of the original image
+- input: pixels of the network's input, after resize and pad
+- normalized: of the input, in one of two forms, of which weights know only one:
+  inclusive (Matterport's): (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1], so that 0 and 1 are the
+  centres of the first and last pixel; else: box / [H, W, H, W], so that they are its borders
 
 Every function takes NumPy arrays, or tensors when `xp` is `keras.ops`.
 """
