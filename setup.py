@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 JAX = ["jax>=0.6"]
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "psutil", *JAX]
+TEST = ["pytest>=8", "pytest-xdist>=3.6", "ipykernel>=6", "nbclient>=0.10", "psutil", *JAX]
 
 setup(
     name="mrcnn",
