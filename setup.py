@@ -26,7 +26,15 @@ REQUIRED = [
 ]
 JAX = ["jax>=0.6"]
 DOCS = ["sphinx>=8.2", "pydata-sphinx-theme>=0.16", "myst-nb>=1.3"]
-TEST = ["pytest>=8", "ipykernel>=6", "nbclient>=0.10", "psutil", "setuptools>=77", *JAX]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ipykernel>=6",
+    "nbclient>=0.10",
+    "psutil",
+    "setuptools>=77",
+    *JAX,
+]
 
 
 def version() -> str:

@@ -1,8 +1,15 @@
 """What several test files share."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Side by side, each worker of pytest-xdist has one core. Said before TensorFlow is imported, and
+# inherited by the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
 
 import keras
 import numpy as np
@@ -69,9 +76,20 @@ def assert_as_golden(request):
     return compare
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # this is a worker: the summary is the controller's
+        session.config.workeroutput["differences"] = session.config.stash.get(DIFFERENCES, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    seen = node.config.stash.setdefault(DIFFERENCES, {})
+    seen.update(getattr(node, "workeroutput", {}).get("differences", {}))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     seen = config.stash.get(DIFFERENCES, {})
     if seen:
         terminalreporter.section("largest differences from Matterport's and torchvision's networks")
-    for name, (largest, atol) in seen.items():
+    for name, (largest, atol) in sorted(seen.items()):
         terminalreporter.write_line(f"{name:40} {largest:.1e}   allowed {atol:.0e}")
