@@ -82,6 +82,8 @@ class MaskRCNN:
         self.strategy = distribution.strategy(devices)
         with randomness.repeatable(config.SEED), self.strategy.scope():
             self.network = Network(config)
+        first = self.network.inference.weights[0]
+        self._initial = keras.ops.convert_to_numpy(first).copy()
         self.predictor = Predictor(self.network.inference, config)
 
     @functools.cached_property
@@ -89,7 +91,7 @@ class MaskRCNN:
         """What trains the network."""
         with self.strategy.scope():
             model = self._training_model()
-        return Trainer(model, self.network.inference, self.run)
+        return Trainer(model, self.network.inference, self.run, self._initial)
 
     def _training_model(self) -> TrainingModel:
         return TrainingModel(self.network, self.config)

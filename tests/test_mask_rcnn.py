@@ -69,7 +69,7 @@ def test_files_without_settings_are_refused_with_the_remedy(tmp_path):
         MaskRCNN.from_checkpoint(tmp_path / "none.h5")
 
 
-def test_training_writes_checkpoints_and_goes_on_from_the_last(tmp_path, capsys):
+def test_training_writes_checkpoints_and_goes_on_from_the_last(tmp_path, capsys, caplog):
     config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 0})
     model = MaskRCNN(config, tmp_path)
     before = model.network.inference.get_weights()
@@ -87,4 +87,5 @@ def test_training_writes_checkpoints_and_goes_on_from_the_last(tmp_path, capsys)
     assert (resumed.run.epoch, resumed.run.folder) == (1, model.run.folder)
     resumed.train(Rectangles(), None, Options(0.001, epochs=2, layers="heads"))
     assert "Optimizer resumed at step 1" in capsys.readouterr().out
+    assert "random weights" not in caplog.text  # the trainer is made after the weights are loaded
     assert len(list(model.run.folder.glob("*.h5"))) == 2

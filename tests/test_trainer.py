@@ -511,14 +511,14 @@ def test_a_resumed_run_ends_where_the_straight_one_does(two_epochs, first_epoch)
 def test_heads_over_random_weights_are_warned_about(tmp_path, caplog):
     model = make_model(tmp_path)
     model.set_trainable("all")
-    model._warn_of_random_backbone("all")
+    model.trainer._warn_of_random_backbone("all")
     model.set_trainable("heads")
     model.load_weights("last", verbose=0)
-    model._warn_of_random_backbone("heads")
+    model.trainer._warn_of_random_backbone("heads")
     assert caplog.messages == []
     again = make_model(tmp_path)
     again.set_trainable("heads")
-    again._warn_of_random_backbone("heads")
+    again.trainer._warn_of_random_backbone("heads")
     (message,) = caplog.messages
     assert "layers='heads' trains over a backbone of random weights" in message
     assert "--weights coco" in message

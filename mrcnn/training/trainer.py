@@ -50,18 +50,20 @@ class Trainer:
         model: The training model.
         weights: A model over the same layers, whose weights are those of checkpoints.
         run: Where checkpoints are written.
+        initial: The first kernel of the backbone as it was drawn.
 
     Attributes:
         compile: (learning_rate, momentum) -> None, which gives `model` its optimizer; another
             function may take its place.
     """
 
-    def __init__(self, model: TrainingModel, weights: keras.Model, run: RunFolder) -> None:
+    def __init__(
+        self, model: TrainingModel, weights: keras.Model, run: RunFolder, initial: np.ndarray
+    ) -> None:
         self.model, self.weights, self.run = model, weights, run
         self.compile: Callable[[float, float], None] = self.compile_sgd
         self._resumed_with: keras.optimizers.Optimizer | None = None
-        # The first kernel of the backbone, as it was drawn.
-        self._initial = keras.ops.convert_to_numpy(weights.weights[0]).copy()
+        self._initial = initial
 
     def train(
         self, dataset: Dataset, validation: Dataset | None, options: Options
