@@ -106,6 +106,12 @@ def test_links_lead_to_files_and_headings(page):
 
 
 @every_page
+def test_paths_in_prose_exist(page):
+    paths = re.findall(r"`((?:tests|mrcnn|samples|benchmarks|docs)/[\w./]+)`", prose(page))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@every_page
 def test_tables_have_as_many_cells_in_every_row(page):
     for table in re.findall(r"(?:^\|.*\|\n)+", prose(page), re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
