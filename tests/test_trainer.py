@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_steps_eagerly
 from small import Rectangles, SmallConfig
 
 from mrcnn.model import MaskRCNN
@@ -56,21 +57,6 @@ class RaiseInEpoch(Watch):
         del batch, logs
         if self.epochs[-1] == self.epoch:
             raise self.error
-
-
-def run_steps_eagerly(monkeypatch):
-    compile_model = trainer.TrainingModel.compile
-
-    def compile_eagerly(self, optimizer, **kwargs):
-        compile_model(self, optimizer, run_eagerly=True, **kwargs)
-
-    monkeypatch.setattr(trainer.TrainingModel, "compile", compile_eagerly)
-
-
-@pytest.fixture
-def eagerly(monkeypatch):
-    """Run the few training steps of a test without tracing them, which takes far longer."""
-    run_steps_eagerly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -624,6 +610,7 @@ def test_a_file_that_the_system_cuts_short_is_a_failure_to_write_it(network, tmp
     assert path.read_bytes() == before
 
 
+@pytest.mark.usefixtures("eagerly", "detecting_eagerly")
 def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_path, caplog):
     class Unnamed(SmallConfig):
         CLASS_NAMES = ()
@@ -641,6 +628,7 @@ def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_pat
     assert "['BG', 'dog', 'bright']" in caplog.messages[0]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_classes_without_data_are_warned_about(tmp_path, caplog):
     config = SmallConfig().replace(
         NUM_CLASSES=4, CLASS_NAMES=(), STEPS_PER_EPOCH=1, VALIDATION_STEPS=0
