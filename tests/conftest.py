@@ -11,6 +11,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(threads, "1")
 
+from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
+
+# isort: split
 import keras
 import numpy as np
 import pytest
@@ -56,6 +59,39 @@ def reserialized() -> Callable[[keras.layers.Layer], keras.layers.Layer]:
         return keras.saving.deserialize_keras_object(json.loads(text))
 
     return rebuild
+
+
+def run_steps_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings run their steps without tracing them, which takes far longer than a few."""
+
+    compile_model = training_model.TrainingModel.compile
+
+    def compile_eagerly(self, *args, **options):
+        compile_model(self, *args, run_eagerly=True, **options)
+
+    monkeypatch.setattr(training_model.TrainingModel, "compile", compile_eagerly)
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """Run the few training steps of a test without tracing them."""
+    run_steps_eagerly(monkeypatch)
+
+
+def detect_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks that are made now detect without tracing, which pays for a few images."""
+    from mrcnn.network import backend_ops
+
+    def as_it_is(model: keras.Model) -> Callable:
+        return lambda inputs: model(inputs, training=False)
+
+    monkeypatch.setattr(backend_ops, "compiled", as_it_is)
+
+
+@pytest.fixture
+def detecting_eagerly(monkeypatch):
+    """Let the networks of a test detect in its few images without tracing."""
+    detect_eagerly(monkeypatch)
 
 
 DIFFERENCES = pytest.StashKey[dict[str, tuple[float, float]]]()

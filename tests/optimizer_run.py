@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers
 
 from mrcnn.training import optimizer_state
-from mrcnn.training.trainer import ClippedSGD
+from mrcnn.training.optimizers import ClippedSGD
 from mrcnn.weights import hdf5
 
 OPTIMIZERS = {

@@ -14,7 +14,7 @@ from mrcnn.weights import hdf5
 
 
 @pytest.fixture
-def detector() -> MaskRCNN:
+def detector(detecting_eagerly) -> MaskRCNN:  # noqa: ARG001
     model = MaskRCNN("inference", SmallConfig(), "logs")
     make_find_objects(model.network)
     return model
@@ -91,6 +91,7 @@ def test_files_have_the_settings_that_the_weights_were_built_with(detector, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_training_goes_on_with_what_was_built(tmp_path, caplog):
     model = MaskRCNN("training", SmallConfig(), tmp_path)
     model.config.IMAGE_MAX_DIM, model.config.MAX_GT_INSTANCES, model.config.NUM_CLASSES = 128, 9, 5
@@ -102,6 +103,7 @@ def test_training_goes_on_with_what_was_built(tmp_path, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_settings_that_are_changed_before_the_network_is_built_hold(tmp_path, caplog):
     config = SmallConfig()
     config.IMAGE_MIN_DIM = config.IMAGE_MAX_DIM = 128
@@ -114,6 +116,11 @@ def test_settings_that_are_changed_before_the_network_is_built_hold(tmp_path, ca
     assert not [text for text in caplog.messages if "built" in text]
 
 
+@pytest.fixture(scope="module")
+def to_train(tmp_path_factory) -> MaskRCNN:
+    return MaskRCNN("training", SmallConfig(), tmp_path_factory.mktemp("logs"))
+
+
 @pytest.mark.parametrize(
     ("rate", "epochs", "words"),
     [
@@ -124,13 +131,15 @@ def test_settings_that_are_changed_before_the_network_is_built_hold(tmp_path, ca
         ("fast", 1, "learning_rate"),
     ],
 )
-def test_rates_and_epochs_that_are_none_are_refused(tmp_path, rate, epochs, words):
-    model = MaskRCNN("training", SmallConfig(), tmp_path)
+def test_rates_and_epochs_that_are_none_are_refused(to_train, rate, epochs, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        model.train(Rectangles(), None, rate, epochs, "heads")
-    model.config.STEPS_PER_EPOCH = 0
+        to_train.train(Rectangles(), None, rate, epochs, "heads")
+
+
+def test_an_epoch_of_no_steps_is_refused(to_train, monkeypatch):
+    monkeypatch.setattr(to_train.config, "STEPS_PER_EPOCH", 0)
     with pytest.raises(ValueError, match="STEPS_PER_EPOCH must be"):
-        model.train(Rectangles(), None, 0.001, 1, "heads")
+        to_train.train(Rectangles(), None, 0.001, 1, "heads")
 
 
 def test_anchors_are_those_of_the_last_input(detector):
@@ -143,10 +152,9 @@ def test_anchors_are_those_of_the_last_input(detector):
     assert len(detector.get_anchors((128, 64, 3))) == len(detector.anchors) > len(expected)
 
 
-def test_a_model_to_train_has_the_anchors_of_its_input(detector, tmp_path):
-    model = MaskRCNN("training", SmallConfig(), tmp_path)
+def test_a_model_to_train_has_the_anchors_of_its_input(detector, to_train):
     detector.get_anchors((64, 64, 3))
-    np.testing.assert_array_equal(model.anchors, detector.anchors)
+    np.testing.assert_array_equal(to_train.anchors, detector.anchors)
 
 
 def test_anchors_that_a_program_sets_stay(detector):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import run_steps_eagerly
 from pycocotools.coco import COCO
 from small import SmallConfig, make_find_objects
 
 from mrcnn import cli
 from mrcnn.model import MaskRCNN
-from mrcnn.training import training_model
 from mrcnn.weights import catalog, hdf5, runs
 
 COMMANDS = ("demo", "check", "train", "detect", "evaluate", "convert")
@@ -85,16 +85,6 @@ def add_object(content, info, category_id, segmentation, iscrowd=0) -> None:
     )
 
 
-def run_steps_eagerly(monkeypatch) -> None:
-    """Run training steps without tracing them, which takes far longer for a few."""
-    compile_model = training_model.TrainingModel.compile
-
-    def compile_eagerly(self, optimizer, **kwargs):
-        compile_model(self, optimizer, run_eagerly=True, **kwargs)
-
-    monkeypatch.setattr(training_model.TrainingModel, "compile", compile_eagerly)
-
-
 @pytest.fixture(scope="module")
 def coco_set(tmp_path_factory) -> Path:
     return write_set(tmp_path_factory.mktemp("coco"))
@@ -108,7 +98,9 @@ def trained(coco_set, tmp_path_factory) -> Path:
     arguments = ["train", "--train", coco_set, "--images", images, "--logs", logs]
     arguments += ["--val", coco_set, "--val-images", images, "--epochs", 2, "--steps", 2]
     arguments += [*small_settings(), "--set", "IMAGES_PER_GPU=2"]
-    assert cli.main([str(argument) for argument in arguments]) == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_steps_eagerly(monkeypatch)
+        assert cli.main([str(argument) for argument in arguments]) == 0
     return logs
 
 
@@ -351,8 +343,8 @@ def test_evaluate_refuses_other_classes(checkpoint, coco_set, tmp_path, capsys):
     assert_refused(capsys, arguments, unknown)
 
 
-def test_train_goes_on_with_the_last_run(logs, coco_set, monkeypatch, capsys):
-    run_steps_eagerly(monkeypatch)
+@pytest.mark.usefixtures("eagerly")
+def test_train_goes_on_with_the_last_run(logs, coco_set, capsys):
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
     assert run(*arguments, "--logs", logs, "--weights", "last", "--epochs", 3, "--steps", 2) == 0
     shown = capsys.readouterr().out
@@ -372,8 +364,8 @@ def test_a_run_that_is_finished_is_left_as_it_is(logs, coco_set, caplog):
     assert runs.last_checkpoint(logs).read_bytes() == before
 
 
-def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, monkeypatch, capsys):
-    run_steps_eagerly(monkeypatch)
+@pytest.mark.usefixtures("eagerly")
+def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, capsys):
     other = write_set(tmp_path, ("dark", "bright", "shiny"))
     arguments = ["train", "--train", other, "--images", tmp_path / "images"]
     arguments += ["--logs", tmp_path / "logs", "--weights", checkpoint, "--epochs", 1, "--steps", 1]

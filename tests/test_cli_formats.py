@@ -5,7 +5,7 @@ import logging
 
 import PIL.Image
 import pytest
-from test_cli import run, run_steps_eagerly, small_settings
+from test_cli import run, small_settings
 from via_set import polygon, rectangle, write_via
 
 from mrcnn.data.formats import load_dataset
@@ -27,9 +27,8 @@ def sets(tmp_path):
 
 
 @pytest.fixture
-def trained(sets, tmp_path, monkeypatch):
+def trained(sets, tmp_path, eagerly, detecting_eagerly):  # noqa: ARG001
     """The checkpoint of a step of training on four channels."""
-    run_steps_eagerly(monkeypatch)
     train, val = sets
     arguments = ["train", "--train", train, "--val", val, "--logs", tmp_path / "logs"]
     arguments += ["--epochs", 1, "--steps", 1, "--set", "IMAGE_CHANNEL_COUNT=4"]

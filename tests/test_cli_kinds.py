@@ -1,5 +1,6 @@
 """The commands with networks that have no masks, or keypoints."""
 
+import functools
 import json
 
 import numpy as np
@@ -44,19 +45,23 @@ def annotations(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def weights(tmp_path):
-    """Write an untrained network of a kind, that finds objects everywhere."""
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Write an untrained network of a kind, that finds objects everywhere, once."""
+    folder = tmp_path_factory.mktemp("weights")
 
+    @functools.cache
     def write(kind: str) -> str:
-        model = MaskRCNN("inference", SmallConfig().replace(**KINDS[kind]), tmp_path)
+        model = MaskRCNN("inference", SmallConfig().replace(**KINDS[kind]), folder)
         make_find_objects(model.network)
-        model.save_weights(tmp_path / "weights.h5")
-        return str(tmp_path / "weights.h5")
+        path = folder / f"{kind}.h5"
+        model.save_weights(path)
+        return str(path)
 
     return write
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 @pytest.mark.parametrize("kind", KINDS)
 def test_detect_draws_and_writes_what_there_is(kind, weights, annotations, tmp_path):
     images = annotations.parent / "images"
@@ -74,6 +79,7 @@ def test_detect_draws_and_writes_what_there_is(kind, weights, annotations, tmp_p
             assert not np.array_equal(np.asarray(before), np.asarray(after))
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

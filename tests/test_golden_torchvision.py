@@ -3,6 +3,7 @@
 Weights are functions of their names (`seeded`), so that none are stored.
 """
 
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -228,6 +229,12 @@ class Whole:
         self.name = name.removesuffix("_resnet50_fpn").replace("_resnet50_fpn", "")
         self.outputs = self.run()
 
+    @functools.cached_property
+    def detected(self) -> dict[str, np.ndarray]:
+        """What `detect` returns, as it is: traced."""
+        (found,) = self.model.detect([self.golden["image"]])
+        return found
+
     def nearest(self, found: dict[str, np.ndarray]) -> np.ndarray:
         """Return the detection that is nearest to each of torchvision's, of the same class."""
         apart = np.abs(found["boxes"][:, None] - by_y(self.golden["out_boxes"])).max(axis=-1)
@@ -253,7 +260,9 @@ class Whole:
             outputs["masks"] = graph.get_layer("pad_masks").output
         anchors = self.model.predictor.anchors(self.molded.shape[:2])
         inputs = [self.molded[None], self.meta[None], anchors[None]]
-        found = keras.Model(graph.inputs, outputs).predict_on_batch(inputs)
+        model = keras.Model(graph.inputs, outputs)
+        model.run_eagerly = keras.backend.backend() == "tensorflow"  # a trace is not worth one run
+        found = model.predict_on_batch(inputs)
         return {key: np.asarray(array) for key, array in found.items()}
 
 
@@ -305,7 +314,7 @@ def test_proposals(whole, assert_as_golden):
 
 
 def test_detections(whole, assert_as_golden):
-    (found,) = whole.model.detect([whole.golden["image"]])
+    found = whole.detected
     assert len(found["scores"]) == len(whole.golden["out_scores"])
     nearest = whole.nearest(found)
     assert len(set(nearest.tolist())) == len(nearest)
@@ -325,7 +334,7 @@ def test_masks_or_keypoints(whole, assert_as_golden):
 
 
 def check_keypoints(whole, assert_as_golden):
-    (found,) = whole.model.detect([whole.golden["image"]])
+    found = whole.detected
     points = found["keypoints"][whole.nearest(found)]
     expected = whole.golden["out_keypoints"][..., [1, 0]]
     # On noise, two pixels of a heatmap may be equally high but for the last bit.
@@ -337,7 +346,7 @@ def check_keypoints(whole, assert_as_golden):
 
 
 def check_masks(whole, assert_as_golden):
-    (found,) = whole.model.detect([whole.golden["image"]])
+    found = whole.detected
     rows = whole.outputs["detections"][0]
     inside = whole.outputs["masks"][0][np.arange(len(rows)), ..., rows[:, 4].astype(int)]
     shape = whole.golden["image"].shape

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import detect_eagerly
 from small import Rectangles, SmallConfig
 
 from mrcnn import model as modellib
@@ -118,11 +119,14 @@ def test_weights_of_c4_travel_by_the_names_of_a_backbone(tmp_path):
     assert not any("res4" in path for path in trained)
 
 
-@pytest.fixture
-def boxes_only(tmp_path) -> MaskRCNN:
+@pytest.fixture(scope="module")
+def boxes_only(tmp_path_factory) -> MaskRCNN:
     classes = {"NUM_CLASSES": 3, "CLASS_NAMES": SmallConfig.CLASS_NAMES}
     settings = SMALL | classes | {"HAS_MASKS": False}
-    return MaskRCNN("training", presets.ModernConfig.from_dict(settings), tmp_path)
+    config = presets.ModernConfig.from_dict(settings)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        detect_eagerly(monkeypatch)
+        return MaskRCNN("training", config, tmp_path_factory.mktemp("logs"))
 
 
 def test_scores_while_training_without_masks(boxes_only):
@@ -138,6 +142,7 @@ def test_steps_of_ones_own_need_masks(boxes_only):
         next(boxes_only.detect_in_steps([np.zeros((20, 20, 3), np.uint8)]))
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 def test_images_that_are_resized_already_are_detected_alike(tmp_path):
     settings = SMALL | {"IMAGE_RESIZE_MODE": "short_side", "PIXEL_STD": np.array([50.0, 60, 70])}
     model = MaskRCNN("inference", presets.ModernConfig.from_dict(settings), tmp_path)

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import h5py
 import keras
 import numpy as np
 import pytest
+from conftest import detect_eagerly
 from small import SmallConfig
 from torch_state import classifier, detector
 
@@ -28,7 +31,31 @@ class SmallTorchvision(presets.TorchvisionConfig):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> MaskRCNN:
-    return MaskRCNN("training", SmallTorchvision(), tmp_path_factory.mktemp("logs"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        detect_eagerly(monkeypatch)
+        return MaskRCNN("training", SmallTorchvision(), tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="module")
+def of_matterport(tmp_path_factory) -> MaskRCNN:
+    """A network of Matterport's family, random in norms, too."""
+    model = MaskRCNN("inference", SmallConfig(), tmp_path_factory.mktemp("logs"))
+    rng = np.random.default_rng(1)
+    for weight in hdf5.weights_by_name(model.inference_model).values():
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def keras_classifier(of_matterport, tmp_path_factory) -> Path:
+    """The backbone of that network, as Keras 2 would write it."""
+    path = tmp_path_factory.mktemp("classifier") / "imagenet.h5"
+    with h5py.File(path, "w") as file:
+        for key, weight in hdf5.weights_by_name(of_matterport.inference_model).items():
+            if key.startswith(("conv1", "bn", "res")):
+                layer, leaf = key.split("/")
+                file[f"{layer}/{layer}/{leaf}:0"] = np.asarray(weight)
+    return path
 
 
 def test_a_classifier_starts_the_backbone(model, tmp_path):
@@ -62,16 +89,16 @@ def test_names_that_have_no_place_are_reported(model, tmp_path):
     assert model.load_weights(tmp_path / "a.npz", verbose=0).skipped == ["extra.weight"]
 
 
-def test_weights_of_another_family_are_refused_with_the_remedy(model, tmp_path):
-    other = MaskRCNN("inference", SmallConfig(), tmp_path)
-    other.save_weights(tmp_path / "ours.h5")
+def test_weights_of_another_family_are_refused_with_the_remedy(model, of_matterport, tmp_path):
+    of_matterport.save_weights(tmp_path / "ours.h5")
     with pytest.raises(ValueError, match=r"family matterport.* CONVENTIONS are torchvision"):
         model.load_weights(tmp_path / "ours.h5")
     np.savez(tmp_path / "theirs.npz", **classifier(model))
     with pytest.raises(ValueError, match=r"family torchvision.*presets\.TorchvisionConfig"):
-        other.load_weights(tmp_path / "theirs.npz")
+        of_matterport.load_weights(tmp_path / "theirs.npz")
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 def test_a_checkpoint_carries_its_conventions(model, tmp_path):
     model.save_weights(tmp_path / "a.h5")
     again = MaskRCNN.from_checkpoint(tmp_path / "a.h5", model_dir=tmp_path)
@@ -129,17 +156,9 @@ class SmallDetectron(SmallTorchvision):
     CONVENTIONS = "detectron2"
 
 
-def keras_classifier(path, tmp_path) -> MaskRCNN:
-    """Write the backbone of a network of Matterport's family, random, as Keras 2 would."""
-    source = MaskRCNN("inference", SmallConfig(), tmp_path)
-    rng = np.random.default_rng(1)
-    with h5py.File(path, "w") as file:
-        for key, weight in hdf5.weights_by_name(source.inference_model).items():
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-            if key.startswith(("conv1", "bn", "res")):
-                layer, leaf = key.split("/")
-                file[f"{layer}/{layer}/{leaf}:0"] = np.asarray(weight)
-    return source
+@pytest.fixture(scope="module")
+def of_detectron(tmp_path_factory) -> MaskRCNN:
+    return MaskRCNN("inference", SmallDetectron(), tmp_path_factory.mktemp("logs"))
 
 
 def first_norm(model: MaskRCNN, image: np.ndarray) -> np.ndarray:
@@ -147,10 +166,11 @@ def first_norm(model: MaskRCNN, image: np.ndarray) -> np.ndarray:
     return keras.Model(graph.inputs[0], graph.get_layer("bn_conv1").output)(image)
 
 
-def test_a_keras_classifier_means_the_same_without_biases_and_for_rgb(tmp_path):
-    source = keras_classifier(tmp_path / "imagenet.h5", tmp_path)
-    model = MaskRCNN("inference", SmallDetectron(), tmp_path)
-    report = model.load_weights(tmp_path / "imagenet.h5", verbose=0)
+def test_a_keras_classifier_means_the_same_without_biases_and_for_rgb(
+    of_matterport, keras_classifier, of_detectron
+):
+    source, model = of_matterport, of_detectron
+    report = model.load_weights(keras_classifier, verbose=0)
     assert report.skipped == []
     assert {key.partition("_")[0] for key in report.missing} == {"fpn", "rpn", "mrcnn"}
     image = np.random.default_rng(2).uniform(-100, 100, (1, 64, 64, 3)).astype("f")
@@ -164,19 +184,19 @@ def test_a_keras_classifier_means_the_same_without_biases_and_for_rgb(tmp_path):
         np.testing.assert_allclose(ours[name], np.asarray(theirs[name]) + shift, atol=1e-6)
 
 
-def test_a_keras_classifier_stays_as_it_is_in_its_own_family(tmp_path):
-    source = keras_classifier(tmp_path / "imagenet.h5", tmp_path)
+def test_a_keras_classifier_stays_as_it_is_in_its_own_family(
+    of_matterport, keras_classifier, tmp_path
+):
     model = MaskRCNN("inference", SmallConfig(), tmp_path)
-    model.load_weights(tmp_path / "imagenet.h5", verbose=0)
-    theirs, ours = (hdf5.weights_by_name(each.inference_model) for each in (source, model))
+    model.load_weights(keras_classifier, verbose=0)
+    theirs, ours = (hdf5.weights_by_name(each.inference_model) for each in (of_matterport, model))
     for name in ("conv1/kernel", "res4a_branch2b/bias", "bn5b_branch2b/moving_variance"):
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
-def test_a_keras_classifier_is_refused_where_strides_lie_elsewhere(model, tmp_path):
-    keras_classifier(tmp_path / "imagenet.h5", tmp_path)
+def test_a_keras_classifier_is_refused_where_strides_lie_elsewhere(model, keras_classifier):
     with pytest.raises(ValueError, match="family matterport"):
-        model.load_weights(tmp_path / "imagenet.h5")
+        model.load_weights(keras_classifier)
 
 
 @pytest.mark.parametrize("variance", [1.0, 1e-3, 1e-12])
@@ -224,10 +244,9 @@ def test_what_the_arrays_of_a_detector_tell(model):
     assert (found["NUM_KEYPOINTS"], found["KEYPOINT_NAMES"], found["HAS_MASKS"]) == (2, [], True)
 
 
-def test_keras_own_calls_keep_the_family(model, tmp_path):
+def test_keras_own_calls_keep_the_family(model, of_detectron, tmp_path):
     graph = model.inference_model
     graph.save_weights(tmp_path / "a.h5")
     graph.load_weights(tmp_path / "a.h5")
-    other = MaskRCNN("inference", SmallDetectron(), tmp_path)
     with pytest.raises(ValueError, match="family torchvision"):
-        other.keras_model.load_weights(tmp_path / "a.h5")
+        of_detectron.keras_model.load_weights(tmp_path / "a.h5")

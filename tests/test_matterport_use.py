@@ -14,6 +14,7 @@ from small import Rectangles, SmallConfig
 import mrcnn.model as modellib
 from mrcnn import utils
 from mrcnn.model import log
+from mrcnn.network import network as networks
 from mrcnn.parallel_model import ParallelModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -88,7 +89,7 @@ def test_generator_with_targets_has_nine_inputs_and_three_outputs(dataset, confi
     inputs, outputs = next(generator)
     images, metas, match, deltas, class_ids, boxes, masks, rpn_rois, rois = inputs
     target_ids, target_deltas, target_masks = outputs
-    anchors = modellib.networks.pixel_anchors(config, (64, 64))
+    anchors = networks.pixel_anchors(config, (64, 64))
     objects, kept = config.MAX_GT_INSTANCES, config.TRAIN_ROIS_PER_IMAGE
     assert images.shape == (4, 64, 64, 3)
     assert images.min() < 0  # the mean is subtracted
@@ -113,7 +114,7 @@ def test_generator_with_targets_has_nine_inputs_and_three_outputs(dataset, confi
 
 def test_refined_by_their_targets_positive_anchors_are_boxes(dataset, config):
     image, _, class_ids, boxes, _ = modellib.load_image_gt(dataset, config, 1)
-    anchors = modellib.networks.pixel_anchors(config, (64, 64))
+    anchors = networks.pixel_anchors(config, (64, 64))
     match, deltas = modellib.build_rpn_targets(image.shape, anchors, class_ids, boxes, config)
     positive = anchors[match == 1]
     assert len(positive) > 0
@@ -124,7 +125,7 @@ def test_refined_by_their_targets_positive_anchors_are_boxes(dataset, config):
 
 def test_targets_of_an_image_without_objects_are_background(config):
     none = np.zeros((0, 4), np.int32), np.zeros((0,), np.int32)
-    anchors = modellib.networks.pixel_anchors(config, (64, 64))
+    anchors = networks.pixel_anchors(config, (64, 64))
     match, deltas = modellib.build_rpn_targets((64, 64, 3), anchors, none[1], none[0], config)
     assert set(np.unique(match)) == {-1, 0}
     assert not deltas.any()
@@ -159,6 +160,7 @@ def test_sequence_of_the_forks_is_a_pass_of_batches(dataset, config):
 # The model as it is built, saved and loaded
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_loss_and_every_part_of_it_are_in_the_history_of_the_keras_model(dataset, tmp_path):
     model = modellib.MaskRCNN("training", SmallConfig(), str(tmp_path))
     model.keras_model.metrics_tensors = []
@@ -311,7 +313,9 @@ def test_a_function_as_backbone_is_the_named_one(tmp_path):
     assert (64, 128, 3) in shapes
 
 
-@pytest.mark.parametrize("form", ["generator", "sequence"])
+@pytest.mark.parametrize(
+    "form", ["generator", pytest.param("sequence", marks=pytest.mark.usefixtures("eagerly"))]
+)
 def test_a_loop_of_ones_own_trains_on_matterports_batches(form, dataset, tmp_path):
     config = SmallConfig()
     model = modellib.MaskRCNN("training", config, str(tmp_path))
@@ -342,6 +346,7 @@ def test_a_loop_of_ones_own_trains_on_matterports_batches(form, dataset, tmp_pat
     assert not np.array_equal(before, model.keras_model.get_layer("conv1").get_weights()[0])
 
 
+@pytest.mark.usefixtures("eagerly", "detecting_eagerly")
 def test_average_precision_of_an_epoch_is_in_the_history(dataset, tmp_path, capsys):
     model = modellib.MaskRCNN("training", SmallConfig(), str(tmp_path))
     other = modellib.MaskRCNN("inference", SmallConfig(), str(tmp_path))
@@ -432,16 +437,23 @@ def test_log_prints_shape_range_and_dtype(capsys):
 # Weights
 
 
-def test_what_we_write_is_found_by_a_reader_of_matterports_layout(matterport_layouts, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "suffix", "layers", "weights"),
+    [("resnet50", "", 131, 384), pytest.param("resnet101", "_1", 233, 690, marks=pytest.mark.slow)],
+)
+def test_what_we_write_is_found_by_a_reader_of_matterports_layout(
+    backbone, suffix, layers, weights, matterport_layouts, tmp_path
+):
     """The reader knows nothing of this package: groups, `weight_names`, and what they name."""
 
     class Table(SmallConfig):
-        NAME, BACKBONE, NUM_CLASSES, CLASS_NAMES = "golden", "resnet101", 5, ()
+        NAME, NUM_CLASSES, CLASS_NAMES = "golden", 5, ()
         BACKBONE_WIDTH, TOP_DOWN_PYRAMID_SIZE, RPN_CONV_SIZE = 64, 256, 512
         FPN_CLASSIF_FC_LAYERS_SIZE, MASK_CONV_SIZE = 1024, 256
 
     path = tmp_path / "mask_rcnn_golden_0001.h5"
-    modellib.MaskRCNN("inference", Table(), str(tmp_path)).keras_model.save_weights(path)
+    config = Table().replace(BACKBONE=backbone)
+    modellib.MaskRCNN("inference", config, str(tmp_path)).keras_model.save_weights(path)
     found = {}
     with h5py.File(path, "r") as file:
         assert file.attrs["backend"] == "tensorflow"
@@ -450,11 +462,11 @@ def test_what_we_write_is_found_by_a_reader_of_matterports_layout(matterport_lay
                 found[(layer, name)] = file[layer][name].shape
     # That fork numbered the layers of its second model: conv1/conv1_1/kernel:0.
     expected = {
-        (group, f"{name.split('/')[0].removesuffix('_1')}/{name.split('/')[1]}"): tuple(shape)
-        for group, weights in matterport_layouts["resnet101"].items()
-        for name, shape in weights
+        (group, f"{name.split('/')[0].removesuffix(suffix)}/{name.split('/')[1]}"): tuple(shape)
+        for group, arrays in matterport_layouts[backbone].items()
+        for name, shape in arrays
     }
-    assert (len({layer for layer, _ in expected}), len(expected)) == (233, 690)
+    assert (len({layer for layer, _ in expected}), len(expected)) == (layers, weights)
     assert found == expected
 
 
@@ -523,6 +535,7 @@ def test_building_a_network_leaves_the_programs_chance_alone(config, tmp_path):
     assert (random.random(), np.random.random()) == expected
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 def test_steps_of_a_subclass_and_a_model_of_ones_own_are_used(config, tmp_path):
     seen = []
 
@@ -548,6 +561,7 @@ def test_steps_of_a_subclass_and_a_model_of_ones_own_are_used(config, tmp_path):
     np.testing.assert_array_equal(plain.detect([image])[0]["rois"], expected["rois"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_two_networks_built_together_train_into_folders_of_their_own(config, tmp_path):
     config = config.replace(STEPS_PER_EPOCH=1, VALIDATION_STEPS=0)
     one, other = (modellib.MaskRCNN("training", config, tmp_path) for _ in range(2))
@@ -561,6 +575,7 @@ def test_two_networks_built_together_train_into_folders_of_their_own(config, tmp
     assert sorted(path.name[-7:-3] for path in Path(one.log_dir).glob("*.h5")) == ["0001", "0002"]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_optimizer_and_settings_of_ones_own_train(config, tmp_path):
     class WithAdam(modellib.MaskRCNN):
         def compile(self, learning_rate, momentum):

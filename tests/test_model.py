@@ -298,6 +298,7 @@ def test_a_checkpoint_needs_no_settings(model, checkpoint):
     assert_same(restored.detect([picture(50, 60)]), model.detect([picture(50, 60)]))
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 def test_settings_of_a_checkpoint_can_be_changed(checkpoint, capsys):
     restored = MaskRCNN.from_checkpoint(checkpoint, DETECTION_MAX_INSTANCES=2)
     assert len(restored.detect([picture(50, 60)])[0]["scores"]) == 2

@@ -91,6 +91,7 @@ def test_color_splash_keeps_colours_only_in_the_masks():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_balloon(shared_data, weights, tmp_path, capsys):
     balloon = load("balloon")
     start = weights(2)
@@ -183,6 +184,7 @@ def test_what_cannot_be_downloaded_says_so(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_nucleus(shared_data, weights, tmp_path, capsys):
     nucleus = load("nucleus")
     common = [f"--dataset={shared_data / 'nuclei'}", f"--logs={tmp_path / 'logs'}", *small()]
@@ -259,6 +261,7 @@ def few_nuclei(shared_data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_bundled_weights_are_trained_scored_and_exported(few_nuclei, tmp_path, capsys):
     bundled = load("nucleus", "bundled")
     folder, logs = [f"--dataset={few_nuclei}"], [f"--logs={tmp_path / 'logs'}"]
@@ -278,6 +281,7 @@ def test_bundled_weights_are_trained_scored_and_exported(few_nuclei, tmp_path, c
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_keypoints(shared_data, tmp_path, capsys):
     keypoints = load("keypoints")
     folder = shared_data / "coco_keypoints"

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_steps_eagerly
 from small import Rectangles, SmallConfig
 
 from mrcnn.model import MaskRCNN
@@ -17,12 +18,26 @@ from mrcnn.training import fitting, optimizer_state, optimizers, trainable, trai
 from mrcnn.training.callbacks import TrainingDiverged
 from mrcnn.weights import hdf5, runs
 
+
+def shallow(image, stage5, train_bn):
+    """Return [C1..C5], each a convolution of stride 2: half the weights of the small ResNet."""
+    del stage5, train_bn
+    stages = [image]
+    for stage in range(1, 6):
+        layer = keras.layers.Conv2D(8, 3, 2, "same", activation="relu", name=f"shallow{stage}")
+        stages.append(layer(stages[-1]))
+    return stages[1:]
+
+
 SETTINGS = {
+    # Enough for all that is not about ResNets, which RESNET makes of it.
+    "BACKBONE": shallow,
     # Weights from nothing learn with the statistics of the batch.
     "TRAIN_BN": None,
     "WARMUP_STEPS": 3,
     "LOSS_WEIGHTS": {"rpn_class_loss": 2.0, "mrcnn_mask_loss": 0.5},
 }
+RESNET = {"BACKBONE": SmallConfig.BACKBONE}
 
 
 class Watch(keras.callbacks.Callback):
@@ -56,21 +71,6 @@ class RaiseInEpoch(Watch):
         del batch, logs
         if self.epochs[-1] == self.epoch:
             raise self.error
-
-
-def run_steps_eagerly(monkeypatch):
-    compile_model = training_model.TrainingModel.compile
-
-    def compile_eagerly(self, optimizer, **kwargs):
-        compile_model(self, optimizer, run_eagerly=True, **kwargs)
-
-    monkeypatch.setattr(training_model.TrainingModel, "compile", compile_eagerly)
-
-
-@pytest.fixture
-def eagerly(monkeypatch):
-    """Run the few training steps of a test without tracing them, which takes far longer."""
-    run_steps_eagerly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def traced(tmp_path_factory):
                 return _hook(self, *args, **kwargs)
 
             monkeypatch.setattr(training_model.TrainingModel, name, spy)
-        model = make_model(tmp_path_factory.mktemp("traced"), WORKERS=1)
+        model = make_model(tmp_path_factory.mktemp("traced"), WORKERS=1, **RESNET)
         before = values(model)
         history = model.train(Rectangles(), Rectangles(), 0.01, 1, "all").history
     return model, history, before, values(model), calls
@@ -252,7 +252,7 @@ class Own(MaskRCNN):
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_programs_own_optimizer_goes_on_where_it_was(tmp_path, kind):
-    config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 2, "NAME": kind})
+    config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 2, "NAME": kind, "BACKBONE": shallow})
     model = Own("training", config, tmp_path)
     model.train(Rectangles(), None, 0.001, 1, "heads")
     resumed = Own("training", config, tmp_path)
@@ -338,7 +338,7 @@ def test_regularizers_of_a_backbone_enter_the_loss(tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_frozen_layers_stay_as_they_are_statistics_included(tmp_path):
-    model = make_model(tmp_path, TRAIN_BN=None)
+    model = make_model(tmp_path, TRAIN_BN=None, **RESNET)
     before = values(model)
     model.train(Rectangles(), None, 0.01, 1, "heads")
     found = changed(before, values(model))
@@ -348,7 +348,7 @@ def test_frozen_layers_stay_as_they_are_statistics_included(tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_statistics_stay_while_gamma_and_beta_learn_without_train_bn(tmp_path):
-    model = make_model(tmp_path, TRAIN_BN=False)
+    model = make_model(tmp_path, TRAIN_BN=False, **RESNET)
     before = values(model)
     model.train(Rectangles(), None, 0.01, 1, "all")
     statistics = {key for key in before if "/moving_" in key}
@@ -507,16 +507,20 @@ def test_a_resumed_run_ends_where_the_straight_one_does(two_epochs, first_epoch)
     assert max(np.abs(straight[key] - start[key]).max() for key in start) > 1e-3
 
 
-@pytest.mark.usefixtures("first_epoch")
 def test_heads_over_random_weights_are_warned_about(tmp_path, caplog):
-    model = make_model(tmp_path)
+    model = make_model(tmp_path, **RESNET)
+    first = model.inference_model.weights[0]
+    initial = np.array(first)
+    first.assign(initial + 1)
+    model.save_weights(tmp_path / "learned.h5")
+    first.assign(initial)
     model.set_trainable("all")
     model.trainer._warn_of_random_backbone("all")
     model.set_trainable("heads")
-    model.load_weights("last", verbose=0)
+    model.load_weights(tmp_path / "learned.h5", verbose=0)
     model.trainer._warn_of_random_backbone("heads")
     assert caplog.messages == []
-    again = make_model(tmp_path)
+    again = make_model(tmp_path, **RESNET)
     again.set_trainable("heads")
     again.trainer._warn_of_random_backbone("heads")
     (message,) = caplog.messages
@@ -626,6 +630,7 @@ def test_a_file_that_the_system_cuts_short_is_a_failure_to_write_it(network, tmp
     assert path.read_bytes() == before
 
 
+@pytest.mark.usefixtures("eagerly", "detecting_eagerly")
 def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_path, caplog):
     class Unnamed(SmallConfig):
         CLASS_NAMES = ()
@@ -643,6 +648,7 @@ def test_names_of_classes_come_from_the_data_and_others_are_warned_about(tmp_pat
     assert "['BG', 'dog', 'bright']" in caplog.messages[0]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_classes_without_data_are_warned_about(tmp_path, caplog):
     config = SmallConfig().replace(
         NUM_CLASSES=4, CLASS_NAMES=(), STEPS_PER_EPOCH=1, VALIDATION_STEPS=0

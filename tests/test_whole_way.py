@@ -11,7 +11,12 @@ from small import SmallConfig
 from mrcnn.cli import common, main
 from mrcnn.data.formats import load_dataset
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+# Steps on images of every set are traced alike: `test_kinds.py` and others see that they are.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("eagerly"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 NETWORK = (
     "BACKBONE", "BACKBONE_WIDTH", "TOP_DOWN_PYRAMID_SIZE", "RPN_CONV_SIZE",
@@ -172,6 +177,7 @@ def test_public_sets(shared_data, path, status, extra, tmp_path, capsys):
     take(shared_data / path, status, extra, tmp_path, capsys)
 
 
+@pytest.mark.usefixtures("detecting_eagerly")
 @pytest.mark.parametrize("write", CASES, ids=[each.__name__ for each in CASES])
 def test_cases_of_public_reports(write, tmp_path, capsys):
     folder = tmp_path / "set"

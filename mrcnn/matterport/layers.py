@@ -83,7 +83,7 @@ def resnet_graph(
 
 
 def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int) -> keras.Model:
-    """Return the RPN's head as a model; see `mrcnn.network.rpn.build_rpn_model`."""
+    """Return the RPN's head as a model; see `mrcnn.network.rpn.head`."""
     return rpn_head.build_rpn_model(anchor_stride, anchors_per_location, depth)
 
 
