@@ -63,6 +63,7 @@ def reserialized() -> Callable[[keras.layers.Layer], keras.layers.Layer]:
 
 def run_steps_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trainings run their steps without tracing them, which takes far longer than a few."""
+    from mrcnn.training import training_model  # imports TensorFlow, whose threads are set above
 
     compile_model = training_model.TrainingModel.compile
 
