@@ -81,12 +81,12 @@ def eagerly(monkeypatch):
 
 def detect_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks that are made now detect without tracing, which pays for a few images."""
-    from mrcnn.network import backend_ops
+    from mrcnn.network.ops import backend
 
     def as_it_is(model: keras.Model) -> Callable:
         return lambda inputs: model(inputs, training=False)
 
-    monkeypatch.setattr(backend_ops, "compiled", as_it_is)
+    monkeypatch.setattr(backend, "compiled", as_it_is)
 
 
 @pytest.fixture
