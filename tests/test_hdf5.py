@@ -10,7 +10,7 @@ import weight_files
 from keras import layers
 from small_model import randomized, tiny_model, values
 
-from mrcnn.weights import hdf5
+from mrcnn.weights import hdf5, hdf5_layout
 
 SETTINGS = {"config": {"NAME": "tiny", "NUM_CLASSES": 3}, "epoch": 7}
 
@@ -364,3 +364,24 @@ def test_checkpoints_behind_links_and_devices(path, saved, tmp_path):
     hdf5.save(Path("/dev/null"), tiny_model(), SETTINGS)
     assert Path("/dev/null").is_char_device()
     assert {each.name for each in tmp_path.rglob("*")} == {"far", "real.h5", path.name}
+
+
+def test_attributes_may_be_large(path):
+    """HDF5's oldest form, which h5py writes by default, has none above 64 KB."""
+    names = [f"class number {number} of a long list" for number in range(3_000)]
+    model = randomized(tiny_model(), seed=1)
+    hdf5.save(path, model, {"config": {"CLASS_NAMES": names}})
+    assert hdf5.read_settings(path)["config"]["CLASS_NAMES"] == names
+    target = tiny_model()
+    hdf5.load(path, target)
+    assert_same(target, values(model))
+
+
+def test_a_layer_may_have_thousands_of_weights(path):
+    named = {f"backbone/block_{number:04d}/kernel:0": None for number in range(3_000)}
+    assert hdf5_layout.version("", {"backbone": named}) == ("v108", "v108")
+    assert hdf5_layout.version("", {"conv1": {"conv1/kernel:0": None}}) is None
+    with h5py.File(path, "w", libver=("v108", "v108")) as file:
+        file.attrs["weight_names"] = np.array([name.encode() for name in named])
+    with h5py.File(path) as file:
+        assert [name.decode() for name in file.attrs["weight_names"]] == list(named)

@@ -20,14 +20,12 @@ import keras
 import numpy as np
 
 from mrcnn import files
-from mrcnn.weights import hdf5_content
+from mrcnn.weights import hdf5_content, hdf5_layout
 from mrcnn.weights.layer_names import (
     key_of,
     leaf_layers,
-    leaves_of,
     short,
     weights_by_name,
-    weights_of,
 )
 
 __all__ = ["leaf_layers", "weights_by_name"]
@@ -134,7 +132,7 @@ def assign(
     for key, array in values.items():
         with np.errstate(over="ignore"):  # which the next line refuses
             values[key] = array.astype(wanted[key].dtype)
-        _check_finite(path, key, values[key])
+        hdf5_layout.check_finite(path, key, values[key])
     for key, array in values.items():
         wanted[key].assign(array)
     return LoadReport(
@@ -268,10 +266,14 @@ def save(
     try:
         # In memory first: HDF5 crashes the process when it closes a file on a full disk.
         content = io.BytesIO()
-        with h5py.File(content, "w") as file:
-            _write(path, file, model, settings, kernel_dtype)
+        # What JSON does not know (programs may put anything into a setting) travels as text.
+        text = json.dumps(dict(settings), default=str)
+        groups = hdf5_layout.named_weights(model)
+        with h5py.File(content, "w", libver=hdf5_layout.version(text, groups)) as file:
+            file.attrs[SETTINGS] = text
+            hdf5_layout.write(path, file, groups, kernel_dtype)
             for name, array in (optimizer or {}).items():
-                _check_finite(path, f"{OPTIMIZER}/{name}", array)
+                hdf5_layout.check_finite(path, f"{OPTIMIZER}/{name}", array)
                 file.require_group(OPTIMIZER).create_dataset(name, data=array)
             hdf5_content.seal(file)
         with files.replacing(path, durable=True) as partial:
@@ -280,44 +282,10 @@ def save(
         raise OSError(f"{path}: the checkpoint could not be written: {error}") from error
 
 
-def _write(
-    path: Path,
-    file: h5py.File,
-    model: keras.Model,
-    settings: Mapping[str, Any],
-    kernel_dtype: str,
-) -> None:
-    groups = {layer.name: list(leaves_of(layer)) for layer in model.layers if layer.weights}
-    file.attrs["layer_names"] = np.array([name.encode() for name in groups])
-    file.attrs["backend"] = "tensorflow"
-    file.attrs["keras_version"] = keras.__version__
-    # What JSON does not know (programs may put anything into a setting) travels as text.
-    file.attrs[SETTINGS] = json.dumps(dict(settings), default=str)
-    for name, leaves in groups.items():
-        named = {f"{key}:0": w for leaf in leaves for key, w in weights_of(leaf).items()}
-        group = file.create_group(name)
-        group.attrs["weight_names"] = np.array([key.encode() for key in named])
-        for key, weight in named.items():
-            array = keras.ops.convert_to_numpy(weight)
-            if weight.name == "kernel":
-                with np.errstate(over="ignore"):  # which the next line refuses
-                    array = array.astype(kernel_dtype)
-            _check_finite(path, key.removesuffix(":0"), array)
-            group.create_dataset(key, data=array)
-
-
-def _check_finite(path: str | Path, name: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"{path}: {name} has numbers that are not finite (NaN or infinite), so the training "
-            "diverged or the file is damaged: go on from an earlier checkpoint"
-        )
-
-
 def _read(path: str | Path, name: str, array: np.ndarray | hdf5_content.Array) -> np.ndarray:
     with hdf5_content.readable(path):
         numbers = np.asarray(array)
-    _check_finite(path, name, numbers)
+    hdf5_layout.check_finite(path, name, numbers)
     return numbers
 
 
