@@ -260,9 +260,7 @@ class Whole:
             outputs["masks"] = graph.get_layer("pad_masks").output
         anchors = self.model.predictor.anchors(self.molded.shape[:2])
         inputs = [self.molded[None], self.meta[None], anchors[None]]
-        model = keras.Model(graph.inputs, outputs)
-        model.run_eagerly = keras.backend.backend() == "tensorflow"  # a trace is not worth one run
-        found = model.predict_on_batch(inputs)
+        found = keras.Model(graph.inputs, outputs).predict_on_batch(inputs)
         return {key: np.asarray(array) for key, array in found.items()}
 
 

@@ -315,7 +315,7 @@ def test_a_function_as_backbone_is_the_named_one(tmp_path):
 
 @pytest.mark.parametrize("form", ["generator", "sequence"])
 def test_a_loop_of_ones_own_trains_on_matterports_batches(form, dataset, tmp_path, request):
-    if form == "sequence":
+    if form == "sequence":  # whose batches are traced alike
         request.getfixturevalue("eagerly")
     config = SmallConfig()
     model = modellib.MaskRCNN("training", config, str(tmp_path))

@@ -170,7 +170,6 @@ def test_truth_is_drawn_beside_what_was_found():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_trains_then_detects_and_scores_with_the_last_checkpoint(tmp_path, capsys):
     logs, output = tmp_path / "logs", tmp_path / "pictures"
     assert shapes.main(["train", "--logs", str(logs), "--epochs", "2", "--steps", "2"]) == 0
