@@ -116,6 +116,37 @@ def interrupted(weights: str, folder: str) -> Arrays:
     }
 
 
+class InterruptAfter(keras.callbacks.Callback):
+    """Presses Ctrl-C after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        del logs
+        if batch + 1 == self.steps:
+            raise KeyboardInterrupt
+
+
+def resumed(weights: str, folder: str) -> Arrays:
+    """Return the losses of a training that is interrupted in its epoch and goes on, and its norms."""
+    config, losses = StepsConfig().replace(GPU_COUNT=1, IMAGES_PER_GPU=2), BatchLosses()
+    model = MaskRCNN("training", config, folder)
+    model.load_weights(weights, verbose=0)
+    callbacks = [losses, InterruptAfter(4)]
+    with contextlib.suppress(KeyboardInterrupt):
+        model.train(Rectangles(6), None, 0.002, 1, "all", custom_callbacks=callbacks)
+    model = MaskRCNN("training", config, folder)
+    model.load_weights("last", verbose=0)
+    model.train(Rectangles(6), None, 0.002, 1, "all", custom_callbacks=[losses])
+    found = hdf5.weights_by_name(model.inference_model)
+    return {
+        "resumed steps": losses.of_steps(),
+        "resumed norms": np.array([np.linalg.norm(found[key]) for key in sorted(found)]),
+    }
+
+
 def in_threads() -> Arrays:
     """Return the scores of an image that several threads detect in at once: (16, D)."""
     model = MaskRCNN("inference", SmallConfig(), "logs")
@@ -148,6 +179,7 @@ def main(weights: str, out: str) -> None:
         out,
         **errors(),
         **interrupted(weights, f"{folder}3"),
+        **resumed(weights, f"{folder}4"),
         **in_threads(),
         **{f"one {name}": array for name, array in one.items()},
         **{f"two {name}": array for name, array in two.items()},

@@ -125,6 +125,13 @@ def test_an_interruption_in_the_first_step_loses_no_weights(under_jax, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["steps", "norms"])
+def test_a_training_goes_on_inside_its_epoch(under_jax, name, assert_as_golden):
+    found, expected = under_jax[f"resumed {name}"], under_jax[f"one {name}"]
+    assert_as_golden(f"JAX, {name} after an interruption", found, expected, 1e-5)
+
+
+@pytest.mark.slow
 def test_several_threads_detect_at_once(under_jax):
     scores = under_jax["threads"]
     assert scores.shape[1] > 0
