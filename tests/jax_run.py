@@ -130,7 +130,7 @@ class InterruptAfter(keras.callbacks.Callback):
 
 
 def resumed(weights: str, folder: str) -> Arrays:
-    """Return the losses of a training that is interrupted in its epoch and goes on, and its norms."""
+    """Return losses and norms of a training that is interrupted in its epoch and goes on."""
     config, losses = StepsConfig().replace(GPU_COUNT=1, IMAGES_PER_GPU=2), BatchLosses()
     model = MaskRCNN("training", config, folder)
     model.load_weights(weights, verbose=0)
