@@ -8,9 +8,9 @@ import pytest
 from test_cli import run, small_settings
 from via_set import polygon, rectangle, write_via
 
+from mrcnn import mask_rcnn
 from mrcnn.data.formats import load_dataset
 from mrcnn.evaluation import coco
-from mrcnn.model import MaskRCNN
 from mrcnn.weights import hdf5, runs
 
 DARK = rectangle(8, 8, 30, 30, kind="dark")
@@ -67,7 +67,7 @@ def test_images_of_other_channels_are_refused_by_name(trained, tmp_path, caplog)
 
 
 def test_training_is_told_what_the_doctor_sees(sets, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(MaskRCNN, "train", lambda *_: None)
+    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda *_: None)
     content = json.loads((sets[0] / "via.json").read_text())
     for name in ("0.png", "1.png"):
         content[name]["regions"] += [rectangle(30, 5, 90, 9, kind="dark")]

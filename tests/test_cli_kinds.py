@@ -11,7 +11,7 @@ from test_cli import run, write_set
 from test_loading import SmallTorchvision
 from torch_state import classifier
 
-from mrcnn import presets
+from mrcnn import mask_rcnn, presets
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import torchvision
 
@@ -98,7 +98,7 @@ def test_evaluate_scores_what_there_is(kind, expected, weights, annotations, tmp
 
 
 def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_path, monkeypatch):
-    monkeypatch.setattr(MaskRCNN, "train", lambda self, *_: seen.append(self.config))
+    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: seen.append(self.config))
     seen: list = []
     arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs"]
     settings = ["BACKBONE=resnet18", "NUM_KEYPOINTS=3", "IMAGE_MAX_DIM=64", "IMAGE_MIN_DIM=64"]
@@ -113,7 +113,9 @@ def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_pa
 def trained_with(monkeypatch, annotations, tmp_path, *options):
     """Return the model that `mrcnn train` would train, and what it is asked for."""
     seen: list = []
-    monkeypatch.setattr(MaskRCNN, "train", lambda self, *given: seen.append((self, given)))
+    monkeypatch.setattr(
+        mask_rcnn.MaskRCNN, "train", lambda self, *given: seen.append((self, given))
+    )
     arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs", *options]
     assert run(*arguments) == 0
     return seen[0]
@@ -126,8 +128,8 @@ def test_a_rate_that_is_chosen_is_not_scaled_when_a_run_goes_on(annotations, tmp
     folder.mkdir(parents=True)
     small.save_weights(folder / "mask_rcnn_small_0005.h5")
     options = ["--weights", "last", "--set", "LEARNING_RATE=0.004"]
-    model, (_, _, rate, epochs, _) = trained_with(monkeypatch, annotations, tmp_path, *options)
-    assert (model.epoch, rate, epochs) == (5, 0.004, 25)
+    model, (*_, asked) = trained_with(monkeypatch, annotations, tmp_path, *options)
+    assert (model.run.epoch, asked.learning_rate, asked.epochs) == (5, 0.004, 25)
 
 
 class Small(presets.ModernConfig):
