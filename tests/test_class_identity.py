@@ -42,7 +42,7 @@ def test_the_name_is_the_whole_text(name, text):
 
 
 def test_a_name_that_is_no_text_is_refused():
-    with pytest.raises(ValueError, match="class 3 has a name that is no text"):
+    with pytest.raises(ValueError, match="class 3 has a name that is not a string"):
         class_names.text_of(["nut"], 3)
 
 
