@@ -372,7 +372,7 @@ def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, capsys)
     # So little is learned that what is not begun anew is what it was.
     assert run(*arguments, *small_settings(), "--set", "LEARNING_RATE=1e-12") == 0
     shown = capsys.readouterr().out
-    assert "start anew" in shown
+    assert "Layers re-initialized" in shown
     assert "Starting at epoch 1." in shown
     assert all(name in shown for name in hdf5.CLASS_LAYERS)
     written = runs.last_checkpoint(tmp_path / "logs")
