@@ -271,7 +271,7 @@ def test_images_of_a_validation_set_need_the_set(capsys, coco_set, tmp_path):
 def test_sets_of_other_classes_do_not_go_together(capsys, coco_set, tmp_path):
     other = write_set(tmp_path, ("dark", "shiny"))
     arguments = ["train", "--train", coco_set, "--val", other, "--logs", tmp_path / "logs"]
-    unknown = "there are objects of the classes ['shiny'], known are ['dark', 'bright']"
+    unknown = "there are objects of the unknown classes ['shiny']; known are ['dark', 'bright']"
     assert_refused(capsys, arguments, unknown)
 
 
@@ -339,7 +339,7 @@ def test_evaluate_refuses_other_classes(checkpoint, coco_set, tmp_path, capsys):
     other = write_set(tmp_path, ("dark", "shiny"))
     images = ["--images", coco_set.parent / "images", "--weights", checkpoint]
     arguments = ["evaluate", "--annotations", other, *images]
-    unknown = "there are objects of the classes ['shiny'], known are ['dark', 'bright']"
+    unknown = "there are objects of the unknown classes ['shiny']; known are ['dark', 'bright']"
     assert_refused(capsys, arguments, unknown)
 
 

@@ -151,7 +151,8 @@ def test_results_are_those_of_coco(detect, tmp_path, capsys):
     assert detect(tmp_path / "in") == 0
     rows = rows_of(tmp_path / "out")
     assert (
-        f"{len(rows)} objects in 1 image; visualizations and detections.json" in capsys.readouterr().out
+        f"{len(rows)} objects in 1 image; visualizations and detections.json"
+        in capsys.readouterr().out
     )
     assert {(row["category_id"], row["category_name"]) for row in rows} <= {
         (3, "dark"),

@@ -24,7 +24,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("dataset", metavar="DATASET", help=datasets.SET)
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
-    command.add_argument("--val", metavar="DATASET", help="its validation set")
+    command.add_argument("--val", metavar="DATASET", help="the validation set")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     datasets.add_options(command)
