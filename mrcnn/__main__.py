@@ -1,4 +1,4 @@
-"""`python -m mrcnn` is the command `mrcnn`."""
+"""`python -m mrcnn` runs the `mrcnn` command."""
 
 import sys
 

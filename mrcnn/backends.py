@@ -1,4 +1,4 @@
-"""The engines the network runs on: Keras' backends, one for the whole process.
+"""The Keras backends that the network supports; a process uses one of them.
 
 Keras reads the environment variable KERAS_BACKEND, or its own settings file, when it is imported.
 """
@@ -9,7 +9,7 @@ SUPPORTED = ("tensorflow", "jax")
 
 
 def check(name: str) -> str:
-    """Return the name of a backend that the network runs on.
+    """Return the name of a supported backend unchanged.
 
     Raises:
         ValueError: For any other name.

@@ -1,4 +1,4 @@
-"""Whether the classes of a dataset are those of the network."""
+"""Reconcile the classes of a dataset with those of the network."""
 
 import logging
 
@@ -13,10 +13,10 @@ logger = logging.getLogger("mrcnn")
 def adopt_classes(
     config: Config, train: Dataset, validation: Dataset | None
 ) -> tuple[Dataset, Dataset | None]:
-    """Return the datasets with the classes of the network, by name.
+    """Return the datasets with their classes mapped to the network's by name.
 
-    Where the settings have no names of classes, they are those of the training set. They travel in
-    checkpoints, so that detections have names.
+    If the settings have no class names, they are taken from the training set. Checkpoints store
+    them, so that detections have names.
     """
     for dataset in (train, validation):
         if dataset is not None and not hasattr(dataset, "num_classes"):
@@ -25,8 +25,8 @@ def adopt_classes(
         config.CLASS_NAMES = tuple(train.class_names)
     if train.num_classes < config.NUM_CLASSES:
         logger.warning(
-            "NUM_CLASSES is %d, but the dataset has %d classes, the background included: %s; the "
-            "others learn nothing",
+            "NUM_CLASSES is %d, but the dataset has %d classes, including the background: %s; the "
+            "remaining outputs will not be trained",
             config.NUM_CLASSES,
             train.num_classes,
             list(train.class_names),
@@ -35,7 +35,7 @@ def adopt_classes(
 
 
 def adopt_keypoints(config: Config, train: Dataset) -> None:
-    """Take names and pairs of keypoints from the training set where the settings have none."""
+    """Take keypoint names and left/right pairs from the training set if the settings lack them."""
     if config.NUM_KEYPOINTS and len(train.keypoint_names) == config.NUM_KEYPOINTS:
         config.KEYPOINT_NAMES = config.KEYPOINT_NAMES or tuple(train.keypoint_names)
     if config.NUM_KEYPOINTS and not config.KEYPOINT_PAIRS:
@@ -43,9 +43,9 @@ def adopt_keypoints(config: Config, train: Dataset) -> None:
 
 
 def by_name(config: Config, dataset: Dataset) -> Dataset:
-    """Return a dataset whose classes have the network's numbers, told by their names.
+    """Return a dataset whose class ids are those of the network, matched by name.
 
-    Where it has classes that the network lacks, it is left as it is, with a warning.
+    If it has classes that the network lacks, it is returned unchanged, with a warning.
     """
     own = list(config.CLASS_NAMES)
     if not own:

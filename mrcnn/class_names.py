@@ -1,40 +1,40 @@
-"""What names a class: the full text that a file has, compared alike by all that read and score."""
+"""Class names: the full string in the file, compared the same way by readers and evaluation."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What programs call the background. Class 0 of every network is it.
+# Common names of the background, which is class 0 of every network.
 BACKGROUND = ("bg", "background", "_background_", "__background__")
-# What tools write for it among the classes; nobody names a class so.
+# Names that annotation tools give the background; no real class is called that.
 MARKS = ("_background_", "__background__")
 
 
 def text_of(name: Any, class_id: Any) -> str:
-    """Return the name of a class as text: numbers are written out, no name becomes one.
+    """Return the name of a class as a string: numbers are converted, a missing name is made up.
 
     Raises:
-        ValueError: it is a list, or another thing that is no text.
+        ValueError: It is a list or anything else that is not a string.
     """
     if name is None or (isinstance(name, str) and not name.strip()):
         return f"class {class_id}"
     if not isinstance(name, str | int | float):
-        raise ValueError(f"class {class_id} has a name that is no text: {str(name)[:80]}")
+        raise ValueError(f"class {class_id} has a name that is not a string: {str(name)[:80]}")
     return str(name).strip()
 
 
 def is_mark(name: str) -> bool:
-    """Tell whether a name stands for the background, whatever has it."""
+    """Return whether a name always denotes the background."""
     return name.strip().lower() in MARKS
 
 
 def may_be_background(name: str) -> bool:
-    """Tell whether a class of this name is the background if nothing is outlined as it."""
+    """Return whether a class of this name is the background if it has no objects."""
     return name.strip().lower() in BACKGROUND
 
 
 def matched(names: Iterable[str], known: Iterable[str]) -> Mapping[str, str]:
-    """Return the known name of each that is one of them, however accents are stored."""
+    """Map each name to the known name it equals after Unicode normalization."""
     exact = set(known)
     by_form = {unicodedata.normalize("NFC", name): name for name in exact}
     found = {}

@@ -1,7 +1,7 @@
 """Settings: subclass `Config`, override class attributes, instantiate.
 
-Names and defaults are Matterport's where it had the setting; the numerics behind them are those of
-its trained weights. Everything is checked once, by `Config.check`, before a network is built.
+Names and defaults are Matterport's where it had the setting; the default numerics match its trained
+weights. `Config.check` validates all settings once, before a network is built.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from mrcnn.setting_marks import Mark, marks
 
 logger = logging.getLogger("mrcnn")
 
-# What the settings give, and the settings that each is computed from.
+# Derived settings, and the settings that each is computed from.
 DERIVED = {
     "BATCH_SIZE": "IMAGES_PER_GPU and GPU_COUNT",
     "IMAGE_SHAPE": "IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_CHANNEL_COUNT",
@@ -32,10 +32,10 @@ SHAPING = MEANING | SHAPES
 
 
 class Config:
-    """Settings of a network, its training and its detections. Lengths are pixels of the input.
+    """Settings of a network, its training and its detections. Lengths are in input pixels.
 
-    BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE are derived, and follow settings that are changed on
-    an instance. One that a program sets to another value itself keeps that value.
+    BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE are derived, and updated when a setting is changed
+    on an instance. A derived setting that a program assigns itself keeps the assigned value.
     """
 
     BATCH_SIZE: int
@@ -43,7 +43,7 @@ class Config:
     IMAGE_META_SIZE: int
     _set_by_program: frozenset[str] = frozenset()
 
-    # lower-cased in names of log folders and checkpoints; must be set
+    # lower-cased in the names of log folders and checkpoints; must be set
     NAME: Annotated[str | None, TRAINING] = None
 
     # Devices and batches: a global batch is IMAGES_PER_GPU * GPU_COUNT images.
@@ -51,43 +51,43 @@ class Config:
     IMAGES_PER_GPU: Annotated[int, TRAINING] = 2
     STEPS_PER_EPOCH: Annotated[int, TRAINING] = 1000
     VALIDATION_STEPS: Annotated[int, TRAINING] = 50
-    # threads that load samples; 0 loads in the training thread
+    # number of threads that load samples; 0 loads in the training thread
     WORKERS: Annotated[int, TRAINING] = 2
-    # memory for images of the training that have been read, before they are resized
+    # memory for caching the training images that were read, before resizing
     CACHE_MB: Annotated[int, TRAINING] = 0
-    # of the initial weights, the order of images, augmentation and sampling
+    # random seed of the initial weights, image order, augmentation and sampling
     SEED: Annotated[int, TRAINING] = 0
     # or "mixed_bfloat16"; geometry and losses stay float32
     PRECISION: Annotated[str, GRAPH] = "float32"
-    # compiles TensorFlow's training step: auto, on a single GPU; on; off
+    # XLA compilation of TensorFlow's training step: auto (on a single GPU), on or off
     XLA: Annotated[str, TRAINING] = "auto"
 
-    # Numerics of a family of weights, see mrcnn.conventions; the settings that usually go with
+    # Numerics of a family of weights, see mrcnn.conventions; the settings that usually accompany
     # them are in mrcnn.presets.
     CONVENTIONS: Annotated[str, MEANING] = "matterport"  # or torchvision, detectron2
-    # One of mrcnn.conventions.ROI_FEATURES; None: that of the conventions
+    # one of mrcnn.conventions.ROI_FEATURES; None: as the conventions say
     ROI_FEATURES: Annotated[str | None, MEANING] = None
-    # all, none, convolutions; None: the conventions'
+    # all, none or convolutions; None: as the conventions say
     HEAD_NORM: Annotated[str | None, MEANING] = None
 
     # Backbone and pyramid
     # resnet18, 34, 50, 101, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, or a function
     # (image, stage5=True, train_bn=...) -> [C1..C5]
     BACKBONE: Annotated[Any, SHAPING] = "resnet101"
-    # with a function as BACKBONE: image shape -> height and width of each level; else by strides
+    # if BACKBONE is a function: image shape -> height and width per level; None: from the strides
     COMPUTE_BACKBONE_SHAPE: Annotated[Any, GRAPH] = None
     BACKBONE_WIDTH: Annotated[int, SHAPING] = 64  # channels of the stem; every stage scales with it
     BACKBONE_STRIDES: Annotated[Sequence, MEANING] = [4, 8, 16, 32, 64]
     TOP_DOWN_PYRAMID_SIZE: Annotated[int, SHAPING] = 256
 
-    # Classes, the background included. Names and ids of the data travel in checkpoints.
+    # Classes, including the background. Checkpoints store the dataset's names and ids.
     NUM_CLASSES: Annotated[int, SHAPES | GRAPH | DATA] = 1
     CLASS_NAMES: Annotated[Sequence, DATA] = ()
-    # the data's own id of each class; 0 for the background
+    # the dataset's own id of each class; 0 for the background
     CATEGORY_IDS: Annotated[Sequence, DATA] = ()
 
     # Region proposals
-    # one per level, side of the square anchor
+    # one per level, the side of the square anchor
     RPN_ANCHOR_SCALES: Annotated[Sequence, GRAPH] = (32, 64, 128, 256, 512)
     RPN_ANCHOR_RATIOS: Annotated[Sequence, SHAPING] = [0.5, 1, 2]  # width / height
     RPN_ANCHOR_STRIDE: Annotated[int, MEANING] = 1
@@ -96,32 +96,32 @@ class Config:
     RPN_NMS_THRESHOLD: Annotated[float, GRAPH] = 0.7
     RPN_TRAIN_ANCHORS_PER_IMAGE: Annotated[int, GRAPH | TRAINING] = 256
     RPN_BBOX_STD_DEV: Annotated[np.ndarray, MEANING] = np.array([0.1, 0.1, 0.2, 0.2])
-    # a level, where the conventions choose proposals by level
+    # per level, if the conventions select proposals per level
     PRE_NMS_LIMIT: Annotated[int, GRAPH] = 6000
-    PRE_NMS_LIMIT_TRAINING: Annotated[int | None, GRAPH | TRAINING] = None  # None: the same
+    PRE_NMS_LIMIT_TRAINING: Annotated[int | None, GRAPH | TRAINING] = None  # None: PRE_NMS_LIMIT
     POST_NMS_ROIS_TRAINING: Annotated[int, GRAPH | TRAINING] = 2000
     POST_NMS_ROIS_INFERENCE: Annotated[int, GRAPH | DETECTION] = 1000
     USE_RPN_ROIS: Annotated[bool, TRAINING] = True
 
     # Heads
-    # or c4: one map of stride 16, and the backbone's last stage as head
+    # or c4: one feature map of stride 16, with the backbone's last stage as the head
     FEATURE_MAPS: Annotated[str, SHAPING] = "fpn"
     FPN_CLASSIF_FC_LAYERS_SIZE: Annotated[int, SHAPING] = 1024
-    # of 3x3 convolutions before one fully connected layer, not two
+    # channels of 3x3 convolutions before one fully connected layer; (): two fully connected layers
     BOX_CONV_SIZES: Annotated[Sequence, SHAPING] = ()
     MASK_CONV_SIZE: Annotated[int, SHAPING] = 256
     POOL_SIZE: Annotated[int, SHAPING] = 7
     MASK_POOL_SIZE: Annotated[int, MEANING] = 14
     MASK_SHAPE: Annotated[Sequence, MEANING] = [28, 28]
-    # True: one mask for all classes, not one each
+    # True: one mask per RoI, shared by all classes; False: one per class
     CLASS_AGNOSTIC_MASKS: Annotated[bool, SHAPING] = False
-    MASK_LOSS: Annotated[str, MEANING] = "sigmoid"  # or softmax: the classes compete for every cell
-    # False: boxes alone (Faster R-CNN), or boxes and keypoints
+    MASK_LOSS: Annotated[str, MEANING] = "sigmoid"  # or softmax: the classes compete in every cell
+    # False: boxes only (Faster R-CNN), or boxes and keypoints
     HAS_MASKS: Annotated[bool, MEANING] = True
-    NUM_KEYPOINTS: Annotated[int, SHAPING] = 0  # of every object; 0: no keypoint head
+    NUM_KEYPOINTS: Annotated[int, SHAPING] = 0  # per object; 0: no keypoint head
     KEYPOINT_CONV_SIZE: Annotated[int, SHAPING] = 512
     KEYPOINT_NAMES: Annotated[Sequence, DATA] = ()
-    # places of left and right ones, which change in a mirror
+    # index pairs of left and right keypoints, swapped when an image is flipped
     KEYPOINT_PAIRS: Annotated[Sequence, DATA] = ()
     TRAIN_ROIS_PER_IMAGE: Annotated[int, GRAPH | TRAINING] = 200
     ROI_POSITIVE_RATIO: Annotated[float, GRAPH | TRAINING] = 0.33
@@ -131,12 +131,12 @@ class Config:
     IMAGE_RESIZE_MODE: Annotated[str, INPUT] = "square"  # or pad64, none, crop, short_side
     IMAGE_MIN_DIM: Annotated[int, INPUT] = 800
     IMAGE_MAX_DIM: Annotated[int, INPUT] = 1024
-    IMAGE_MIN_SCALE: Annotated[float, INPUT] = 0  # never resize by less than this factor
-    # least and most of a random factor in training
+    IMAGE_MIN_SCALE: Annotated[float, INPUT] = 0  # smallest resize factor; 0: none
+    # range of a random resize factor in training
     IMAGE_SCALE_JITTER: Annotated[Sequence, TRAINING] = (1.0, 1.0)
     IMAGE_CHANNEL_COUNT: Annotated[int, SHAPING] = 3
     MEAN_PIXEL: Annotated[np.ndarray, NETWORK] = np.array([123.7, 116.8, 103.9])  # RGB
-    # what remains is divided by it; one value, or one per channel
+    # divisor after the mean is subtracted; one value, or one per channel
     PIXEL_STD: Annotated[np.ndarray, NETWORK] = np.array([1.0])
     USE_MINI_MASK: Annotated[bool, GRAPH | TRAINING] = True
     MINI_MASK_SHAPE: Annotated[Sequence, GRAPH | TRAINING] = (56, 56)
@@ -148,24 +148,24 @@ class Config:
     DETECTION_MAX_INSTANCES: Annotated[int, GRAPH | DETECTION] = 100
     DETECTION_MIN_CONFIDENCE: Annotated[float, GRAPH | DETECTION] = 0.7
     DETECTION_NMS_THRESHOLD: Annotated[float, GRAPH | DETECTION] = 0.3
-    # one detection per class above the threshold, not only of the best class
+    # one detection per class above the threshold, not only the best class
     DETECTION_EVERY_CLASS: Annotated[bool, GRAPH | DETECTION] = False
 
     # Optimization
     LEARNING_RATE: Annotated[float, TRAINING] = 0.001
-    # reference batch size, see learning_rate; 0: none
+    # reference batch size of LEARNING_RATE, see learning_rate; 0: no scaling
     LEARNING_RATE_IMAGES: Annotated[int, TRAINING] = 0
     LEARNING_MOMENTUM: Annotated[float, TRAINING] = 0.9
     WARMUP_STEPS: Annotated[int, TRAINING] = 0  # linear from a tenth of LEARNING_RATE
     # epochs after which the rate is divided by 10
     LEARNING_RATE_DROPS: Annotated[Sequence, TRAINING] = ()
-    # of kernels only, as a coupled L2 penalty of this size acts
+    # of kernels only, equivalent to an L2 penalty inside the gradient
     WEIGHT_DECAY: Annotated[float, TRAINING] = 0.0001
     GRADIENT_CLIP_NORM: Annotated[float | None, TRAINING] = (
-        5.0  # of the norm of all gradients together
+        5.0  # largest global norm of the gradients
     )
     LOSS_WEIGHTS: Annotated[dict[str, float], TRAINING] = dict.fromkeys(LOSSES, 1.0)
-    # None: train batch norm; False: use its stored statistics
+    # None: train batch norm; False: use its moving statistics
     TRAIN_BN: Annotated[bool | None, GRAPH | TRAINING] = False
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Config:
         self._derive()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a setting, and derive again what depends on it."""
+        """Set a setting and update the derived ones."""
         if name in DERIVED and not np.array_equal(value, self.derived()[name]):
             super().__setattr__("_set_by_program", self._set_by_program | {name})
         elif name in DERIVED:
@@ -191,9 +191,9 @@ class Config:
                 super().__setattr__(name, value)
 
     def derived(self) -> dict[str, Any]:
-        """Return what BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE are by the other settings."""
+        """Return BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE as the other settings imply them."""
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
-        if self.IMAGE_RESIZE_MODE == "short_side":  # the longest input that images can get
+        if self.IMAGE_RESIZE_MODE == "short_side":  # the largest possible input
             side = -(-side // max(self.BACKBONE_STRIDES)) * max(self.BACKBONE_STRIDES)
         return {
             "BATCH_SIZE": self.IMAGES_PER_GPU * self.GPU_COUNT,
@@ -206,8 +206,8 @@ class Config:
         """Return an instance with these settings changed.
 
         Raises:
-            ValueError: For a name that is no setting, with the nearest one, and for a value that
-                no network can have.
+            ValueError: If a name is not a setting (the message suggests the closest one), or a
+                value is invalid.
         """
         for name in settings:
             if name not in cls.names():
@@ -220,18 +220,18 @@ class Config:
 
     @staticmethod
     def marked(mark: Mark) -> tuple[str, ...]:
-        """Return the names of the settings that have a mark."""
+        """Return the names of the settings with this mark."""
         return tuple(name for name, own in marks(Config).items() if mark in own)
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the names of all settings, the derived ones left out."""
+        """Return the names of all settings except the derived ones."""
         return sorted({name for name in dir(cls) if name.isupper()} - set(DERIVED))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values that JSON can hold.
+        """Return the settings as values that JSON can represent.
 
-        A function as BACKBONE becomes a text that tells of it, which no network is built from.
+        A BACKBONE function becomes a descriptive string, from which no network can be built.
         """
         return {name: setting_values.plain(getattr(self, name)) for name in self.names()}
 
@@ -244,7 +244,7 @@ class Config:
         return replaced
 
     def display(self) -> None:
-        """Print the settings, the derived ones included."""
+        """Print all settings, including the derived ones."""
         print("\nConfigurations:")
         names = {name for name in dir(self) if name.isupper()}
         for name in sorted(names):
@@ -254,7 +254,7 @@ class Config:
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The names of the losses that a network of these settings has."""
+        """The names of the losses of a network with these settings."""
         absent = set()
         if not self.HAS_MASKS:
             absent.add("mrcnn_mask_loss")
@@ -264,47 +264,47 @@ class Config:
 
     @property
     def learning_rate(self) -> float:
-        """LEARNING_RATE for this number of images a batch, in proportion (Goyal et al. 2017)."""
+        """LEARNING_RATE scaled linearly to the batch size (Goyal et al. 2017)."""
         share = self.BATCH_SIZE / self.LEARNING_RATE_IMAGES if self.LEARNING_RATE_IMAGES else 1.0
         return self.LEARNING_RATE * share
 
     @property
     def steps_per_epoch(self) -> int:
-        """STEPS_PER_EPOCH as a whole number: programs divide a number of images by the batch."""
+        """STEPS_PER_EPOCH as an integer: programs often set it to a quotient (images / batch)."""
         return math.ceil(self.STEPS_PER_EPOCH or 0)
 
     @property
     def validation_steps(self) -> int:
-        """VALIDATION_STEPS as a whole number, 0 for no validation."""
+        """VALIDATION_STEPS as an integer; 0 for no validation."""
         return math.ceil(self.VALIDATION_STEPS or 0)
 
     @property
     def input_size(self) -> tuple[int, int, float, str]:
-        """How images enter the network: least and greatest side, least scale, and the mode."""
+        """The resize settings: minimum and maximum side, minimum scale, and mode."""
         sides = int(self.IMAGE_MIN_DIM or 0), int(self.IMAGE_MAX_DIM or 0)
         return (*sides, float(self.IMAGE_MIN_SCALE or 0), self.IMAGE_RESIZE_MODE)
 
     @property
     def iou_types(self) -> tuple[str, ...]:
-        """What COCO's scores can compare of a network of these settings."""
+        """The COCO IoU types that a network with these settings can be scored on."""
         masks = ("segm",) if self.HAS_MASKS else ()
         return (*masks, "bbox", *(("keypoints",) if self.NUM_KEYPOINTS else ()))
 
     @property
     def conventions(self) -> conventions.Conventions:
-        """The numerics of the family of weights that CONVENTIONS names."""
+        """The numerics of the weight family that CONVENTIONS names."""
         return conventions.FAMILIES[self.CONVENTIONS]
 
     def check(self) -> None:
-        """Raise ValueError for the first setting that cannot work, with value and remedy.
+        """Raise ValueError for the first invalid setting, with its value and the remedy.
 
-        Names that are nearly those of settings are warned about.
+        Logs a warning for attributes whose names look like misspelt settings.
         """
         self._warn_of_names()
         self.check_values()
 
     def check_values(self) -> None:
-        """Raise ValueError for the first setting that cannot work, with value and remedy."""
+        """Raise ValueError for the first invalid setting, with its value and the remedy."""
         setting_bounds.check({name: getattr(self, name) for name in Config.names()})
         for subject in (setting_faults.of_kinds, setting_faults.of_all):
             for is_wrong, message in subject(self):
@@ -330,9 +330,9 @@ class Config:
 
 
 def _with_background(names: Any, num_classes: int) -> tuple:
-    """Return names of classes with that of the background, which programs often leave out.
+    """Return class names starting with the background, which programs often leave out.
 
-    Programs had an attribute of this name before it was a setting. What is no list is not used.
+    Programs used this attribute name before it became a setting. Anything but a list is ignored.
     """
     if not isinstance(names, list | tuple):
         logger.warning("CLASS_NAMES is not used: it must be a list of names, got %r", names)

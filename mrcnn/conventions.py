@@ -1,70 +1,69 @@
-"""Conventions: weights are right only under the numerics that they were trained with.
+"""Conventions: weights are valid only under the numerics that they were trained with.
 
-One frozen set for each family of published weights. Settings that a family merely usually has
-(sizes, thresholds, counts) are in `mrcnn.presets`; here is what changes the meaning of a weight.
+One frozen set per family of published weights: whatever changes the meaning of a weight. Settings
+that merely tend to accompany a family (sizes, thresholds, counts) are in `mrcnn.presets`.
 """
 
 import math
 from dataclasses import dataclass
 
-# all: after every convolution and fully connected layer of the heads; none; convolutions: after
-# those of pyramid and heads, which then have no biases (torchvision's second versions).
+# Batch norm in the heads. all: after every convolution and fully connected layer; none;
+# convolutions: after those of pyramid and heads, which then have no biases (torchvision's v2).
 HEAD_NORMS = ("all", "none", "convolutions")
-# How the features of a RoI are taken.
-#   corners: one sample a bin, the outer ones on the corners of the box (Matterport);
-#   aligned: 2 x 2 samples a bin, a cell's value lies at its centre (detectron2);
-#   unaligned: the same half a cell further, and boxes are at least a cell wide (torchvision);
-#   aligned_max: the largest of those samples instead of their mean (the paper's table 2c);
-#   warp, warp_max: mean or largest of 2 x 2 samples, borders rounded to cells (its RoIWarp, Dai
-#       et al. 2016);
-#   pool: the largest cell of each bin, borders rounded to cells (Fast R-CNN).
+# RoI feature extraction.
+#   corners: one sample per bin, the outer ones at the corners of the box (Matterport);
+#   aligned: mean of 2 x 2 samples per bin, a cell's value is at its centre (detectron2);
+#   unaligned: the same, shifted by half a cell, boxes at least a cell wide (torchvision);
+#   aligned_max: maximum instead of mean of the aligned samples (the paper's table 2c);
+#   warp, warp_max: mean or maximum of 2 x 2 samples, box borders rounded to cells (the paper's
+#       RoIWarp, Dai et al. 2016);
+#   pool: max pooling of each bin's cells, box borders rounded to cells (Fast R-CNN).
 ROI_FEATURES = ("corners", "aligned", "unaligned", "aligned_max", "warp", "warp_max", "pool")
-# What the sum of the box losses of positive anchors, or RoIs, is divided by.
-#   positives: the numbers in it, four a box;
-#   sampled: the anchors, or RoIs, that learn, negative ones too;
-#   wanted: of anchors, so many as should learn, RPN_TRAIN_ANCHORS_PER_IMAGE per image, by which the
-#       sum of their class losses is divided too; of RoIs those that learn.
+# Divisor of the summed box loss of positive anchors, or RoIs.
+#   positives: the number of terms, four per box;
+#   sampled: the number of sampled anchors, or RoIs, including negatives;
+#   wanted: for anchors, RPN_TRAIN_ANCHORS_PER_IMAGE per image, which also divides their summed
+#       class loss; for RoIs, the number of sampled ones.
 BOX_LOSS_DIVISORS = ("positives", "sampled", "wanted")
-# What the masks of RoIs learn.
+# Mask targets of RoIs.
 #   corners: 0 or 1, sampled from corner to corner of the RoI (Matterport);
-#   centres: 0 or 1, sampled at the centres of cells (detectron2);
-#   shares: the part of a cell that the object covers, half a pixel off (torchvision).
+#   centres: 0 or 1, sampled at cell centres (detectron2);
+#   shares: the fraction of a cell that the object covers, half a pixel off (torchvision).
 MASK_TARGETS = ("corners", "centres", "shares")
-# What the masks of a RoI are to each other (the paper's table 2b). sigmoid: independent, and the
-# one of the true class learns; softmax: the classes, the background too, compete for every cell.
+# Mask loss (the paper's table 2b). sigmoid: the masks of a RoI are independent, and only that of
+# the true class is trained; softmax: the classes, including background, compete in every cell.
 MASK_LOSSES = ("sigmoid", "softmax")
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """What a family of weights takes for granted.
+    """The numerics that a family of weights assumes.
 
     Attributes:
         name: of the family.
-        stride_on_first: in a bottleneck that halves the map, the stride is on the first 1x1
-            convolution; else on the 3x3.
-        symmetric_padding: strided convolutions and pools are padded alike on all sides; else as
-            TensorFlow's "same" does, at bottom and right where sides are even.
-        norm_epsilon: of batch norm in the backbone and in the heads.
+        stride_on_first: a downsampling bottleneck has its stride on the first 1x1 convolution;
+            else on the 3x3.
+        symmetric_padding: strided convolutions and pools are padded equally on all sides; else
+            like TensorFlow's "same", at bottom and right for even sides.
+        norm_epsilon: epsilon of batch norm in the backbone and the heads.
         biased_backbone: convolutions before a batch norm have biases.
         head_norm: where the heads have batch norm, one of HEAD_NORMS.
-        sigmoid_objectness: the RPN gives one number per anchor, through a sigmoid; else two,
-            through a softmax.
+        sigmoid_objectness: the RPN predicts one sigmoid logit per anchor; else two softmax logits.
         inclusive_frame: normalized boxes are (box - [0, 0, 1, 1]) / (side - 1); else box / side.
         whole_anchors: the corners of a cell's anchors are rounded to pixels, and the stride of a
-            level is the input's side divided by the number of cells, the rest dropped.
-        largest_log_scale: of deltas, by which a side may grow.
-        proposals_by_level: the best anchors are chosen, and suppressed, in each level by itself,
-            and cut at the image; else over all levels together, and cut at the input.
-        roi_features: how features of a RoI are taken, one of ROI_FEATURES.
+            level is the input side divided by the number of cells, rounded down.
+        largest_log_scale: upper limit of the height and width deltas.
+        proposals_by_level: top-k and NMS run per level, and proposals are clipped to the image;
+            else over all levels together, clipped to the input.
+        roi_features: RoI feature extraction, one of ROI_FEATURES.
         floors_level: the pyramid level of a RoI is floored as in the paper; else rounded.
-        every_class: a RoI may become a detection of every class; else of its best one.
-        paste: how masks are stretched over their boxes, one of `pasting.PASTES`.
-        box_loss_beta: where the smooth L1 of deltas turns from a parabola to a line; 0 for L1.
-        box_loss_divisor: what its sum is divided by, one of BOX_LOSS_DIVISORS.
-        mask_targets: what the masks of RoIs learn, one of MASK_TARGETS.
-        pads_at_end: the input around an image is padded after the mean pixel is subtracted; else
-            with black. (Where the image lies is a matter of the resize mode.)
+        every_class: a RoI may yield one detection per class; else only its best class.
+        paste: how masks are resized to their boxes, one of `pasting.PASTES`.
+        box_loss_beta: where the smooth L1 loss turns from quadratic to linear; 0 for L1.
+        box_loss_divisor: divisor of the summed box loss, one of BOX_LOSS_DIVISORS.
+        mask_targets: mask targets of RoIs, one of MASK_TARGETS.
+        pads_at_end: the input is padded after the mean pixel is subtracted; else with black
+            before. (The resize mode determines where the image lies.)
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Atomic file writes: a temporary file in the same folder, then a rename."""
 
 import errno
 import functools
@@ -13,36 +13,36 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-# What a program has open, which may be a file too.
+# File descriptors of the process, which may be files too.
 OPEN_ALREADY = ("/dev/std", "/dev/fd/", "/proc/")
-# Of a file that is being written: where and by which process, so that others can tell whether it
-# was abandoned.
+# Name of a file being written: its host and process, so that others can tell whether it was
+# abandoned.
 PARTIAL = re.compile(r"\.mrcnn-(?P<host>[0-9a-f]{16})-(?P<pid>\d{1,10})-[0-9a-f]{16}(\..*)?")
 
 
 @contextmanager
 def replacing(path: str | PathLike[str], *, durable: bool = False) -> Iterator[Path]:
-    """Yield a new path beside `path`, which takes its place when the block ends well.
+    """Yield a temporary path next to `path`, which replaces it if the block succeeds.
 
-    The suffix is kept, for writers that go by it. When the block raises, what it wrote is removed
-    and an older file at `path` is untouched. Missing folders are made. Of a link, the file that it
-    leads to is replaced; its mode is kept. Devices and pipes are written to as they are.
+    The suffix is kept, for writers that depend on it. If the block raises, its output is removed
+    and an existing file at `path` is untouched. Missing folders are created. For a symbolic link
+    the target is replaced, keeping its mode. Devices and pipes are written to directly.
 
     Args:
-        durable: Wait until the disk has the file before it takes its place, and its new name
-            before this returns: after a power cut one of the two files is there, whole. What
-            killed processes left half-written in the folder is removed, too.
+        durable: Sync the file before the rename, and the folder before returning: after a power
+            cut either the old or the new file is there, complete. Files that killed processes
+            left half-written in the folder are removed, too.
 
     Raises:
-        PermissionError: the folder, or the older file, must not be written.
+        PermissionError: The folder, or the existing file, is not writable.
     """
     if is_device(path):
         yield Path(path)
         return
     target = Path(os.path.realpath(path))
     _check(target)
-    # Beside the target, since a file can be renamed at a stroke only within one file system. A name
-    # of its own, since that of the target may be as long as names can be.
+    # In the target's folder, since a rename is atomic only within one file system. Its name does
+    # not extend the target's, which may already have the maximum length.
     name = f".mrcnn-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
     partial = target.with_name(name + target.suffix)
     try:
@@ -63,12 +63,12 @@ def replacing(path: str | PathLike[str], *, durable: bool = False) -> Iterator[P
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that have ended left half-written in a folder.
+    """Remove half-written files that dead processes of this machine left in a folder.
 
-    Files of other machines, whose processes cannot be looked for, stay.
+    Files of other machines, whose processes cannot be checked, are kept.
     """
     if os.name != "posix":
-        return  # elsewhere signal 0, which only looks for a process, ends it
+        return  # elsewhere signal 0 ends the process instead of probing it
     for path in folder.glob(".mrcnn-*"):
         found = PARTIAL.fullmatch(path.name)
         if found and found["host"] == _host() and not _is_running(int(found["pid"])):
@@ -88,7 +88,7 @@ def _is_running(pid: int) -> bool:
 
 @functools.cache
 def _host() -> str:
-    """Return what stands for the numbers of processes here: the machine, and its container."""
+    """Return the name of the process-id namespace: the machine, and its container."""
     marks = [socket.gethostname()]
     with suppress(OSError):
         marks.append(Path("/etc/machine-id").read_text())
@@ -98,14 +98,14 @@ def _host() -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Wait until a file, or the entries of a folder, are on the disk."""
     if os.name != "posix" and path.is_dir():
         return  # only files can be opened there
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some network file systems cannot do it for folders.
+        # Some network file systems cannot sync folders.
         if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -113,7 +113,7 @@ def _sync(path: Path) -> None:
 
 
 def is_device(path: str | PathLike[str]) -> bool:
-    """Tell whether a path is of a device, a pipe or a socket, which are never replaced."""
+    """Return whether a path is a device, a pipe or a socket, which are never replaced."""
     path = Path(path)
     return os.path.abspath(path).startswith(OPEN_ALREADY) or (
         path.exists() and not path.is_file() and not path.is_dir()
@@ -121,11 +121,11 @@ def is_device(path: str | PathLike[str]) -> bool:
 
 
 def make_folder(path: str | PathLike[str]) -> Path:
-    """Make a folder that can be written in, unless it is there.
+    """Create a writable folder, unless it exists.
 
     Raises:
-        PermissionError: it must not be written.
-        NotADirectoryError: it is a file.
+        PermissionError: It is not writable.
+        NotADirectoryError: It is a file.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -147,7 +147,7 @@ def _check(target: Path) -> None:
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Say what to do where a folder must not be written."""
+    """Turn a PermissionError for a folder into one that says what to do."""
     try:
         yield
     except OSError as error:

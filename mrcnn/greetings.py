@@ -1,4 +1,4 @@
-"""Lines that TensorFlow's libraries write when they start, and that tell of nothing wrong."""
+"""Harmless lines that TensorFlow's libraries print when they start."""
 
 import os
 import re
@@ -8,34 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all, 1 no notes, 2 errors alone, 3 nothing
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0: everything, 1: no INFO, 2: errors only, 3: nothing
 ERRORS = "2"
-# What is written at the level of errors, or before the level is known.
+# Harmless lines logged as errors, or before the level is set.
 KNOWN = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|^I\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: I "
-    rb"|failed call to cuInit.*(\(303\)|NO_DEVICE|no CUDA-capable)"  # where there is no GPU
-    rb"|Unable to register cu\w+ (plugin )?factory"  # where there is one
+    rb"|failed call to cuInit.*(\(303\)|NO_DEVICE|no CUDA-capable)"  # without a GPU
+    rb"|Unable to register cu\w+ (plugin )?factory"  # with a GPU
     rb"|computation placer already registered"
 )
 
 
 def set_level() -> None:
-    """Let TensorFlow write errors only, unless the user has chosen a level."""
+    """Let TensorFlow log errors only, unless the user has chosen a level."""
     os.environ.setdefault(LEVEL, ERRORS)
 
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Keep greetings from stderr while libraries are imported or look for devices.
+    """Filter harmless lines from stderr while libraries are imported or look for devices.
 
-    All other lines are written at the end. Where the user has asked for notes, nothing is kept.
+    All other lines are written at the end. If the user asked for INFO messages, nothing is
+    filtered.
     """
     is_asked_for = os.environ.get(LEVEL, ERRORS) in ("0", "1")
     try:
         written = None if is_asked_for else tempfile.TemporaryFile()  # noqa: SIM115
         kept = os.dup(2) if written else -1
-    except OSError:  # a program without stderr, a machine on which nothing can be written
+    except OSError:  # no stderr, or no writable temporary folder
         written, kept = None, -1
     if written is None:
         yield

@@ -1,4 +1,4 @@
-"""What the machine has: processors, memory, GPUs, space on its disks."""
+"""Resources of the machine: processors, memory, GPUs, disk space."""
 
 import os
 import shutil
@@ -13,19 +13,19 @@ HIDDEN = ("", "-1")
 
 
 class Gpu(NamedTuple):
-    """A GPU: its name, and its memory in bytes, 0 where that is not known."""
+    """A GPU: its name, and its memory in bytes (0 if unknown)."""
 
     name: str
     memory: int
 
 
 def processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int | None:
-    """Return how many bytes of memory are to be had, in the container too; None where unknown."""
+    """Return the available memory in bytes, within the container's limits; None if unknown."""
     try:
         lines = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
@@ -47,7 +47,7 @@ def _container_limits() -> list[int]:
         try:
             limit, usage = (int((CONTAINER / name).read_text()) for name in (most, used))
             stat = (CONTAINER / most).with_name("memory.stat").read_text()
-            # Pages of files that nobody uses now are given back when memory is asked for.
+            # Inactive page cache is reclaimed when memory is needed.
             kept = dict(line.split() for line in stat.splitlines())
             found.append(limit - usage + int(kept.get(cache, 0)))
         except (OSError, ValueError):  # the other version of cgroups, or "max": no limit
@@ -58,7 +58,7 @@ def _container_limits() -> list[int]:
 def nvidia_gpus() -> list[Gpu]:
     """Return the NVIDIA GPUs of the machine, whether a library uses them or not.
 
-    Those that CUDA_VISIBLE_DEVICES hides altogether do not count.
+    Returns none if CUDA_VISIBLE_DEVICES hides all of them.
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES") in HIDDEN:
         return []
@@ -76,7 +76,7 @@ def nvidia_gpus() -> list[Gpu]:
 
 
 def free_space(folder: Path) -> int | None:
-    """Return how many bytes are free where a folder is or will be; None where unknown."""
+    """Return the free disk space of an existing or future folder in bytes; None if unknown."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -86,5 +86,5 @@ def free_space(folder: Path) -> int | None:
 
 
 def in_gigabytes(count: float) -> str:
-    """Return a number of bytes as text."""
+    """Format a number of bytes."""
     return f"{count / 1e9:.1f} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"

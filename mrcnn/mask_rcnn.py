@@ -25,19 +25,19 @@ from mrcnn.weights import catalog, hdf5, loading
 
 
 class MaskRCNN:
-    """A network with what it takes to train it on a `Dataset` and to detect objects in images.
+    """A network that can be trained on a `Dataset` and detect objects in images.
 
     Args:
         config: The settings.
-        model_dir: Folder under which every run of training makes a folder of its own.
-        devices: Number of GPUs that the weights are mirrored on, for training.
+        model_dir: Folder in which every training run creates its own subfolder.
+        devices: Number of GPUs that training is distributed over.
 
     Attributes:
         network: the `Network`.
         predictor: runs its inference graph on images.
-        trainer: trains it; made, with the training graph, when it is asked for.
-        run: the `RunFolder` of the current run of training.
-        load_report: of the last `load`.
+        trainer: trains it; built lazily, together with the training graph.
+        run: the `RunFolder` of the current training run.
+        load_report: the report of the last `load`.
     """
 
     config: Config
@@ -60,15 +60,15 @@ class MaskRCNN:
         devices: int = 1,
         **settings: Any,
     ) -> Self:
-        """Return a network with the settings and the weights of a checkpoint of this package.
+        """Return a network with the settings and weights of one of this package's checkpoints.
 
         Args:
             weights: A file, or a name such as "nuclei"; see `load`.
             model_dir, devices: See the class.
-            settings: Settings to change.
+            settings: Settings to override.
 
         Raises:
-            ValueError: When the file carries no settings.
+            ValueError: If the file contains no settings.
         """
         path, config = stored_config(weights, model_dir, settings)
         model = cls(config, model_dir, devices=devices)
@@ -78,7 +78,7 @@ class MaskRCNN:
 
     def _build(self, config: Config, devices: int) -> None:
         distribution.check_running()
-        self.__dict__.pop("trainer", None)  # that of a network which was built before
+        self.__dict__.pop("trainer", None)  # of the network built before
         self.strategy = distribution.strategy(devices)
         with randomness.repeatable(config.SEED), self.strategy.scope():
             self.network = Network(config)
@@ -88,7 +88,7 @@ class MaskRCNN:
 
     @functools.cached_property
     def trainer(self) -> Trainer:
-        """What trains the network."""
+        """The `Trainer` of the network."""
         with self.strategy.scope():
             model = self._training_model()
         return Trainer(model, self.network.inference, self.run, self._initial)
@@ -97,25 +97,25 @@ class MaskRCNN:
         return TrainingModel(self.network, self.config)
 
     def _settings(self, *, training: bool = False) -> Config:
-        """Return the settings in force; a subclass may let them change after the network is built.
+        """Return the current settings; a subclass may let them change after building.
 
         Args:
-            training: Those of the training graph, too.
+            training: Including those of the training graph.
         """
         del training
         return self.config
 
     def load(self, weights: str | Path, *, exclude: Iterable[str] = ()) -> hdf5.LoadReport:
-        """Load a weight file by layer name; return what was loaded, skipped, missed.
+        """Load a weights file by layer name; report what was loaded, skipped and missing.
 
         Args:
             weights: A file of this package, Matterport, Keras 2 or torchvision, or "nuclei"
                 (bundled), "imagenet", "coco", "torchvision-v2" and others of
                 `catalog.PUBLISHED` (downloaded), "last" (the newest checkpoint under model_dir).
-            exclude: Names of layers to leave as they are.
+            exclude: Names of layers to skip.
 
         Raises:
-            ValueError: When the file is unreadable, of another shape, or matches nothing.
+            ValueError: If the file is unreadable, has other shapes, or matches no layer.
         """
         config = self._settings()
         path = catalog.resolve(weights, self.run.model_dir, config.NAME)
@@ -131,17 +131,17 @@ class MaskRCNN:
     def predict(
         self, images: Iterable[np.ndarray], masks: str = "full"
     ) -> Iterator[dict[str, Any]]:
-        """Yield the objects of each image, best first, image by image.
+        """Yield the detections of each image, highest score first, one image at a time.
 
         Args:
-            images: Any number of any sizes: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 8 or 16
-                bits.
-            masks: "full" for arrays of the size of the image, "rle" for COCO's RLE, which needs
-                neither their memory nor their time.
+            images: Any number of images of any size: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
+                8 or 16 bits.
+            masks: "full" for arrays of the image's size, "rle" for COCO's RLE, which takes less
+                memory and time.
 
         Yields:
-            A dict per image: rois (N, 4) int32 (y1, x1, y2, x2) in pixels of the image, class_ids
-            (N,) int32, scores (N,) float32, masks (H, W, N) bool, or N of {"size", "counts"}.
+            A dict per image: rois (N, 4) int32 (y1, x1, y2, x2) in image pixels, class_ids (N,)
+            int32, scores (N,) float32, masks (H, W, N) bool, or N dicts {"size", "counts"}.
         """
         if masks not in MASKS:
             raise ValueError(f"masks must be one of {sorted(MASKS)}, got {masks!r}")
@@ -154,7 +154,7 @@ class MaskRCNN:
         """Train up to an epoch; see `Trainer.train`.
 
         Args:
-            dataset, validation: Prepared; classes go by their names.
+            dataset, validation: Prepared; classes are matched by name.
         """
         config = self._settings(training=True)
         dataset, validation = class_agreement.adopt_classes(config, dataset, validation)
@@ -167,12 +167,12 @@ class MaskRCNN:
     ) -> dict[str, dict[str, Any]]:
         """Return the COCO scores of masks ("segm") and boxes ("bbox") on a dataset.
 
-        Up to DETECTION_MAX_INSTANCES detections per image count; see `evaluation.coco.score`.
+        At most DETECTION_MAX_INSTANCES detections per image count; see `evaluation.coco.score`.
 
         Args:
-            dataset: Prepared; classes go by their names.
+            dataset: Prepared; classes are matched by name.
             verbose: 1 prints the table.
-            limit: Only so many of the images, the first ones; None for all.
+            limit: Score only the first `limit` images; None for all.
         """
         config = self._settings()
         dataset = class_agreement.by_name(config, dataset)
@@ -187,7 +187,7 @@ class MaskRCNN:
     def score_against(
         self, truth: coco.Truth, dataset: Dataset, **options: Any
     ) -> dict[str, dict[str, Any]]:
-        """Return the scores of detections in a dataset's images; see `coco.score_detector`."""
+        """Return the scores of the detections on a dataset; see `coco.score_detector`."""
         config = self._settings()
         return coco.score_detector(
             self._detect_to_score,
@@ -205,10 +205,10 @@ class MaskRCNN:
 def stored_config(
     weights: str | Path, model_dir: str | Path, settings: dict[str, Any]
 ) -> tuple[Path, Config]:
-    """Return the file that weights stand for, and the settings in it with some changed.
+    """Return the file that `weights` names, and its settings with overrides applied.
 
     Raises:
-        ValueError: When the file carries no settings.
+        ValueError: If the file contains no settings.
     """
     path = catalog.resolve(weights, model_dir)
     stored = catalog.settings(weights, path)

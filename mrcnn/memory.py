@@ -1,4 +1,4 @@
-"""What to lower, and by how much, where a batch does not fit into the memory of a device."""
+"""Which settings to lower, and by how much, when a batch does not fit into device memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from mrcnn.config import Config
 from mrcnn.geometry.placement import STRIDE
 
-# Names of it in TensorFlow and in JAX. A MemoryError is of the host, and of the loading of data.
+# Out-of-memory errors of TensorFlow and JAX. A MemoryError is the host's, from loading data.
 SIGNS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
-# The settings that each mode of resizing has the size of the input from.
+# The settings that determine the input size in each resize mode.
 SIDES = {
     "square": ("IMAGE_MAX_DIM", "IMAGE_MIN_DIM"),
     "short_side": ("IMAGE_MAX_DIM", "IMAGE_MIN_DIM"),
@@ -19,7 +19,7 @@ SIDES = {
 
 @contextmanager
 def explain_oom(config: Config, *, training: bool) -> Iterator[None]:
-    """Turn a device's lack of memory into an error that says which settings to lower.
+    """Turn a device's out-of-memory error into one that says which settings to lower.
 
     Raises:
         RuntimeError: Instead of the backend's own error.
@@ -34,7 +34,7 @@ def explain_oom(config: Config, *, training: bool) -> Iterator[None]:
 
 
 def lower(config: Config, *, training: bool) -> list[str]:
-    """Return the settings to lower, best first: each from what to what, and what that halves."""
+    """Return the settings to lower, best first: old and new value, and what that halves."""
     found = []
     if config.IMAGES_PER_GPU > 1:
         number = config.IMAGES_PER_GPU // 2

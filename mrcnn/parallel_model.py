@@ -6,15 +6,15 @@ import keras
 
 
 class ParallelModel(keras.Model):
-    """A model under the name by which programs knew its copies on several GPUs.
+    """A thin wrapper with the name of Matterport's multi-GPU model.
 
-    Here `Config.GPU_COUNT` alone decides on how many devices `MaskRCNN` trains, and its
-    `keras_model` needs no wrapper. This class keeps programs running that wrap a model themselves:
-    it computes what the model does, and saves and loads the model.
+    Here `Config.GPU_COUNT` alone sets the number of devices that `MaskRCNN` trains on, and its
+    `keras_model` needs no wrapper. This class keeps programs working that wrap a model themselves:
+    it computes what the model computes, and saves and loads the model.
 
     Args:
         keras_model: The model.
-        gpu_count: Kept for callers.
+        gpu_count: Ignored; kept for compatibility.
     """
 
     def __init__(self, keras_model: keras.Model, gpu_count: int) -> None:

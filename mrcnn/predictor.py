@@ -1,4 +1,4 @@
-"""From images to detections: into the network's frame, through it, and back."""
+"""From images to detections: preprocessing, the inference graph, and back to image pixels."""
 
 import functools
 import logging
@@ -24,14 +24,14 @@ from mrcnn.network.ops.compiled import Compiled
 logger = logging.getLogger("mrcnn")
 Detections = dict[str, Any]
 
-# The outputs of the inference graph that detections are made of.
+# The outputs of the inference graph that make up detections.
 OUTPUTS = ("detections", "masks", "keypoints")
-# What masks can come as: arrays of the size of the image, or COCO's RLE.
+# Mask formats: arrays of the image's size, or COCO's RLE.
 MASKS = {"full": pasting.paste, "rle": pasting.paste_rle}
 
 
 class Frame(NamedTuple):
-    """Where an image lies in the network's input: its size, the input's, and the window there."""
+    """Placement of an image in the network input: image size, input size, window in the input."""
 
     image_size: tuple[int, int]
     input_size: tuple[int, int]
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 
 
 class Predictor:
-    """Runs the inference graph of a network on images of any sizes.
+    """Runs the inference graph of a network on images of any size.
 
     Args:
         inference: See `network.Network.inference`.
@@ -47,7 +47,7 @@ class Predictor:
 
     Attributes:
         run: [images, metas, anchors] -> the outputs that OUTPUTS names.
-        input_shape: Height and width of the input whose anchors were last asked for.
+        input_shape: Height and width of the input whose anchors were last computed.
     """
 
     input_shape: tuple[int, int] | None = None
@@ -56,17 +56,17 @@ class Predictor:
         self.config = config
         outputs = {key: inference.output[key] for key in OUTPUTS if key in inference.output}
         self.run = Compiled(folding.folded(keras.Model(inference.inputs, outputs)))
-        # Of few sizes only: those of a large input are megabytes.
+        # For a few sizes only: the anchors of a large input take megabytes.
         self._anchors = functools.lru_cache(maxsize=8)(self._make_anchors)
 
     def detect_each(
         self, images: Iterable[np.ndarray], masks: str = "full", *, tells_limit: bool = True
     ) -> Iterator[Detections]:
-        """Yield the detections of each image; neighbours of one input size run together.
+        """Yield the detections of each image; consecutive images of one input size are batched.
 
         Args:
             images, masks: See `MaskRCNN.detect`.
-            tells_limit: Warn of images with as many detections as there may be.
+            tells_limit: Warn about images with DETECTION_MAX_INSTANCES detections.
         """
         for group in _groups(map(self.mold, images), self.config.BATCH_SIZE):
             molded = np.stack([inputs for inputs, _ in group])
@@ -77,19 +77,19 @@ class Predictor:
                 yield self.unmold(found, meta, masks)
 
     def _found(self, molded: np.ndarray, metas: np.ndarray) -> list[Detections]:
-        """Return the outputs for each image of a batch."""
+        """Return the outputs per image of a batch."""
         anchors = np.tile(self.anchors(molded.shape[1:3]), (len(molded), 1, 1))
         with memory.explain_oom(self.config, training=False):
             found = self.run([molded, metas, anchors])
         return [{key: rows[i] for key, rows in found.items()} for i in range(len(molded))]
 
     def mold(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image as the network's input (H, W, C) float32, and its meta record (M,)."""
+        """Return an image as network input (H, W, C) float32, and its meta record (M,)."""
         config = self.config
         pixels = image_math.to_channels(image, config.IMAGE_CHANNEL_COUNT)
         at_end = config.conventions.pads_at_end
         if at_end:
-            pixels = pixels.astype(np.float32)  # whose resize is not rounded
+            pixels = pixels.astype(np.float32)  # so that resizing does not round
         placement = self._placement(pixels.shape)
         fitted = image_math.fit(pixels, placement, edge_padding=at_end)
         active = [0] * config.NUM_CLASSES
@@ -102,7 +102,7 @@ class Predictor:
     def _placement(self, image_shape: Sequence[int]) -> placements.Placement:
         config = self.config
         sides = config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM
-        # Crops are for training; the whole image at the same scale is mode pad64.
+        # Crops are for training; mode pad64 takes the whole image at the same scale.
         mode = "pad64" if config.IMAGE_RESIZE_MODE == "crop" else config.IMAGE_RESIZE_MODE
         placement = placements.place(
             image_shape, *sides, min_scale=config.IMAGE_MIN_SCALE, mode=mode
@@ -117,7 +117,7 @@ class Predictor:
         """Return images as one batch: molded (B, H, W, C), metas (B, M), windows (B, 4) in pixels.
 
         Raises:
-            ValueError: When they have different sizes as the network takes them.
+            ValueError: If their sizes differ after resizing.
         """
         molded, metas = zip(*(self.mold(image) for image in images), strict=True)
         if len({pixels.shape for pixels in molded}) > 1:
@@ -129,10 +129,10 @@ class Predictor:
         return np.stack(molded), metas, image_math.parse_meta(metas)["window"]
 
     def molded(self, images: np.ndarray, image_metas: np.ndarray) -> np.ndarray:
-        """Return resized images (B, H, W, C) molded: whole numbers are raw pixels, floats are not.
+        """Return resized images (B, H, W, C) molded: integers are raw pixels, floats are molded.
 
         Matterport's `detect_molded` was documented for the images of `load_image_gt`, which are
-        raw, but did not subtract the mean.
+        raw, but it did not subtract the mean.
 
         Args:
             image_metas: (B, M).
@@ -148,7 +148,7 @@ class Predictor:
         return np.stack([image_math.only_window(image, window) for image, window in pairs])
 
     def detect_molded(self, images: np.ndarray, image_metas: np.ndarray) -> list[Detections]:
-        """Return the detections in images that are resized already, in their pixels.
+        """Return the detections in images that are already resized, in their pixels.
 
         Args:
             images: (B, H, W, C), see `molded`.
@@ -165,7 +165,7 @@ class Predictor:
     def unmold(
         self, found: Mapping[str, np.ndarray], image_meta: np.ndarray, masks: str = "full"
     ) -> Detections:
-        """Return the detections of one image in its own pixels; see `unmold`."""
+        """Return the detections of one image in image pixels; see `unmold`."""
         fields = {k: value[0] for k, value in image_math.parse_meta(image_meta[None]).items()}
         height, width = (int(side) for side in fields["original_image_shape"][:2])
         frame = Frame((height, width), tuple(fields["image_shape"][:2]), tuple(fields["window"]))
@@ -180,7 +180,7 @@ class Predictor:
         pixels = networks.pixel_anchors(self.config, (height, width))
         inclusive = self.config.conventions.inclusive_frame
         anchors = box_math.normalize(pixels, (height, width), inclusive)
-        anchors.setflags(write=False)  # every detection of this size reads them
+        anchors.setflags(write=False)  # shared by all images of this size
         return anchors
 
 
@@ -190,12 +190,12 @@ def unmold(
     family: Conventions = MATTERPORT,
     masks: str = "full",
 ) -> Detections:
-    """Return the detections of one image in its own pixels; see `MaskRCNN.detect`.
+    """Return the detections of one image in image pixels; see `MaskRCNN.detect`.
 
     Args:
-        found: Rows of one image: detections (D, 6) normalized, of which those from the first class
-            id 0 on are padding; masks (D, h, w, K) probabilities inside the boxes, K = 1 for masks
-            without class, and keypoints (D, h, w, P) logits, where the network has them.
+        found: Outputs of one image: detections (D, 6) normalized, padded from the first row of
+            class id 0 on; masks (D, h, w, K) probabilities inside the boxes, K = 1 for
+            class-agnostic masks, and keypoints (D, h, w, P) logits, if the network has them.
         family: The numerics of the network.
         masks: One of MASKS.
     """
@@ -209,7 +209,7 @@ def unmold(
         family.inclusive_frame,
     )
     rois = np.around(boxes).astype(np.int32)
-    # Boxes that the window cut down to nothing.
+    # Boxes that are empty after clipping to the window.
     kept = np.flatnonzero(box_math.area(rois) > 0)
     class_ids = detections[kept, 4].astype(np.int32)
     results = {
@@ -219,7 +219,7 @@ def unmold(
         "boxes": boxes[kept],
     }
     if "masks" in found:
-        # Matterport's masks are stretched over the whole pixels that it returns.
+        # Matterport's masks are resized to the rounded boxes that it returns.
         stretched = rois if family.paste == "whole" else boxes
         of_all = found["masks"].shape[-1] == 1
         results["masks"] = MASKS[masks](
@@ -239,7 +239,7 @@ def unmold(
 
 
 def _tell_of_limit(detections: np.ndarray) -> None:
-    """Warn where all rows (D, 6) of the detections of an image are taken."""
+    """Warn if none of the detection rows (D, 6) of an image is padding."""
     limit = len(detections)
     if limit and detections[-1, 4] > 0:
         logger.warning(
@@ -253,7 +253,7 @@ def _tell_of_limit(detections: np.ndarray) -> None:
 def _groups(
     items: Iterable[tuple[np.ndarray, np.ndarray]], most: int
 ) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Yield neighbouring items of one input shape together, at most so many."""
+    """Yield groups of at most N consecutive items of one input shape."""
     group: list[tuple[np.ndarray, np.ndarray]] = []
     for item in items:
         if group and (len(group) == most or item[0].shape != group[0][0].shape):

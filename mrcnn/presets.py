@@ -1,4 +1,4 @@
-"""Settings that go together: those of families of published weights, and recipes of training."""
+"""Presets: settings of published weight families, and training recipes."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from mrcnn.config import Config
 
-# Of ImageNet's training images, RGB (torchvision's documentation of its models).
+# Mean and standard deviation of ImageNet's training images, RGB (torchvision's documentation).
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 IMAGENET_STD = np.array([0.229, 0.224, 0.225]) * 255
 
@@ -22,7 +22,7 @@ COCO_KEYPOINTS = (
 
 
 class TorchvisionConfig(Config):
-    """Settings of torchvision's maskrcnn_resnet50_fpn, as its functions' defaults are."""
+    """Settings of torchvision's maskrcnn_resnet50_fpn, with its default arguments."""
 
     CONVENTIONS = "torchvision"
     BACKBONE = "resnet50"
@@ -63,13 +63,13 @@ class TorchvisionKeypointConfig(TorchvisionConfig):
 
 
 class TorchvisionBoxConfig(TorchvisionConfig):
-    """Settings of torchvision's fasterrcnn_resnet50_fpn: boxes alone."""
+    """Settings of torchvision's fasterrcnn_resnet50_fpn: boxes only."""
 
     HAS_MASKS = False
 
 
 class TorchvisionBoxV2Config(TorchvisionV2Config):
-    """Settings of torchvision's fasterrcnn_resnet50_fpn_v2: boxes alone, deeper heads."""
+    """Settings of torchvision's fasterrcnn_resnet50_fpn_v2: boxes only, deeper heads."""
 
     HAS_MASKS = False
 
@@ -77,8 +77,8 @@ class TorchvisionBoxV2Config(TorchvisionV2Config):
 class PaperConfig(Config):
     """The recipe of the paper (He et al. 2017, section 3.1), in the numerics of its later code.
 
-    Pass `config.learning_rate` to `train`: LEARNING_RATE is that of 16 images a batch.
-    STEPS_PER_EPOCH and LEARNING_RATE_DROPS count steps of 16 images, too, and want scaling by hand.
+    Pass `config.learning_rate` to `train`: LEARNING_RATE is for batches of 16 images.
+    STEPS_PER_EPOCH and LEARNING_RATE_DROPS assume 16 images per step, too; scale them by hand.
     """
 
     CONVENTIONS = "detectron2"
@@ -92,7 +92,7 @@ class PaperConfig(Config):
     RPN_ANCHOR_RATIOS = [2, 1, 0.5]  # "5 scales and 3 aspect ratios, following" FPN
     RPN_CONV_SIZE = 256  # FPN, Lin et al. 2017, section 4.1
     RPN_BBOX_STD_DEV = np.ones(4)  # Detectron's
-    PRE_NMS_LIMIT = 1000  # a level, Detectron's
+    PRE_NMS_LIMIT = 1000  # per level, Detectron's
     PRE_NMS_LIMIT_TRAINING = 2000
     POST_NMS_ROIS_TRAINING = 1000  # Detectron's, over all levels
     POST_NMS_ROIS_INFERENCE = 1000  # "the proposal number is ... 1000 for FPN"
@@ -111,12 +111,12 @@ class PaperConfig(Config):
 
 
 class C4Config(PaperConfig):
-    """The paper's recipe on one map of stride 16 (He et al. 2017, figure 4, left)."""
+    """The paper's recipe on one feature map of stride 16 (He et al. 2017, figure 4, left)."""
 
     FEATURE_MAPS = "c4"
     BACKBONE_STRIDES = [16]
     RPN_ANCHOR_SCALES: tuple = ((32, 64, 128, 256, 512),)  # all on the one map
-    RPN_CONV_SIZE = 1024  # as wide as the map, Detectron's
+    RPN_CONV_SIZE = 1024  # as many channels as the map, Detectron's
     POOL_SIZE = 7
     MASK_POOL_SIZE = 7  # "operates on a 7x7 RoI with stride 1"
     MASK_SHAPE = [14, 14]
@@ -128,17 +128,17 @@ class C4Config(PaperConfig):
 
 
 class ModernConfig(PaperConfig):
-    """The paper's recipe as detectron2 trains it: images of several scales, a longer warm-up."""
+    """The paper's recipe as in detectron2: multi-scale images, a longer warm-up."""
 
     IMAGE_SCALE_JITTER = (0.8, 1.0)  # shorter sides of 640 to 800 (Base-RCNN-FPN.yaml)
     WARMUP_STEPS = 1000
-    # Training pads all inputs to this square; pictures of 4:3 lose nothing.
+    # Training pads all inputs to this square; it does not shrink images of 4:3.
     IMAGE_MAX_DIM = 1088
     LEARNING_RATE_DROPS = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
-    GRADIENT_CLIP_NORM = 5.0  # a step that no good training makes, see docs/training.md
+    GRADIENT_CLIP_NORM = 5.0  # healthy training stays below it, see docs/training.md
 
 
-# What a network is trained under that starts from weights of a family.
+# The training settings of a network that starts from weights of a family.
 OF_FAMILY: dict[str, type[Config]] = {
     "matterport": Config,
     "torchvision": TorchvisionConfig,
@@ -147,14 +147,14 @@ OF_FAMILY: dict[str, type[Config]] = {
 
 
 def scheduled(epochs: int, steps: int) -> dict[str, Any]:
-    """Return ModernConfig's schedule for another length: its drops and warm-up, in proportion.
+    """Return ModernConfig's schedule scaled to another length: drops and warm-up.
 
     Args:
-        epochs, steps: Of the training, and of each epoch.
+        epochs, steps: Number of epochs, and of steps per epoch.
     """
     drops = [round(epochs * drop / 90) for drop in ModernConfig.LEARNING_RATE_DROPS]
     return {
-        # Those at the end or beyond would be of no training but one that goes on.
+        # Drops at the end or beyond would only take effect in a resumed training.
         "LEARNING_RATE_DROPS": [drop for drop in drops if 0 < drop < epochs],
         "WARMUP_STEPS": min(ModernConfig.WARMUP_STEPS, epochs * steps // 10),
     }

@@ -1,4 +1,4 @@
-"""Keras and its backend, imported without greetings: the first import of `mrcnn.model`."""
+"""Imports Keras and its backend without start-up messages; `mrcnn.model` imports it first."""
 
 from mrcnn import greetings
 

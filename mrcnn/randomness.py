@@ -1,4 +1,4 @@
-"""Randomness that repeats, without touching that of the program."""
+"""Reproducible randomness that leaves the program's random state untouched."""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Draw initial weights from a seed, and leave the program's own random states as they were."""
+    """Draw initial weights from a seed, then restore the program's random states."""
     states = random.getstate(), np.random.get_state()
     keras.utils.set_random_seed(seed)
     try:

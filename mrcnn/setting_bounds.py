@@ -1,7 +1,7 @@
-"""What a setting can be at all, whoever set it: numbers within bounds, lists of them, texts.
+"""Bounds of settings: ranges of numbers, sizes of lists, lengths of strings.
 
-Settings also come from weight files, which anybody may have written. The bounds are far beyond what
-is of use, and keep what cannot be from taking all memory or leading to other folders.
+Settings also come from weights files, which anybody may have written. The bounds are far beyond
+what is useful, and keep hostile values from exhausting memory or leading to other folders.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from mrcnn.setting_values import is_function
 
 MOST_CLASSES = 100_000
-MOST_NAME = 100  # characters: folders and checkpoints are named after it
+MOST_NAME = 100  # characters; used in the names of folders and checkpoints
 MOST_TEXT = 1_000  # characters
 FUNCTIONS = ("BACKBONE", "COMPUTE_BACKBONE_SHAPE")
 TEXTS = (
@@ -27,7 +27,7 @@ TEXTS = (
     "ROI_FEATURES",
     "XLA",
 )
-# Whole numbers: least and most.
+# Whole numbers: minimum and maximum.
 WHOLE = {
     "BACKBONE_WIDTH": (1, 4096),
     "DETECTION_MAX_INSTANCES": (1, 1_000_000),
@@ -53,7 +53,7 @@ WHOLE = {
     "TOP_DOWN_PYRAMID_SIZE": (1, 16_384),
     "TRAIN_ROIS_PER_IMAGE": (1, 1_000_000),
 }
-# Numbers that may be fractions.
+# Floats: minimum and maximum.
 NUMBERS = {
     "DETECTION_MIN_CONFIDENCE": (-1e9, 1e9),
     "DETECTION_NMS_THRESHOLD": (-1e9, 1e9),
@@ -61,7 +61,7 @@ NUMBERS = {
     "ROI_POSITIVE_RATIO": (0, 1),
     "RPN_NMS_THRESHOLD": (-1e9, 1e9),
 }
-# Lists: most entries, and least and most of each number in them.
+# Lists: maximum length, and minimum and maximum of their numbers.
 LISTS = {
     "BACKBONE_STRIDES": (16, 1, 4096),
     "BBOX_STD_DEV": (4, 1e-9, 1e9),
@@ -75,10 +75,10 @@ LISTS = {
     "RPN_ANCHOR_SCALES": (256, 1e-6, 1e6),
     "RPN_BBOX_STD_DEV": (4, 1e-9, 1e9),
 }
-# Those that have just so many, and those of which one number may stand for all.
+# Lists of exactly that length, and those where a single number may stand for all entries.
 EXACT = ("BBOX_STD_DEV", "IMAGE_SCALE_JITTER", "MASK_SHAPE", "MINI_MASK_SHAPE", "RPN_BBOX_STD_DEV")
 ONE_FOR_ALL = ("MEAN_PIXEL", "PIXEL_STD")
-# Lists of texts and numbers: most entries.
+# Lists of strings and numbers: maximum length.
 NAMES = {
     "AUGMENTATIONS": 1_000,
     "CATEGORY_IDS": MOST_CLASSES,
@@ -88,10 +88,10 @@ NAMES = {
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for the first setting that no network can have, with value and remedy.
+    """Raise ValueError for the first setting out of bounds, with its value and the remedy.
 
     Args:
-        settings: some or all of them; None stands for what is not set.
+        settings: some or all of them; None means not set.
     """
     for name, value in settings.items():
         if value is None or name not in KINDS:
@@ -138,7 +138,7 @@ def _of_pairs(name: str, value: Any) -> str | None:
         and all(_is_within(each, 0, 1e9) for each in pair)
         for pair in value
     )
-    return None if fits else f"{name} must be a list of pairs of places"
+    return None if fits else f"{name} must be a list of pairs of indices"
 
 
 def _of_weights(name: str, value: Any) -> str | None:
@@ -168,8 +168,8 @@ def _of_name(name: str, value: Any) -> str | None:
     if fits and not value.startswith((".", "~")):
         return None
     return (
-        f"{name} names folders and files: it must be a text of up to {MOST_NAME} letters without "
-        "/ \\ { } and with no dot at its beginning"
+        f"{name} names folders and files: it must have up to {MOST_NAME} characters, "
+        "without / \\ { } and without a leading dot"
     )
 
 
@@ -196,7 +196,7 @@ def _is_within(value: Any, least: float, most: float) -> bool:
 
 
 def _flat(value: Any, count: int) -> list[Any]:
-    """Return the numbers of a list, or of one of lists; None where there are too many."""
+    """Return the numbers of a list, or of a list of lists; None if there are too many."""
     entries = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
     if len(entries) > count:
         return [None]

@@ -1,6 +1,6 @@
-"""What can be wrong with settings, by subject: pairs of whether it is so, and what to say.
+"""Validation of settings, by subject, as (is_invalid, message) pairs.
 
-Each message has the value and the remedy. `Config.check` raises the first that is so.
+Each message has the value and the remedy. `Config.check` raises the first invalid one.
 """
 
 import itertools
@@ -25,7 +25,7 @@ LOSSES = (
     "mrcnn_mask_loss",
     "mrcnn_keypoint_loss",
 )
-# Where None has a meaning, or a message of its own.
+# Settings where None has a meaning, or its own message.
 MAY_BE_NONE = (
     "NAME",
     "BACKBONE",
@@ -40,32 +40,32 @@ MAY_BE_NONE = (
     "TRAIN_BN",
     "VALIDATION_STEPS",
 )
-# The side that a mode of resizing does not read.
+# The side that a resize mode ignores.
 OF_ONE_MODE = {"none": "IMAGE_MIN_DIM", "crop": "IMAGE_MAX_DIM", "pad64": "IMAGE_MIN_DIM"}
 BOOLEANS = ("CLASS_AGNOSTIC_MASKS", "DETECTION_EVERY_CLASS", "HAS_MASKS", "USE_MINI_MASK")
-# Numbers of the optimization and of loading: what they must be.
+# Numbers of optimization and loading: description and condition.
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "CACHE_MB": ("a number from 0 on", lambda value: value >= 0),
-    "LEARNING_MOMENTUM": ("a number from 0 to below 1", lambda value: 0 <= value < 1),
+    "CACHE_MB": ("a number of at least 0", lambda value: value >= 0),
+    "LEARNING_MOMENTUM": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "LEARNING_RATE": ("a number above 0, such as 0.001", lambda value: 0 < value < 1e6),
     "LEARNING_RATE_IMAGES": ("a number of images, or 0 for any", lambda value: value >= 0),
     "WARMUP_STEPS": ("a number of steps, or 0", lambda value: value >= 0),
-    "WEIGHT_DECAY": ("a number from 0 on, such as 0.0001", lambda value: 0 <= value < 1e6),
+    "WEIGHT_DECAY": ("a number of at least 0, such as 0.0001", lambda value: 0 <= value < 1e6),
     "WORKERS": ("a whole number of threads from 0 to 1024", lambda value: value in range(1025)),
 }
-# What the derived settings are computed from.
+# The settings that the derived ones are computed from.
 OF_DERIVED = ("GPU_COUNT", "IMAGES_PER_GPU", "IMAGE_CHANNEL_COUNT", "NUM_CLASSES")
 Faults = list[tuple[bool, str]]
 
 
 def of_all(config: Any) -> Faults:
-    """Return what can be wrong with a `Config`."""
+    """Return the checks of a `Config`."""
     subjects = (of_derived, of_input, of_training, of_first_stage, of_heads, of_keypoints)
     return [fault for subject in subjects for fault in subject(config)]
 
 
 def of_kinds(config: Any) -> Faults:
-    """Return what can be wrong with settings that all else is computed from: looked at first."""
+    """Return the checks of settings that all else is computed from; these come first."""
     may_be_none = {*MAY_BE_NONE, OF_ONE_MODE.get(config.IMAGE_RESIZE_MODE)}
     if not config.USE_MINI_MASK:
         may_be_none.add("MINI_MASK_SHAPE")
@@ -73,7 +73,7 @@ def of_kinds(config: Any) -> Faults:
         *(
             (
                 getattr(config, name) is None and name not in may_be_none,
-                f"{name} must have a value, got None: leave it out for the usual one",
+                f"{name} must have a value, got None: leave it out for the default",
             )
             for name in config.names()
         ),
@@ -105,7 +105,7 @@ def of_kinds(config: Any) -> Faults:
         ),
         (
             not _are_rising(config.LEARNING_RATE_DROPS),
-            "LEARNING_RATE_DROPS must be a list of epochs, above 0 and in order, got "
+            "LEARNING_RATE_DROPS must be a list of epochs, positive and ascending, got "
             f"{config.LEARNING_RATE_DROPS!r}",
         ),
         (
@@ -114,7 +114,7 @@ def of_kinds(config: Any) -> Faults:
                 name not in LOSSES or not _is_number(weight) or weight < 0
                 for name, weight in config.LOSS_WEIGHTS.items()
             ),
-            f"LOSS_WEIGHTS must be numbers from 0 on for names of {LOSSES}, got "
+            f"LOSS_WEIGHTS must map names of {LOSSES} to numbers of at least 0, got "
             f"{config.LOSS_WEIGHTS!r}",
         ),
         *(
@@ -128,7 +128,7 @@ def of_kinds(config: Any) -> Faults:
 
 
 def of_derived(config: Any) -> Faults:
-    """Return what can be wrong with derived settings, which programs may set themselves."""
+    """Return the checks of derived settings, which programs may set themselves."""
     derived = config.derived()
     shape, expected = config.IMAGE_SHAPE.tolist(), derived["IMAGE_SHAPE"].tolist()
     if config.IMAGE_RESIZE_MODE == "none" and len(shape) == 3:
@@ -136,8 +136,8 @@ def of_derived(config: Any) -> Faults:
     return [
         (
             shape != expected,
-            f"IMAGE_SHAPE was set to {shape}, but images become {expected} by IMAGE_RESIZE_MODE, "
-            "IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_CHANNEL_COUNT: set those",
+            f"IMAGE_SHAPE was set to {shape}, but IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM "
+            f"and IMAGE_CHANNEL_COUNT make it {expected}: set those",
         ),
         (
             (size := derived["IMAGE_META_SIZE"]) != config.IMAGE_META_SIZE,
@@ -155,7 +155,7 @@ def of_derived(config: Any) -> Faults:
 
 
 def of_input(config: Any) -> Faults:
-    """Return what can be wrong with the name, the numerics and the images."""
+    """Return the checks of the name, the numerics and the images."""
     stride = max(config.BACKBONE_STRIDES)
     uneven = [int(side) for side in config.IMAGE_SHAPE[:2] if side % stride]
     side = uneven[0] if uneven else 0
@@ -168,7 +168,7 @@ def of_input(config: Any) -> Faults:
         (
             bool(uneven),
             f"the side of the input must be a multiple of {stride}, got {side}: set "
-            f"IMAGE_MIN_DIM and IMAGE_MAX_DIM to {max(side // stride, 1) * stride}, say",
+            f"IMAGE_MIN_DIM and IMAGE_MAX_DIM, for example to {max(side // stride, 1) * stride}",
         ),
         (
             config.IMAGE_RESIZE_MODE not in RESIZE_MODES,
@@ -188,7 +188,7 @@ def of_input(config: Any) -> Faults:
         (
             len(config.IMAGE_SCALE_JITTER) != 2
             or not 0 < config.IMAGE_SCALE_JITTER[0] <= config.IMAGE_SCALE_JITTER[1],
-            "IMAGE_SCALE_JITTER needs the least and the most of a factor, such as (0.8, 1.2), "
+            "IMAGE_SCALE_JITTER needs the minimum and maximum of a factor, such as (0.8, 1.2), "
             f"got {config.IMAGE_SCALE_JITTER}",
         ),
         (
@@ -205,7 +205,7 @@ def of_input(config: Any) -> Faults:
 
 
 def of_training(config: Any) -> Faults:
-    """Return what can be wrong with the training and its data."""
+    """Return the checks of training and its data."""
     return [
         (
             not _is_number(config.STEPS_PER_EPOCH) or config.STEPS_PER_EPOCH <= 0,
@@ -229,8 +229,8 @@ def of_training(config: Any) -> Faults:
         ),
         (
             config.PRECISION not in PRECISIONS,
-            f"PRECISION must be one of {PRECISIONS}, got {config.PRECISION!r} (float16 loses "
-            "overflows on several devices)",
+            f"PRECISION must be one of {PRECISIONS}, got {config.PRECISION!r} (with float16, "
+            "overflows go unnoticed on several devices)",
         ),
         (config.XLA not in XLA, f"XLA must be one of {XLA}, got {config.XLA!r}"),
         (
@@ -240,23 +240,23 @@ def of_training(config: Any) -> Faults:
         ),
         (
             config.TRAIN_ROIS_PER_IMAGE > config.POST_NMS_ROIS_TRAINING + config.MAX_GT_INSTANCES,
-            f"TRAIN_ROIS_PER_IMAGE ({config.TRAIN_ROIS_PER_IMAGE}) must not exceed the proposals "
-            f"to choose from, POST_NMS_ROIS_TRAINING + MAX_GT_INSTANCES "
+            f"TRAIN_ROIS_PER_IMAGE ({config.TRAIN_ROIS_PER_IMAGE}) must not exceed the number of "
+            f"proposals, POST_NMS_ROIS_TRAINING + MAX_GT_INSTANCES "
             f"({config.POST_NMS_ROIS_TRAINING + config.MAX_GT_INSTANCES})",
         ),
         (
             not config.USE_RPN_ROIS,
-            "USE_RPN_ROIS = False is not supported: the network makes its own proposals",
+            "USE_RPN_ROIS = False is not supported: the network generates its own proposals",
         ),
     ]
 
 
 def of_first_stage(config: Any) -> Faults:
-    """Return what can be wrong with the maps and the RPN."""
+    """Return the checks of the feature maps and the RPN."""
     return [
         (
             len(config.RPN_ANCHOR_SCALES) != len(config.BACKBONE_STRIDES),
-            f"RPN_ANCHOR_SCALES needs one scale a level ({len(config.BACKBONE_STRIDES)}), "
+            f"RPN_ANCHOR_SCALES needs one scale per level ({len(config.BACKBONE_STRIDES)}), "
             f"got {config.RPN_ANCHOR_SCALES}",
         ),
         (
@@ -272,12 +272,12 @@ def of_first_stage(config: Any) -> Faults:
         ),
         (
             config.FEATURE_MAPS != "c4" and np.ndim(config.RPN_ANCHOR_SCALES) > 1,
-            "RPN_ANCHOR_SCALES may have several scales a level for FEATURE_MAPS = 'c4' only, "
+            "RPN_ANCHOR_SCALES may have several scales per level for FEATURE_MAPS = 'c4' only, "
             f"got {config.RPN_ANCHOR_SCALES}",
         ),
         (
             config.FEATURE_MAPS == "c4" and bool(config.BOX_CONV_SIZES or config.HEAD_NORM),
-            "FEATURE_MAPS = 'c4' has the backbone's last stage as its heads: BOX_CONV_SIZES "
+            "FEATURE_MAPS = 'c4' uses the backbone's last stage as its heads: BOX_CONV_SIZES "
             f"({config.BOX_CONV_SIZES}) and HEAD_NORM ({config.HEAD_NORM!r}) are for 'fpn'",
         ),
         (
@@ -288,7 +288,7 @@ def of_first_stage(config: Any) -> Faults:
 
 
 def of_heads(config: Any) -> Faults:
-    """Return what can be wrong with the heads."""
+    """Return the checks of the heads."""
     pooled, masks = config.MASK_POOL_SIZE, tuple(config.MASK_SHAPE)
     return [
         (
@@ -306,8 +306,8 @@ def of_heads(config: Any) -> Faults:
         ),
         (
             config.MASK_LOSS == "softmax" and config.CLASS_AGNOSTIC_MASKS,
-            "MASK_LOSS = 'softmax' lets the masks of the classes compete, which "
-            "CLASS_AGNOSTIC_MASKS = True leaves out: set one of them back",
+            "MASK_LOSS = 'softmax' needs one mask per class, but CLASS_AGNOSTIC_MASKS = True "
+            "predicts one for all classes: change one of them",
         ),
         (
             masks != (2 * pooled, 2 * pooled),
@@ -316,13 +316,13 @@ def of_heads(config: Any) -> Faults:
         (
             bool(config.CLASS_NAMES) and len(config.CLASS_NAMES) != config.NUM_CLASSES,
             f"NUM_CLASSES is {config.NUM_CLASSES}, but CLASS_NAMES has "
-            f"{len(config.CLASS_NAMES)} (the background included)",
+            f"{len(config.CLASS_NAMES)} (including the background)",
         ),
     ]
 
 
 def of_keypoints(config: Any) -> Faults:
-    """Return what can be wrong with the keypoints."""
+    """Return the checks of the keypoints."""
     count, names, pairs = config.NUM_KEYPOINTS, config.KEYPOINT_NAMES, config.KEYPOINT_PAIRS
     return [
         (
@@ -336,7 +336,7 @@ def of_keypoints(config: Any) -> Faults:
         (
             count > 0
             and any(len(pair) != 2 or not 0 <= min(pair) <= max(pair) < count for pair in pairs),
-            f"KEYPOINT_PAIRS must be pairs of places below NUM_KEYPOINTS ({count}), got {pairs}",
+            f"KEYPOINT_PAIRS must be pairs of indices below NUM_KEYPOINTS ({count}), got {pairs}",
         ),
     ]
 
@@ -348,13 +348,13 @@ def _is_number(value: Any) -> bool:
 def _are_rising(epochs: Any) -> bool:
     if not isinstance(epochs, list | tuple) or not all(map(_is_number, epochs)):
         return False
-    # Two at once are a fall to a hundredth; very short trainings of earlier versions have them.
+    # Two equal epochs divide the rate by a hundred; very short older trainings have them.
     is_sorted = all(before <= after for before, after in itertools.pairwise(epochs))
     return is_sorted and all(epoch > 0 for epoch in epochs)
 
 
 def check_derived(config: Any) -> None:
-    """Raise ValueError where what the derived settings are computed from is of the wrong kind."""
+    """Raise ValueError if a setting that derived ones are computed from has a wrong type."""
     for name in OF_DERIVED:
         value = getattr(config, name)
         if not isinstance(value, Real) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Marks of settings: what each describes, beside its declaration in `Config`."""
+"""Marks of settings: what each setting describes, given in its declaration in `Config`."""
 
 import enum
 from typing import get_type_hints
@@ -7,10 +7,10 @@ from typing import get_type_hints
 class Mark(enum.Flag):
     """What a setting describes.
 
-    NETWORK: what the weights mean and the input that they take; it goes with the weights to other
-        data. SHAPES: so do the shapes of weights, which depend on it.
-    GRAPH: it is read while the graphs are built, and fixed from then on.
-    INPUT: the size of the training graph's input.
+    NETWORK: the meaning of the weights and their input; it stays with the weights when they are
+        used on other data. SHAPES: likewise, and the shapes of weights depend on it.
+    GRAPH: it is read when the graphs are built, and fixed from then on.
+    INPUT: the input size of the training graph.
     DATA: classes, keypoints and objects of the data.
     TRAINING: how the network is trained. DETECTION: which detections are returned.
     """

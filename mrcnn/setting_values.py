@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-FUNCTION = "a function of the program"  # how a file tells of a setting that is one
+FUNCTION = "a function of the program"  # how a file represents a setting that is one
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Return name and value of a "NAME=VALUE" text; the value is a Python literal or a word.
+    """Return name and value of a "NAME=VALUE" string; the value is a Python literal or a word.
 
     Raises:
-        ValueError: When the text has no "=".
+        ValueError: If the string has no "=".
     """
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -26,7 +26,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; of a function, what tells that it is one."""
+    """Return a value in a form that JSON can represent; for a function, a description."""
     if callable(value):
         name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"
         return f"{FUNCTION} ({name})"
@@ -36,18 +36,18 @@ def plain(value: Any) -> Any:
 
 
 def is_function(value: Any) -> bool:
-    """Tell whether a setting is a function, or the text that tells of one."""
+    """Return whether a setting is a function, or the string that describes one."""
     return callable(value) or (isinstance(value, str) and value.startswith(FUNCTION))
 
 
 def like(name: str, default: Any, value: Any) -> Any:
-    """Return a value in the container of the default: JSON knows neither tuples nor arrays.
+    """Return a value in the default's container type: JSON has neither tuples nor arrays.
 
     Args:
         name: of the setting, for messages.
 
     Raises:
-        ValueError: When it is of another kind than the default.
+        ValueError: If its type is incompatible with the default's.
     """
     if isinstance(default, np.ndarray):
         try:
@@ -68,10 +68,10 @@ def like(name: str, default: Any, value: Any) -> Any:
 
 
 def whole(name: str, value: Any) -> int:
-    """Return a whole number, which may come as a float or from NumPy.
+    """Return an integer, which may be given as a float or a NumPy number.
 
     Raises:
-        ValueError: When it is none.
+        ValueError: If it is not a whole number.
     """
     number = _as_float(value)
     if not number.is_integer():
@@ -80,10 +80,10 @@ def whole(name: str, value: Any) -> int:
 
 
 def rate(name: str, value: Any) -> float:
-    """Return a learning rate, which may come from NumPy.
+    """Return a learning rate, which may be a NumPy number.
 
     Raises:
-        ValueError: When it is no number from 0 on.
+        ValueError: If it is not a number of at least 0.
     """
     number = _as_float(value)
     if not (math.isfinite(number) and number >= 0):

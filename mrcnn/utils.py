@@ -278,7 +278,7 @@ def batch_slice(
 
 
 def download_trained_weights(coco_model_path: str | PathLike[str], verbose: int = 1) -> None:
-    """Download Matterport's COCO weights to a path, unless a readable weight file is there.
+    """Download Matterport's COCO weights to a path, unless a readable weights file exists.
 
     Raises:
         OSError: When the download fails; what arrived is kept beside the path and the next call

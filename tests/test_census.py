@@ -39,7 +39,7 @@ def one_image(tmp_path):
     ("outline", "changes", "reason"),
     [
         (THIN, {}, "no area"),
-        ([1, 2], {}, "unread shape"),
+        ([1, 2], {}, "unsupported shape"),
         (sets.BOLT, {"iscrowd": "1"}, "crowd"),
     ],
 )
@@ -130,7 +130,7 @@ class Own(Dataset):
 
 def test_a_program_whose_images_have_no_objects_is_told(caplog):
     census.check_training(Own([]), InputSize(), 100)
-    assert "none of the 4 images looked at, of 4, has an object: Own.load_mask" in caplog.text
+    assert "none of the 4 images examined, of 4, has an object: Own.load_mask" in caplog.text
 
 
 def test_a_program_whose_objects_are_all_crowds_is_refused():
@@ -139,7 +139,9 @@ def test_a_program_whose_objects_are_all_crowds_is_refused():
 
 
 def test_objects_under_a_source_without_their_class_are_refused():
-    with pytest.raises(ValueError, match=r"of the source 'other' and has objects .*'nut'.*of \['o"):
+    with pytest.raises(
+        ValueError, match=r"from the source 'other' but has objects .*'nut'.*of \['o"
+    ):
         census.check_training(Own([1], source="other"), InputSize(), 100)
 
 

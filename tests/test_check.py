@@ -81,7 +81,7 @@ def test_more_objects_than_a_network_takes(tmp_path):
     finding, lost = [each for each in checked(path, limits=limits) if each.severity == "warning"]
     assert (finding.code, finding.image) == ("too-many-objects", "a.png")
     assert "1 of 9 objects will not be learned: 1 more than MAX_GT_INSTANCES" in lost.message
-    assert "8 objects, MAX_GT_INSTANCES is 7" in finding.message
+    assert "8 objects, but MAX_GT_INSTANCES is 7" in finding.message
     assert "too-many-objects" not in dict(map(reversed, faults(checked(path))))
 
 

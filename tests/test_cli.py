@@ -271,7 +271,7 @@ def test_images_of_a_validation_set_need_the_set(capsys, coco_set, tmp_path):
 def test_sets_of_other_classes_do_not_go_together(capsys, coco_set, tmp_path):
     other = write_set(tmp_path, ("dark", "shiny"))
     arguments = ["train", "--train", coco_set, "--val", other, "--logs", tmp_path / "logs"]
-    unknown = "there are objects of the classes ['shiny'], known are ['dark', 'bright']"
+    unknown = "there are objects of the unknown classes ['shiny']; known are ['dark', 'bright']"
     assert_refused(capsys, arguments, unknown)
 
 
@@ -339,7 +339,7 @@ def test_evaluate_refuses_other_classes(checkpoint, coco_set, tmp_path, capsys):
     other = write_set(tmp_path, ("dark", "shiny"))
     images = ["--images", coco_set.parent / "images", "--weights", checkpoint]
     arguments = ["evaluate", "--annotations", other, *images]
-    unknown = "there are objects of the classes ['shiny'], known are ['dark', 'bright']"
+    unknown = "there are objects of the unknown classes ['shiny']; known are ['dark', 'bright']"
     assert_refused(capsys, arguments, unknown)
 
 
@@ -372,7 +372,7 @@ def test_other_classes_start_the_class_layers_anew(checkpoint, tmp_path, capsys)
     # So little is learned that what is not begun anew is what it was.
     assert run(*arguments, *small_settings(), "--set", "LEARNING_RATE=1e-12") == 0
     shown = capsys.readouterr().out
-    assert "start anew" in shown
+    assert "Layers re-initialized" in shown
     assert "Starting at epoch 1." in shown
     assert all(name in shown for name in hdf5.CLASS_LAYERS)
     written = runs.last_checkpoint(tmp_path / "logs")

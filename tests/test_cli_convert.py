@@ -56,8 +56,8 @@ def test_a_file_of_matterport(tmp_path):
     ("make", "parts"),
     [
         (classifier, ["a classifier with [2, 2, 2, 2] blocks"]),
-        (lambda model: without_a_layer(detector(model)), ["not be whole", "fpn_p3"]),
-        (lambda _: {"conv.weight": np.zeros(3)}, ["no model of torchvision"]),
+        (lambda model: without_a_layer(detector(model)), ["be incomplete", "fpn_p3"]),
+        (lambda _: {"conv.weight": np.zeros(3)}, ["not a torchvision model"]),
     ],
 )
 def test_what_is_no_whole_detector_is_refused(make, parts, tmp_path, capsys):

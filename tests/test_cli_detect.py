@@ -104,7 +104,7 @@ def test_patterns_that_the_shell_did_not_take(detect, tmp_path, capsys):
     assert {row["file_name"] for row in rows_of(tmp_path / "out")} == {"c.png", "d.png", "f.png"}
     assert detect(f"{tmp_path}/in/**/*.png", output=tmp_path / "all") == 0
     assert "in 4 images" in capsys.readouterr().out
-    assert_refused(detect, capsys, [f"{tmp_path}/in/*.bmp"], "*.bmp: no image is of this pattern")
+    assert_refused(detect, capsys, [f"{tmp_path}/in/*.bmp"], "*.bmp: no image matches this pattern")
 
 
 def test_a_name_with_brackets_is_a_name(detect, tmp_path):
@@ -151,7 +151,8 @@ def test_results_are_those_of_coco(detect, tmp_path, capsys):
     assert detect(tmp_path / "in") == 0
     rows = rows_of(tmp_path / "out")
     assert (
-        f"{len(rows)} objects in 1 image; pictures and detections.json" in capsys.readouterr().out
+        f"{len(rows)} objects in 1 image; visualizations and detections.json"
+        in capsys.readouterr().out
     )
     assert {(row["category_id"], row["category_name"]) for row in rows} <= {
         (3, "dark"),
@@ -325,7 +326,7 @@ def test_an_interruption_keeps_what_was_done(detect, loaded, tmp_path, capsys, m
     assert {row["image_id"] for row in rows_of(tmp_path / "out")} == {0, 1}
     out, err = capsys.readouterr()
     assert "in 2 images" in out
-    assert "2 of 4 images are not done" in err
+    assert "2 of 4 images were not processed" in err
     assert err.strip().endswith("Interrupted")
 
 
@@ -481,7 +482,7 @@ def test_of_a_folder_with_everything_the_good_are_done_and_the_bad_named(
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     assert detect(tmp_path / "in") == 1
     out, err = capsys.readouterr()
-    assert f"in {len(good)} images; pictures and detections.json" in out
+    assert f"in {len(good)} images; visualizations and detections.json" in out
     assert f"{len(bad)} images failed" in err
     said = [record.getMessage() for record in caplog.records if "limit" not in record.getMessage()]
     said += [r.getMessage() for r in caplog.records if "more than the limit" in r.getMessage()]
@@ -558,7 +559,7 @@ def test_patterns_enter_no_system_folders_and_no_circles(detect, tmp_path, capsy
 
 def test_a_pipe_is_no_image(detect, tmp_path, capsys):
     os.mkfifo(tmp_path / "a.png")
-    assert_refused(detect, capsys, [tmp_path / "a.png"], "a.png is no regular file")
+    assert_refused(detect, capsys, [tmp_path / "a.png"], "a.png is not a regular file")
 
 
 def test_a_folder_called_like_a_picture_is_no_obstacle(detect, tmp_path):

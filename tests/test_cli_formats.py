@@ -82,7 +82,7 @@ def test_training_is_told_what_the_doctor_sees(sets, tmp_path, monkeypatch, capl
     assert lines[0] == "object 2 of image 2.png: dropped: a point has no area"
     assert "object 2 of image 0.png: its outline reaches" in lines[1]
     assert lines[1].endswith("(and 1 more like it)")
-    assert caplog.messages[-1] == "mrcnn check tells more, with what to do about it"
+    assert caplog.messages[-1] == "run mrcnn check for details and remedies"
 
 
 def test_faults_that_stop_a_training_are_named(sets, tmp_path, capsys):

@@ -291,7 +291,7 @@ def test_classes_are_numbered_as_another_set_has_them(tmp_path):
 
 def test_objects_of_a_class_that_the_other_set_lacks_are_refused(tmp_path):
     path = write(tmp_path, record([SQUARE], category_id=9))
-    with pytest.raises(ValueError, match=r"objects of the classes \['cat'\], known are \['dog'\]"):
+    with pytest.raises(ValueError, match=r"of the unknown classes \['cat'\]; known are \['dog'\]"):
         load_coco(path, tmp_path, class_names=["dog"])
 
 

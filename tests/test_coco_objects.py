@@ -153,7 +153,7 @@ def test_boxes_that_are_none_are_computed(tmp_path, bbox):
         ([[1, 1, 2, 2]], "its 4 numbers are no polygon: three points of x and y are six"),
         ([[1, 1, 2, 2, 3, 3, 4]], "its 7 numbers are no polygon"),
         ("[[1, 1]]", "its segmentation is a str"),
-        ({"counts": [1]}, "its runs add up to 1, not 3072"),
+        ({"counts": [1]}, "its RLE counts add up to 1, not 3072"),
     ],
 )
 def test_the_form_that_was_found_is_named(tmp_path, segmentation, message):

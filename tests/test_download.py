@@ -187,7 +187,7 @@ CASES = {
     ),
     "an empty file": Case([answer(b"")], MD5, ["checksum"]),
     "a page": Case(
-        [answer(b"<html>log in", Content_Type="text/html")], download.NOTHING, ["a page"]
+        [answer(b"<html>log in", Content_Type="text/html")], download.NOTHING, ["a web page"]
     ),
     "a page as bytes": Case(
         [answer(b"\n<!DOCTYPE html>", Content_Type="application/octet-stream")],
@@ -195,12 +195,12 @@ CASES = {
         ["downloaded"],
     ),
     "a page called so, with other content": Case(
-        [answer(Content_Type="text/html; charset=utf-8")], MD5, ["a page of text"]
+        [answer(Content_Type="text/html; charset=utf-8")], MD5, ["a web page"]
     ),
     "an error as xml": Case(
-        [answer(b'<?xml version="1.0"?><Error/>')], download.NOTHING, ["a page"]
+        [answer(b'<?xml version="1.0"?><Error/>')], download.NOTHING, ["a web page"]
     ),
-    "packed": Case([answer(Content_Encoding="gzip")], MD5, ["packs the file by gzip"]),
+    "packed": Case([answer(Content_Encoding="gzip")], MD5, ["compresses the file with gzip"]),
     "a range from elsewhere": Case(
         [answer(cut=HALF), ranges(shift=7), answer()], MD5, ["of", None], ["", REST, ""]
     ),

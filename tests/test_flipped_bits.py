@@ -107,14 +107,14 @@ def test_what_is_not_finite_is_neither_written_nor_read(tmp_path, number):
     hdf5.save(tmp_path / "good.h5", model, {})
     with h5py.File(tmp_path / "bad.h5", "w") as file:
         file["conv1/conv1/bias:0"] = np.array([0, number, 0, 0], "f")
-    with pytest.raises(ValueError, match=r"bad\.h5: conv1/bias has numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"bad\.h5: conv1/bias has values that are not finite"):
         hdf5.load(tmp_path / "bad.h5", model)
     assert np.isfinite(np.asarray(weight)).all()
     state = {"conv1.bias:SGD.momentum": np.full(4, number)}
-    with pytest.raises(ValueError, match=r"conv1\.bias:SGD\.momentum has numbers that are not"):
+    with pytest.raises(ValueError, match=r"conv1\.bias:SGD\.momentum has values that are not"):
         hdf5.save(tmp_path / "good.h5", model, {}, state)
     weight.assign([0, 0, number, 0])
-    with pytest.raises(ValueError, match=r"good\.h5: conv1/bias has numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"good\.h5: conv1/bias has values that are not finite"):
         hdf5.save(tmp_path / "good.h5", model, {})
     assert np.isfinite(hdf5.read(tmp_path / "good.h5")["conv1/bias"]).all()
 
@@ -123,5 +123,5 @@ def test_kernels_that_half_precision_cannot_hold_are_not_written(tmp_path):
     model = tiny_model()
     kernel = hdf5.weights_by_name(model)["conv1/kernel"]
     kernel.assign(np.full(kernel.shape, 1e5))
-    with pytest.raises(ValueError, match="conv1/kernel has numbers that are not finite"):
+    with pytest.raises(ValueError, match="conv1/kernel has values that are not finite"):
         hdf5.save(tmp_path / "a.h5", model, {}, kernel_dtype="float16")

@@ -146,7 +146,7 @@ def test_sides_without_partner_are_not_mirrored(names, caplog):
     pairs = augment.mirror_pairs(names)
     chosen = [augment.flip_left_right, augment.jitter_colour, augment.flip_up_down]
     assert augment.without_mirrors(chosen, names, pairs) == [augment.jitter_colour]
-    assert "images are not mirrored" in caplog.text
+    assert "images are not flipped" in caplog.text
     assert names[0] in caplog.text
     assert augment.without_mirrors(chosen, names, ((0, 1),)) == chosen
 

@@ -126,7 +126,7 @@ def test_settings_of_a_detector_are_told_by_its_arrays():
     assert torchvision.presets_of(state) is presets.TorchvisionConfig
     keypoints = {"roi_heads.keypoint_head.0.weight": np.zeros((512, 256, 3, 3))}
     assert torchvision.presets_of(keypoints) is presets.TorchvisionKeypointConfig
-    with pytest.raises(ValueError, match="no model of torchvision"):
+    with pytest.raises(ValueError, match="not a torchvision model"):
         torchvision.settings({"conv1.weight": np.zeros(1)})
 
 
@@ -223,7 +223,7 @@ def test_names_of_a_parallel_model_and_of_deeper_networks(tmp_path):
     [
         ({"head.classification_head.cls_logits.weight": np.zeros(1)}, "retinanet"),
         ({"backbone.layer1.0.conv1.weight": np.zeros(1)}, "neither classifies nor detects"),
-        ({"features.0.weight": np.zeros(1)}, "no model of torchvision"),
+        ({"features.0.weight": np.zeros(1)}, "not a torchvision model"),
     ],
 )
 def test_other_networks_are_named(state, words):

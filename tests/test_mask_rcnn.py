@@ -65,7 +65,7 @@ def test_settings_and_weights_come_back_from_a_file(detector, image, tmp_path):
 
 
 def test_files_without_settings_are_refused_with_the_remedy(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such weight file"):
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
         MaskRCNN.from_checkpoint(tmp_path / "none.h5")
 
 

@@ -495,7 +495,7 @@ def test_a_file_of_keras_own_form_is_refused_with_the_remedy(config, tmp_path):
         tmp_path / "a.weights.h5"
     )
     model = modellib.MaskRCNN("inference", config, tmp_path)
-    with pytest.raises(ValueError, match=r"does not name layers; load it by keras_model"):
+    with pytest.raises(ValueError, match=r"does not name layers; load it with keras_model"):
         model.load_weights(tmp_path / "a.weights.h5")
 
 

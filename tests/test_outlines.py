@@ -114,10 +114,10 @@ def test_mask_of_another_size_is_refused(tmp_path):
     ("x", "y", "message"),
     [
         ([0, 1], [0, 1], "fewer than three points"),
-        ([0, 1, "a"], [0, 1, 2], "no pairs of numbers"),
-        ([0, 1, 2], [0, 1], "no pairs of numbers"),
-        (None, [0, 1], "no pairs of numbers"),
-        ([0, 1, float("nan")], [0, 1, 2], "no numbers"),
+        ([0, 1, "a"], [0, 1, 2], "not pairs of numbers"),
+        ([0, 1, 2], [0, 1], "not pairs of numbers"),
+        (None, [0, 1], "not pairs of numbers"),
+        ([0, 1, float("nan")], [0, 1, 2], "not numbers"),
         ([0, 1, 1e9], [0, 1, 2], "beyond any image"),
     ],
 )

@@ -158,7 +158,7 @@ def test_masks_of_any_type_from_an_augmentation_are_0_or_1(dtype, mini_mask_shap
 @pytest.mark.parametrize(
     ("mask", "class_ids", "message"),
     [
-        (np.ones((48, 32, 1), bool), [1], r"\(48, 32\), the image has \(32, 48\)"),
+        (np.ones((48, 32, 1), bool), [1], r"\(48, 32\), but the image has \(32, 48\)"),
         (np.ones((32, 48, 2), bool), [1], "1 class ids have masks"),
         (np.ones((32, 48, 1), bool), [3], r"must be in 1\.\.2"),
         (np.ones((32, 48, 1), bool), [0], r"must be in 1\.\.2"),
@@ -385,7 +385,9 @@ def test_too_many_classes_are_refused():
     dataset = Squares()
     dataset.add_class("squares", 2, "large")
     dataset.prepare()
-    with pytest.raises(ValueError, match="has 4 classes with the background, NUM_CLASSES is 3"):
+    with pytest.raises(
+        ValueError, match="has 4 classes including background, but NUM_CLASSES is 3"
+    ):
         stream(dataset)
 
 

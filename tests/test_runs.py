@@ -85,7 +85,7 @@ def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(tmp_path):
 
 
 def test_a_folder_without_checkpoint_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="the folder holds no checkpoint") as error:
+    with pytest.raises(FileNotFoundError, match="the folder has no checkpoint") as error:
         catalog.resolve(tmp_path, "elsewhere")
     assert error.value.filename == str(tmp_path)
 
@@ -98,7 +98,7 @@ def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
 def test_a_run_is_held_by_one_training(tmp_path):
     with runs.locked(tmp_path):
         second = runs.locked(tmp_path)
-        with pytest.raises(runs.RunInUse, match="another training is writing into") as error:
+        with pytest.raises(runs.RunInUse, match="another training is writing to") as error:
             second.__enter__()
         assert str(tmp_path) in str(error.value)
         assert "another --logs" in str(error.value)
@@ -150,7 +150,7 @@ def test_last_passes_over_damaged_checkpoints_and_says_so(tmp_path, caplog, how)
     assert catalog.resolve(run, "elsewhere") == newest
     assert len(caplog.messages) == 2
     assert (
-        f"passed over a checkpoint that cannot be read: {run / 'mask_rcnn_cells_0003.h5'}"
+        f"skipped a checkpoint that cannot be read: {run / 'mask_rcnn_cells_0003.h5'}"
         in caplog.text
     )
 

@@ -69,7 +69,7 @@ def test_epochs_behind_the_schedule_are_warned_about(caplog, finished, planned, 
         assert caplog.messages == []
     else:
         (message,) = caplog.messages
-        assert f"epochs {behind} lie behind the schedule" in message
+        assert f"epochs {behind} are beyond the schedule" in message
         assert "at a hundredth of the learning rate" in message
         assert "--set LEARNING_RATE_DROPS=[]" in message
 

@@ -524,7 +524,7 @@ def test_heads_over_random_weights_are_warned_about(tmp_path, caplog):
     again.set_trainable("heads")
     again.trainer._warn_of_random_backbone("heads")
     (message,) = caplog.messages
-    assert "layers='heads' trains over a backbone of random weights" in message
+    assert "layers='heads' trains on top of a frozen backbone with random weights" in message
     assert "--weights coco" in message
 
 

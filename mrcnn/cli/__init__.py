@@ -1,6 +1,6 @@
-"""The command `mrcnn`: demo, check, train, detect, evaluate, convert.
+"""The `mrcnn` command: demo, check, train, detect, evaluate, convert.
 
-Exit status 0: fine; 2: wrong use or wrong input; 1: failed; 130, 143, 129: ended by Ctrl-C,
+Exit status 0: success; 2: wrong usage or input; 1: failure; 130, 143, 129: ended by Ctrl-C,
 SIGTERM, SIGHUP. TensorFlow is imported only when a network is needed.
 """
 
@@ -17,11 +17,11 @@ from mrcnn.cli import check, common, convert, demo, detect, evaluate, train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    if sys.stderr is None:  # a daemon's, or that of a program without a window
+    if sys.stderr is None:  # a daemon, or a program without a console
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for the whole run)
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    # Of damaged files decoders speak in lines without a name; the commands name each file.
+    # Decoders log damaged files without their names; the commands name each file.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="PIL")
     return common.run_command(options, f"mrcnn {options.command}")

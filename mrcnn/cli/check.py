@@ -1,4 +1,4 @@
-"""`mrcnn check`: the doctor's report on a set, for people and for programs."""
+"""`mrcnn check`: a report on an annotated dataset, as text or JSON."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import SEVERITIES, Finding
 from mrcnn.setting_values import parse_setting
 
-SHOWN = 3  # cases of one kind; --json has them all
+SHOWN = 3  # cases shown per kind; --json has all of them
 WIDTH = 100
 TITLES = {"error": "ERRORS", "warning": "WARNINGS", "info": "GOOD TO KNOW"}
 
@@ -24,7 +24,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("dataset", metavar="DATASET", help=datasets.SET)
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
-    command.add_argument("--val", metavar="DATASET", help="its validation set")
+    command.add_argument("--val", metavar="DATASET", help="the validation set")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     datasets.add_options(command)
@@ -32,7 +32,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look for faults in a set of annotated images, and suggest settings."""
+    """Check an annotated dataset for faults, and suggest settings."""
     settings = common.chosen_settings(options, {})
     config = Config.from_dict({"NAME": "mrcnn", **settings})
     loaded, findings = _load(options, settings)
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def summary(findings: Sequence[Finding]) -> list[str]:
-    """Return one line for each kind of error or warning."""
+    """Return one line per kind of error or warning."""
     kinds = _kinds([finding for finding in findings if finding.severity != "info"])
     return [f"{each[0]}{_more(each, 1)}" for each in kinds]
 
@@ -59,7 +59,7 @@ def summary(findings: Sequence[Finding]) -> list[str]:
 def _load(
     options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple[dict[str, AnnotatedDataset], list[Finding]]:
-    """Return the sets that can be read, and why the others cannot."""
+    """Return the datasets that can be read, and findings on why the others cannot."""
     if options.val_images and not options.val:
         raise ValueError("--val-images needs --val")
     given = {
@@ -115,7 +115,7 @@ def _num_objects(dataset: AnnotatedDataset) -> int | str:
 
 
 def _kinds(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Return findings grouped by kind, and by set where there are two."""
+    """Return findings grouped by kind, and by dataset if there are two."""
     kinds: dict[Any, list[Finding]] = {}
     for finding in findings:
         kinds.setdefault((finding.part, finding.severity, finding.code), []).append(finding)

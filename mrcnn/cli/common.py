@@ -1,4 +1,4 @@
-"""What the commands share, those of `samples/` too: exit statuses, types of arguments, progress."""
+"""Shared by the commands and by `samples/`: exit statuses, argument types, progress."""
 
 import argparse
 import json
@@ -20,8 +20,8 @@ __all__ = ["quiet_start"]  # around the first import of what needs TensorFlow
 if TYPE_CHECKING:
     from mrcnn.mask_rcnn import MaskRCNN
 
-INTERRUPTED = 128 + signal.SIGINT  # as shells have it
-LINE_EVERY = 30  # seconds, of progress where there is no terminal
+INTERRUPTED = 128 + signal.SIGINT  # the shells' convention
+LINE_EVERY = 30  # seconds between progress lines without a terminal
 
 
 def run_command(options: argparse.Namespace, name: str) -> int:
@@ -32,9 +32,9 @@ def run_command(options: argparse.Namespace, name: str) -> int:
         name: of the command, for that line.
 
     Returns:
-        2 for wrong use or input (ValueError, a missing file or folder), 1 for what failed
-        (RuntimeError, any other OSError), 130 for Ctrl-C. Other exceptions are faults of the
-        program.
+        2 for wrong usage or input (ValueError, a missing file or folder), 1 for failures
+        (RuntimeError, any other OSError), 130 for Ctrl-C. Other exceptions are bugs and are
+        raised.
     """
     terminal.make_tolerant()
     try:
@@ -51,14 +51,14 @@ def run_command(options: argparse.Namespace, name: str) -> int:
 
 
 def _without_number(error: Exception) -> str:
-    """Return the message of an error without the system's number of it."""
+    """Return the message of an error without its errno."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     return str(error)
 
 
 def positive(text: str) -> int:
-    """Return a whole number from 1 on: a type of arguments."""
+    """Argument type: an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"it must be at least 1, got {number}")
@@ -66,7 +66,7 @@ def positive(text: str) -> int:
 
 
 def fraction(text: str) -> float:
-    """Return a number from 0 to 1: a type of arguments."""
+    """Argument type: a number from 0 to 1."""
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"it must be from 0 to 1, got {number:g}")
@@ -86,16 +86,16 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of --set, with pixel settings of as many values as there are channels.
+    """Return the settings of --set, with pixel settings adapted to the number of channels.
 
-    Where --set changes the number of channels and gives no MEAN_PIXEL (no PIXEL_STD), further
-    channels have the mean of the known ones, and one or two alone have it too.
+    If --set changes the number of channels without MEAN_PIXEL (or PIXEL_STD), further channels get
+    the mean of the known ones, as do all channels if there are only one or two.
 
     Args:
         before: settings that --set changes, such as those of a checkpoint.
 
     Raises:
-        ValueError: a setting is not written NAME=VALUE.
+        ValueError: If a setting is not written NAME=VALUE.
     """
     chosen = dict(map(parse_setting, options.settings))
     channels = chosen.get("IMAGE_CHANNEL_COUNT")
@@ -109,10 +109,10 @@ def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict
 
 
 def changed(config: type[Config], options: argparse.Namespace, **settings: Any) -> Config:
-    """Return an instance of settings with those given, and over them those of --set, changed.
+    """Return an instance with the given settings, overridden by those of --set.
 
     Raises:
-        ValueError: there is no setting of a name.
+        ValueError: If a name is not a setting.
     """
     before = {"MEAN_PIXEL": config.MEAN_PIXEL, "PIXEL_STD": config.PIXEL_STD}
     chosen = chosen_settings(options, before)
@@ -120,7 +120,7 @@ def changed(config: type[Config], options: argparse.Namespace, **settings: Any) 
 
 
 def load_network(options: argparse.Namespace) -> "MaskRCNN":
-    """Return the network of the file or name of weights, in inference mode."""
+    """Return the network for a weights file or name, in inference mode."""
     with quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
         from mrcnn.weights import catalog
@@ -129,10 +129,10 @@ def load_network(options: argparse.Namespace) -> "MaskRCNN":
 
 
 def progress(items: Iterable[Any], unit: str = "image", total: int | None = None) -> Iterator[Any]:
-    """Yield the items, with a bar where stderr is a terminal, else a line now and then.
+    """Yield the items, with a progress bar if stderr is a terminal, else with occasional lines.
 
     Args:
-        total: The number of items, where they do not have a length.
+        total: The number of items, if they have no length.
     """
     if not sys.stderr.isatty():
         total = len(items) if total is None and isinstance(items, Sized) else total
@@ -153,18 +153,18 @@ def _with_lines(items: Iterable[Any], unit: str, total: int | None) -> Iterator[
 
 
 def at_least(found: dict[str, Any], score: float) -> dict[str, Any]:
-    """Return the detections of one image that have at least this score."""
+    """Return the detections of one image with at least this score."""
     kept = np.flatnonzero(found["scores"] >= score)
     return {key: _chosen(key, rows, kept) for key, rows in found.items()}
 
 
 def _chosen(key: str, rows: Any, kept: np.ndarray) -> Any:
-    if isinstance(rows, list):  # masks as RLE
+    if isinstance(rows, list):  # RLE masks
         return [rows[place] for place in kept]
     return rows[..., kept] if key == "masks" else rows[kept]
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all; folders are made where missing."""
+    """Write a JSON file atomically; missing folders are created."""
     with files.replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")

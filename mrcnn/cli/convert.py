@@ -1,11 +1,11 @@
-"""`mrcnn convert`: weights of other programs as a checkpoint of this one."""
+"""`mrcnn convert`: converts weights of other programs to a checkpoint of this package."""
 
 import argparse
 from pathlib import Path
 
 from mrcnn.cli import common
 
-MOST_NAMES = 8  # of layers that a message lists
+MOST_NAMES = 8  # number of layers that a message lists
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write weights of other programs as a checkpoint that carries its settings."""
+    """Convert weights of other programs to a checkpoint that includes its settings."""
     output = Path(options.output)
     if output.suffix != ".h5":
         raise ValueError(f"{output}: a checkpoint is an .h5 file")
@@ -30,14 +30,14 @@ def run(options: argparse.Namespace) -> int:
     if report.missing:
         lacking = list(dict.fromkeys(name.partition("/")[0] for name in report.missing))
         raise ValueError(
-            f"{report.path}: the network would not be whole, so nothing was written: "
-            f"{len(report.missing)} weights are not in the file, of the layers "
+            f"{report.path}: the network would be incomplete, so nothing was written: "
+            f"{len(report.missing)} weights are missing from the file, of the layers "
             f"{', '.join(lacking[:MOST_NAMES])}{', ...' if len(lacking) > MOST_NAMES else ''}"
         )
     model.save(output)
     config = model.config
     print(f"Wrote {output}: {len(report.loaded)} weights of the family {config.CONVENTIONS}")
-    print(f"{config.BACKBONE}, {config.NUM_CLASSES} classes, the background included")
+    print(f"{config.BACKBONE}, {config.NUM_CLASSES} classes, including background")
     for name in report.skipped:
-        print(f"not of this network, so left out: {name}")
+        print(f"not part of this network, so left out: {name}")
     return 0

@@ -12,19 +12,19 @@ from mrcnn.data.check import Limits
 from mrcnn.data.formats import FORMATS, Source, load, registry
 from mrcnn.data.suggest import InputSize
 
-SET = "an annotation file, or the folder of a set: COCO, VIA, labelme, Pascal VOC, YOLO, masks"
+SET = "an annotation file or dataset folder: COCO, VIA, labelme, Pascal VOC, YOLO, masks"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options that tell how annotations are read."""
+    """Add the options that say how annotations are read."""
     command.add_argument(
         "--format",
         choices=["auto", *FORMATS],
         default="auto",
-        help="of the annotations (default: told by their content)",
+        help="format of the annotations (default: detected from their content)",
     )
     command.add_argument(
-        "--class-attribute", metavar="NAME", help="the attribute of VIA that holds the class"
+        "--class-attribute", metavar="NAME", help="the VIA attribute that holds the class"
     )
 
 
@@ -35,17 +35,17 @@ def source(
     settings: dict[str, Any],
     part: str,
 ) -> Source:
-    """Return what a command is to read.
+    """Return the dataset source that a command reads.
 
     Args:
         options: of a command with `add_options`.
-        path: of the annotations.
-        images: the folder of the images, None: looked for nearby.
-        settings: whose IMAGE_CHANNEL_COUNT the images are read with.
+        path: path of the annotations.
+        images: the image folder; None: looked for nearby.
+        settings: their IMAGE_CHANNEL_COUNT is used for reading the images.
         part: train or val.
 
     Raises:
-        ValueError: the number of channels is none.
+        ValueError: If IMAGE_CHANNEL_COUNT is invalid.
     """
     channels = settings.get("IMAGE_CHANNEL_COUNT", Config.IMAGE_CHANNEL_COUNT)
     if not isinstance(channels, int) or channels < 1:
@@ -56,10 +56,10 @@ def source(
 def load_pair(
     options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple[AnnotatedDataset, AnnotatedDataset | None]:
-    """Return the sets of --train and --val, the latter with the classes of the former, by name.
+    """Return the datasets of --train and --val, the latter with the former's classes, by name.
 
     Raises:
-        ValueError: they cannot be read, or --val has objects of a class that --train lacks.
+        ValueError: If they cannot be read, or --val has objects of a class that --train lacks.
     """
     if options.val_images and not options.val:
         raise ValueError("--val-images needs --val")
@@ -71,6 +71,6 @@ def load_pair(
 
 
 def limits(config: Config) -> Limits:
-    """Return what a network with these settings can take."""
+    """Return the limits of a network with these settings."""
     size = InputSize(*config.input_size)
     return Limits(size, float(np.min(config.RPN_ANCHOR_SCALES)), config.MAX_GT_INSTANCES)

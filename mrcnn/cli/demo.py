@@ -11,11 +11,11 @@ SCORE = 0.5
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--output", default="demo.png", help="the picture (default: %(default)s)")
+    command.add_argument("--output", default="demo.png", help="output image (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment the bundled micrographs with the bundled weights and write the picture."""
+    """Segment the bundled micrographs with the bundled weights, and write a figure."""
     with common.quiet_start():
         from mrcnn import visualize
         from mrcnn.geometry import images as image_math
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
         rows.append(visualize.side_by_side(enlarged, drawn))
     visualize.save_image(options.output, visualize.stack(rows))
     print(
-        f"Wrote {options.output} in {time.perf_counter() - started:.1f} s: left the image, "
-        "right what was found"
+        f"Wrote {options.output} in {time.perf_counter() - started:.1f} s: the image on the left, "
+        "the detections on the right"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""`mrcnn detect`: objects in images, as pictures and as COCO results."""
+"""`mrcnn detect`: detections in images, as visualizations and as COCO results."""
 
 import argparse
 import logging
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mrcnn")
 
 RESULTS = "detections.json"
-SHOWN = 5  # names of images, in a line on many
+SHOWN = 5  # number of image names listed in one line
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="DIR",
-        help=f"folder for the pictures and {RESULTS}, which is written as images are done",
+        help=f"folder for the visualizations and {RESULTS}, which grows image by image",
     )
     command.add_argument(
         "--min-score", type=common.fraction, default=0.5, help="(default: %(default)s)"
@@ -53,28 +53,28 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--annotations",
         metavar="JSON",
-        help="a COCO file whose ids of images and categories the results have",
+        help="a COCO file whose image and category ids the results should use",
     )
     command.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the results of an earlier run in the folder; nothing else is ever replaced",
+        help="replace the results of an earlier run in the folder, but no other files",
     )
     common.add_settings(command)
 
 
 @dataclass
 class Tally:
-    """What became of the images so far."""
+    """Counts of the images processed so far."""
 
     done: int = 0
-    best: float = 0.0  # score of all that was found, shown or not
+    best: float = 0.0  # best score of all detections, shown or not
     failed: list[str] = field(default_factory=list)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect objects in images and folders; write a picture of each and detections.json."""
-    image_files.pixel_limit()  # raises where the environment's is no number
+    """Detect objects in images and folders; write visualizations and detections.json."""
+    image_files.pixel_limit()  # raises if the environment variable is not a number
     output = Path(options.output)
     found, notes = detect_images.find(options.images, output)
     categories = None
@@ -99,17 +99,17 @@ def run(options: argparse.Namespace) -> int:
         try:
             for each, target in zip(common.progress(found), targets, strict=True):
                 detector.detect(each, target, results, tally)
-        finally:  # Ctrl-C and a full disk as well
+        finally:  # also after Ctrl-C or on a full disk
             _report(tally, results.count, len(found), options)
     return 1 if tally.failed else 0
 
 
 class Detector:
-    """Detects, draws and writes the objects of one image after the other.
+    """Detects, draws and writes the objects of images, one at a time.
 
     Args:
-        min_score: of the objects that are shown.
-        categories: id of each class in the results, None for those that have none.
+        min_score: minimum score of the objects shown.
+        categories: category id of each class in the results, None for classes without one.
     """
 
     def __init__(self, model: "MaskRCNN", min_score: float, categories: Sequence[Any]) -> None:
@@ -118,15 +118,15 @@ class Detector:
         self.name_of = dict(zip(categories, self.names, strict=False))
 
     def detect(self, image: Found, target: Path, results: ResultsFile, tally: Tally) -> None:
-        """Detect in one image; one that fails is named and counted.
+        """Detect objects in one image; a failure is logged with its name and counted.
 
         Raises:
-            OSError: what was found cannot be written.
+            OSError: If the results cannot be written.
         """
         try:
             with _named(image.path):
                 drawn, rows, best = self._look_at(image)
-        # Of the decoder, of settings that do not suit an image, of memory.
+        # Decoding errors, settings that do not suit an image, out of memory.
         except (ValueError, RuntimeError, MemoryError) as error:
             reason = image_files.reason(error)
             is_named = str(image.path) in reason
@@ -141,7 +141,7 @@ class Detector:
         tally.best = max(tally.best, best)
 
     def _look_at(self, image: Found) -> tuple[Any, list[dict[str, Any]], float]:
-        """Return the picture of an image, its rows of the results, and the best score."""
+        """Return the visualization of an image, its result rows, and the best score."""
         from mrcnn import visualize
         from mrcnn.drawing import pictures
         from mrcnn.evaluation import coco
@@ -161,13 +161,13 @@ class Detector:
 
 
 def _categories(config: "Config", categories: Mapping[Any, str] | None) -> Sequence[Any]:
-    """Return the category id of each class: that of the annotations, or of the training data.
+    """Return the category id of each class, from the annotations or the training data.
 
     Args:
-        categories: name of each id of the annotations, None where none are given.
+        categories: names by category id of the annotations; None without annotations.
 
     Raises:
-        ValueError: the annotations have none of the classes.
+        ValueError: If the annotations have none of the classes.
     """
     own = config.CATEGORY_IDS or tuple(range(config.NUM_CLASSES))
     if categories is None or not config.CLASS_NAMES:
@@ -186,7 +186,7 @@ def _categories(config: "Config", categories: Mapping[Any, str] | None) -> Seque
 
 
 def _check_results(output: Path, *, overwrite: bool) -> None:
-    """Raise ValueError if there is a results file that must stay."""
+    """Raise ValueError if there is a results file that must not be replaced."""
     path = output / RESULTS
     if not path.exists():
         return
@@ -197,17 +197,17 @@ def _check_results(output: Path, *, overwrite: bool) -> None:
 
 
 def _report(tally: Tally, count: int, total: int, options: argparse.Namespace) -> None:
-    """Print what was found, what failed and what is not done."""
+    """Print the detections, the failures and what was not processed."""
     found = f"{_counted(count, 'object')} in {_counted(tally.done, 'image')}"
     if tally.done and not count:
         print(f"{found} at a score of {options.min_score:g} or more; {_hint(tally.best)}")
     else:
-        print(f"{found}; pictures and {RESULTS} in {options.output}")
+        print(f"{found}; visualizations and {RESULTS} in {options.output}")
     if tally.failed:
         failed = f"{_counted(len(tally.failed), 'image')} failed: {_some(tally.failed)}"
         print(failed, file=sys.stderr)
     if left := total - tally.done - len(tally.failed):
-        print(f"{left} of {_counted(total, 'image')} are not done", file=sys.stderr)
+        print(f"{left} of {_counted(total, 'image')} were not processed", file=sys.stderr)
 
 
 def _hint(best: float) -> str:
@@ -229,7 +229,7 @@ def _counted(count: int, thing: str) -> str:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put the path of an image before what is logged of it."""
+    """Prefix log messages about an image with its path."""
 
     def name(record: logging.LogRecord) -> bool:
         record.msg, record.args = f"{path}: {record.getMessage()}", ()

@@ -1,4 +1,4 @@
-"""Which images `mrcnn detect` takes: of folders and patterns, each with an id of its own."""
+"""The images that `mrcnn detect` processes: from folders and patterns, with unique ids."""
 
 import glob
 import os
@@ -12,18 +12,18 @@ from mrcnn.data.formats import files, image_lookup
 from mrcnn.drawing import pictures
 from mrcnn.geometry import image_files
 
-SOFTWARE = "mrcnn detect"  # what the pictures say that they were written by
-LONGEST_NAME = 255  # bytes, of most file systems
+SOFTWARE = "mrcnn detect"  # "Software" metadata of the visualizations
+LONGEST_NAME = 255  # bytes, the limit of most file systems
 
 
 @dataclass(frozen=True)
 class Found:
-    """An image to look at.
+    """An image to process.
 
     Attributes:
-        path: where it is.
-        name: its path in the folder that was given, with slashes; else its file's name.
-        id: of the image in the results.
+        path: path of the file.
+        name: its path relative to the given folder, with slashes; else its file name.
+        id: id of the image in the results.
     """
 
     path: Path
@@ -32,15 +32,15 @@ class Found:
 
 
 def find(arguments: Sequence[str], output: Path) -> tuple[list[Found], list[str]]:
-    """Return the images of files, folders and patterns, and lines on what was passed over.
+    """Return the images of files, folders and patterns, and notes on what was skipped.
 
     Args:
-        arguments: in their order; what several of them name is taken once.
-        output: the folder of results, which are no images to look at.
+        arguments: in order; an image that several of them name is taken once.
+        output: the folder of results, which are not images to process.
 
     Raises:
-        ValueError: a folder has no image.
-        FileNotFoundError: there is nothing of a name.
+        ValueError: If a folder has no images.
+        FileNotFoundError: If a name or pattern matches nothing.
     """
     found: dict[str, Found] = {}
     notes: list[str] = []
@@ -51,13 +51,13 @@ def find(arguments: Sequence[str], output: Path) -> tuple[list[Found], list[str]
 
 
 def with_ids_of(found: Sequence[Found], names: Mapping[Any, Sequence[str]]) -> list[Found]:
-    """Return those of the images that annotations list, with their ids there.
+    """Return the images that the annotations list, with their ids there.
 
     Args:
-        names: those that the file of each image id of the annotations may have.
+        names: possible file names by image id of the annotations.
 
     Raises:
-        ValueError: there is none of them, or two images are the same one of the annotations.
+        ValueError: If there are none, or two images match the same entry of the annotations.
     """
     by_name: dict[str, list[tuple[PurePosixPath, Any]]] = {}
     for image_id, own_names in names.items():
@@ -73,8 +73,8 @@ def with_ids_of(found: Sequence[Found], names: Mapping[Any, Sequence[str]]) -> l
         before = listed.get(image_id)
         if before is not None and before[0] == agreeing:
             raise ValueError(
-                f"{before[1].path} and {each.path} are the same image of the annotations, "
-                f"{stated}: give one of them"
+                f"{before[1].path} and {each.path} both match {stated} in the annotations: "
+                f"give only one of them"
             )
         if before is None or before[0] < agreeing:
             listed[image_id] = agreeing, replace(each, id=image_id)
@@ -88,10 +88,10 @@ def with_ids_of(found: Sequence[Found], names: Mapping[Any, Sequence[str]]) -> l
 def _entry_of(
     found: Found, entries: Sequence[tuple[PurePosixPath, Any]]
 ) -> tuple[int, tuple[PurePosixPath, Any]] | None:
-    """Return the entry of annotations that an image is, and how much of its path agrees.
+    """Return the entry of the annotations that matches an image, and how much of its path agrees.
 
-    Folders that the annotations state must be those of the image, as far as they say more than
-    that there are images; paths of another machine count by their last part.
+    Folders in the annotations must be those of the image, except generic image folders; for paths
+    of another machine only the last part counts.
     """
     fitting = []
     for entry in entries:
@@ -102,12 +102,12 @@ def _entry_of(
             fitting.append((1, entry))
     most = max((agreeing for agreeing, _ in fitting), default=0)
     best = [each for each in fitting if each[0] == most]
-    # Of one that is listed twice the first is taken; of several that fit alike none.
+    # Duplicate entries: the first is taken; several equally good matches: none.
     return best[0] if best and len({entry[0] for _, entry in best}) == 1 else None
 
 
 def _may_be(found: Found, stated: PurePosixPath) -> bool:
-    """Tell whether an image may be one whose stated folders it does not lie in."""
+    """Return whether an image may match an entry although its folders differ."""
     if image_lookup.is_of_elsewhere(str(stated)):
         return True
     if set(stated.parts[:-1]) <= image_lookup.SAY_NOTHING:
@@ -117,16 +117,15 @@ def _may_be(found: Found, stated: PurePosixPath) -> bool:
 
 
 def targets(found: Sequence[Found], output: Path, *, overwrite: bool) -> list[Path]:
-    """Return where the picture of each image goes: no name is used twice, no image overwritten.
+    """Return the output path per image: names are unique, and no input image is overwritten.
 
-    A file that is there and was not written by `mrcnn detect` keeps its name; the picture has
-    another.
+    A file that was not written by `mrcnn detect` is kept; the visualization gets another name.
 
     Args:
-        overwrite: whether the pictures of an earlier run may be.
+        overwrite: whether visualizations of an earlier run may be replaced.
 
     Raises:
-        ValueError: they are there, and may not.
+        ValueError: If there are some, and they may not.
     """
     taken = {_key(each.path) for each in found}
     folders = {output / folder for each in found for folder in PurePosixPath(each.name).parents}
@@ -150,10 +149,10 @@ def targets(found: Sequence[Found], output: Path, *, overwrite: bool) -> list[Pa
 
 
 def older(output: Path, name: Path | str) -> str:
-    """Return what is said where results of an earlier run are in the way."""
+    """Return the message for results of an earlier run that are in the way."""
     return (
-        f"{output} has results of an earlier run ({name}): give another folder, or --overwrite to "
-        "replace them"
+        f"{output} has results of an earlier run ({name}): give another folder, or use --overwrite "
+        "to replace them"
     )
 
 
@@ -164,7 +163,7 @@ def _of_argument(argument: str, output: Path, notes: list[str]) -> list[Found]:
     if path.is_file():
         return [Found(path, path.name)]
     if path.exists():
-        raise ValueError(f"{argument} is no regular file")
+        raise ValueError(f"{argument} is not a regular file")
     if not glob.has_magic(argument):
         raise FileNotFoundError(f"{argument}: there is no such image or folder")
     start = Path(*_before_magic(path.parts))
@@ -175,7 +174,7 @@ def _of_argument(argument: str, output: Path, notes: list[str]) -> list[Found]:
     ]
     folders = [match for match in matches if match.is_dir()] if "**" not in argument else []
     found = [each for folder in folders for each in _in_folder(folder, output, notes)]
-    # A link to a folder above would show each image again and again.
+    # A link to a parent folder would list each image repeatedly.
     images = {
         os.path.realpath(match): match
         for match in reversed(matches)
@@ -183,7 +182,7 @@ def _of_argument(argument: str, output: Path, notes: list[str]) -> list[Found]:
     }
     found += [Found(m, m.relative_to(start).as_posix()) for m in reversed(images.values())]
     if not found:
-        raise FileNotFoundError(f"{argument}: no image is of this pattern")
+        raise FileNotFoundError(f"{argument}: no image matches this pattern")
     return found
 
 
@@ -191,7 +190,7 @@ def _in_folder(folder: Path, output: Path, notes: list[str]) -> list[Found]:
     listing = files.list_images(folder, recursive=True)
     images = [path for path in listing.images if not _is_result(path, output, folder)]
     if skipped := len(listing.images) - len(images):
-        notes.append(f"{folder}: {skipped} results of earlier runs are passed over")
+        notes.append(f"{folder}: {skipped} results of earlier runs are skipped")
     if summary := listing.summary():
         notes.append(f"{folder}: {summary}")
     if not images:
@@ -200,7 +199,7 @@ def _in_folder(folder: Path, output: Path, notes: list[str]) -> list[Found]:
 
 
 def _is_result(path: Path, output: Path, folder: Path) -> bool:
-    """Tell whether a picture is a result of an earlier run, not an image to look at."""
+    """Return whether a file is a result of an earlier run, not an image to process."""
     place = output.resolve()
     is_inside = folder.resolve() in place.parents and place in path.resolve().parents
     return is_inside or pictures.is_written_by(path, SOFTWARE)
@@ -212,16 +211,16 @@ def _is_image(path: Path) -> bool:
 
 
 def _before_magic(parts: Iterable[str]) -> list[str]:
-    """Return the folders of a pattern before the first that is no plain name."""
+    """Return the leading folders of a pattern without wildcards."""
     parts = list(parts)
     plain = [glob.has_magic(part) for part in parts].index(True)
     return parts[:plain]
 
 
 def _with_ids(found: list[Found]) -> list[Found]:
-    """Return images with ids: COCO's number where a file is named by it, else its name.
+    """Return images with ids: COCO's number if the file is named after it, else the file name.
 
-    Where two would have the same id, both have their names in the folder, or else their paths.
+    If ids collide, those images get their names in the folder, or else their paths.
     """
     ids: list[Hashable] = [_number(each) for each in found]
     ways: list[Callable[[Found], str]] = [
@@ -236,7 +235,7 @@ def _with_ids(found: list[Found]) -> list[Found]:
 
 
 def _number(found: Found) -> int | str:
-    """Return COCO's number where the file is named by it, as in 000000000139.jpg."""
+    """Return COCO's number if the file is named after it, as in 000000000139.jpg."""
     stem = found.path.stem
     return int(stem) if stem.isascii() and stem.isdecimal() and len(stem) < 19 else found.path.name
 
@@ -247,7 +246,7 @@ def _ends_with(path: Path, end: PurePosixPath) -> bool:
 
 
 def _key(path: Path) -> str:
-    """Return what tells files apart, on systems that take capitals for small letters as well."""
+    """Return a key that identifies a file, also on case-insensitive systems."""
     return str(path.resolve()).casefold()
 
 
@@ -256,7 +255,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _fitting(stem: str, end: str) -> str:
-    """Return a name that is not longer than names can be."""
+    """Return a name shortened to the maximum length of file names."""
     while len(os.fsencode(stem + end)) > LONGEST_NAME:
         stem = stem[:-1]
     return stem + end

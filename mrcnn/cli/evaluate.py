@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
     dataset = load(annotations, class_names=names)
     if dataset.num_classes != config.NUM_CLASSES:
         raise ValueError(
-            f"the network has {config.NUM_CLASSES} classes with the background and no names for "
-            f"them, the annotations have {dataset.num_classes}: {dataset.class_names}"
+            f"the network has {config.NUM_CLASSES} classes including background, without names, "
+            f"but the annotations have {dataset.num_classes}: {dataset.class_names}"
         )
     truth = coco.ground_truth_of(dataset)
     started = time.perf_counter()
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(scores: dict[str, dict[str, Any]]) -> None:
-    """Print the scores of the classes that the annotations have, and which ones they lack."""
+    """Print the scores of the annotated classes, and list the classes without objects."""
     first = next(iter(scores.values()))["per_class"]
     absent = [name for name, figures in first.items() if figures["AP"] is None]
     if len(absent) == len(first):
@@ -72,4 +72,4 @@ def _show(scores: dict[str, dict[str, Any]]) -> None:
     }
     print(tables.format_table(shown))
     if absent:
-        print(f"Not scored, since the annotations have no objects of them: {', '.join(absent)}")
+        print(f"Not scored, since the annotations have no such objects: {', '.join(absent)}")

@@ -1,4 +1,4 @@
-"""The results file of `mrcnn detect`: JSON that is whole after every image, whatever stops it."""
+"""The results file of `mrcnn detect`: valid JSON after every image, whatever stops the run."""
 
 import json
 import os
@@ -14,27 +14,27 @@ CLOSING = b"\n]\n"
 
 
 class ResultsFile:
-    """A list in COCO's results form, a line an object, written as objects are found.
+    """A list in COCO's results format, one line per object, written incrementally.
 
-    The bracket that closes the list is written anew after each image: who reads the file while it
-    grows, or after a run was killed, finds all images that were done.
+    The closing bracket is rewritten after each image: the file can be read while it grows, or
+    after a run was killed, and contains all images processed so far.
 
     Args:
-        path: a file that is not there, or is to be overwritten.
+        path: a file that does not exist, or is to be overwritten.
     """
 
     def __init__(self, path: Path) -> None:
-        # What was there stays until the file can be written.
+        # Existing content is kept until the file is known to be writable.
         self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115
         self._end, self.count = 0, 0
         self._file.truncate(0)
         self._append(b"[")
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add the objects of an image, all or, where the disk is full, none.
+        """Add the objects of an image: all, or none if the disk is full.
 
         Raises:
-            OSError: they cannot be written; what was there before is whole.
+            OSError: If they cannot be written; previous content stays intact.
         """
         if rows:
             lines = ",\n".join(json.dumps(row) for row in rows)
@@ -55,7 +55,7 @@ class ResultsFile:
     def _append(self, text: bytes) -> None:
         try:
             self._write(text + CLOSING)
-        except BaseException:  # Ctrl-C as well
+        except BaseException:  # including Ctrl-C
             self._file.truncate(self._end)
             self._write(CLOSING)
             raise
@@ -68,7 +68,7 @@ class ResultsFile:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a file is what a run of `mrcnn detect` has written."""
+    """Return whether a file was written by `mrcnn detect`."""
     try:
         rows = json.loads(texts.read_text(path) or "[]")
     except ValueError:

@@ -22,7 +22,7 @@ NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
 OF_IMAGES = ("missing-image", "unreadable-image", "image-size")
-OF_C4 = ("RPN_ANCHOR_SCALES",)  # there they say how many anchors a cell has
+OF_C4 = ("RPN_ANCHOR_SCALES",)  # for C4, they determine the number of anchors per cell
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -32,20 +32,24 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--val", metavar="DATASET", help="the validation set")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
     datasets.add_options(command)
-    command.add_argument("--logs", required=True, metavar="DIR", help="folder of logs, checkpoints")
+    command.add_argument(
+        "--logs", required=True, metavar="DIR", help="folder for logs and checkpoints"
+    )
     command.add_argument(
         "--weights",
         default="none",
-        help="none (random, the default), imagenet, coco, nuclei, torchvision-v2, last (go on with "
+        help="none (random, the default), imagenet, coco, nuclei, torchvision-v2, last (resume "
         "the newest run) or a file",
     )
     command.add_argument(
         "--epochs",
         type=common.positive,
-        help=f"last epoch, counted from the run's beginning (default: {NEW_EPOCHS} more)",
+        help=f"last epoch, counted from the start of the run (default: {NEW_EPOCHS} more)",
     )
-    command.add_argument("--steps", type=common.positive, help="steps an epoch (default: one pass)")
-    command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or an expression")
+    command.add_argument(
+        "--steps", type=common.positive, help="steps per epoch (default: one pass)"
+    )
+    command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or a regex")
     common.add_settings(command)
 
 
@@ -55,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
     chosen = common.chosen_settings(options, stored)
     dataset, validation = datasets.load_pair(options, {**stored, **chosen})
     if path is None:
-        print("The network starts from random weights; --weights names others")
+        print("The network starts from random weights; use --weights for others")
     elif _is_new(stored, dataset):
-        # Other data want settings of their own; what the weights need is the shape of the network.
+        # Other data needs its own settings; the weights only determine the network's shape.
         from mrcnn.config import Config
 
         of_network = Config.marked(Mark.NETWORK)
@@ -75,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         layers = {layer.name for layer in leaf_layers(model.network.inference)}
         exclude = [name for name in _of_classes(stored, config, dataset) if name in layers]
         if exclude:
-            print(f"For other classes or keypoints the layers {', '.join(exclude)} start anew")
+            print(f"Layers re-initialized for other classes or keypoints: {', '.join(exclude)}")
         terminal.show(model.load(path, exclude=exclude))
     if options.weights != "last":
         model.run.begin()
@@ -86,14 +90,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_new(stored: dict[str, Any], dataset: AnnotatedDataset) -> bool:
-    """Tell whether a dataset's classes are others than those of weights."""
+    """Return whether a dataset's classes differ from those of the weights."""
     return list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
 
 
 def _of_classes(
     stored: dict[str, Any], config: "Config", dataset: AnnotatedDataset
 ) -> Sequence[str]:
-    """Return the layers of weights that are of no use for the classes and keypoints of a set."""
+    """Return the layers whose weights do not fit the classes and keypoints of a dataset."""
     from mrcnn.weights.hdf5 import CLASS_LAYERS
 
     layers: list[str] = []
@@ -123,9 +127,9 @@ def _config(
     chosen: dict[str, Any],
     path: Path | None,
 ) -> "Config":
-    """Return the settings: those chosen, else those of the data, the weights, this command.
+    """Return the settings, in order of precedence: --set, the data, the weights, this command.
 
-    All others are of the recipe that fits the family of the weights.
+    All others come from the recipe of the weights' family.
     """
     from mrcnn import presets
     from mrcnn.weights import loading
@@ -136,10 +140,10 @@ def _config(
     defaults = {
         "NAME": "mrcnn",
         "AUGMENTATIONS": ["flip_left_right"],
-        # Scores want every candidate; `mrcnn detect --min-score` chooses what is shown.
+        # Scoring needs every candidate; `mrcnn detect --min-score` filters what is shown.
         "DETECTION_MIN_CONFIDENCE": 0.05,
         "DETECTION_EVERY_CLASS": True,
-        # Weights from nothing need batch statistics; published ones bring theirs.
+        # Random weights need batch statistics; published ones include moving statistics.
         "TRAIN_BN": None if options.weights == "none" else False,
     }
     classes = {
@@ -151,7 +155,7 @@ def _config(
         names = dataset.keypoint_names
         classes["KEYPOINT_NAMES"] = list(names)
         classes["KEYPOINT_PAIRS"] = [list(pair) for pair in augment.mirror_pairs(names)]
-    if "LEARNING_RATE" in chosen:  # is meant as it is, whatever the size of the batch
+    if "LEARNING_RATE" in chosen:  # taken literally, without scaling by batch size
         chosen = {"LEARNING_RATE_IMAGES": 0, **chosen}
     config = recipe.from_dict({**defaults, **stored, **classes, **chosen})
     one_pass = math.ceil(dataset.num_images / config.BATCH_SIZE)
@@ -167,7 +171,7 @@ def _config(
 
 
 def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -> None:
-    """Raise ValueError where training would give up on the images, before the network is built."""
+    """Raise ValueError before the network is built if too many images are bad for training."""
     bad = [
         each
         for each in findings
@@ -182,10 +186,10 @@ def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -
 
 
 def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
-    """Log what the doctor sees at a glance; what the readers found is logged already.
+    """Log the findings of a quick check; those of the readers are already logged.
 
     Raises:
-        ValueError: nothing is left to learn.
+        ValueError: If no objects are left to train on.
     """
     findings = doctor.check(dataset, validation, datasets.limits(config), thorough=False)
     of_census = [each for each in findings if each.code in census.CODES]
@@ -193,7 +197,7 @@ def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config
         if finding.severity == "error":
             raise ValueError(f"{finding}; {finding.remedy}")
     _refuse_bad_images(findings, dataset)
-    # The warnings among them come with the training.
+    # Warnings of the census are logged during training.
     findings = [each for each in findings if each not in of_census]
     read = [*dataset.problems, *(validation.problems if validation else ())]
     known = {str(finding) for finding in read}
@@ -201,4 +205,4 @@ def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config
     for line in lines:
         logger.warning("%s", line)
     if lines:
-        logger.warning("mrcnn check tells more, with what to do about it")
+        logger.warning("run mrcnn check for details and remedies")

@@ -1,1 +1,1 @@
-"""Images and objects, from the files people have to padded batches."""
+"""Images and objects, from annotation files to padded batches."""

@@ -1,4 +1,4 @@
-"""Things that are loaded ahead by threads, and come in order."""
+"""Ordered prefetching by threads."""
 
 import itertools
 from collections import deque
@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 def in_order(load: Callable, positions: Iterator[int], workers: int, ahead: int) -> Generator:
-    """Yield load(position) for each, in order, with `ahead` of them under way in threads.
+    """Yield load(position) for each position, in order, with `ahead` of them prefetched.
 
     Args:
-        workers: Number of threads; 0 loads in the caller's.
+        workers: Number of threads; 0 loads in the calling thread.
     """
     if workers == 0:
         yield from map(load, positions)

@@ -1,4 +1,4 @@
-"""The dataset that every reader of annotations makes: objects as outlines, masks when asked."""
+"""The annotated dataset that all readers return: objects as outlines, masks on demand."""
 
 import base64
 import binascii
@@ -18,8 +18,8 @@ from mrcnn.data.problems import Finding, Loss
 from mrcnn.geometry import image_files, images
 from mrcnn.geometry import masks as mask_math
 
-SAME_BOX = 0.5  # IoU of a stated box with that of the mask; below it is in another form
-TRUSTED_PIXELS = 2**28  # of all masks of an image together, before its file is asked for its size
+SAME_BOX = 0.5  # minimum IoU of a stated box with the mask's; below, it has another format
+TRUSTED_PIXELS = 2**28  # for all masks of an image, unless its file confirms the size
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class AnnotatedImage:
     """One image as its annotations describe it.
 
     Attributes:
-        id: as the file has it.
-        path: of the image file.
-        objects: in the order of the file.
-        size: (H, W) as the annotations state it; None: that of the image file.
-        label_image: a file in which each value above 0 is one more object, of class 1.
-        embedded: a labelme file that holds the image, where it is in no file of its own.
+        id: as in the file.
+        path: path of the image file.
+        objects: in file order.
+        size: (H, W) as stated in the annotations; None: that of the image file.
+        label_image: a file in which each value above 0 is a further object, of class 1.
+        embedded: a labelme file that contains the image, if it has no file of its own.
     """
 
     id: Any
@@ -49,12 +49,12 @@ class Annotations:
 
     Attributes:
         format: its name in `formats.FORMATS`, and the name of the source.
-        classes: name of each of the source's ids, in the order in which they are to be numbered.
+        classes: class names by the source's ids, in numbering order.
         images: with their objects.
-        is_unnamed: the files name no class: there is one, named after a folder.
-        keypoint_names: of the keypoints that objects have.
-        titles: ids of what is listed as a class, and is none if no part of the set has objects of
-            it: the background, or the title of the set.
+        is_unnamed: the files have no class names: the single class is named after a folder.
+        keypoint_names: names of the objects' keypoints.
+        titles: ids listed as classes that are not classes unless some part of the dataset has
+            objects of them: the background, or the title of the dataset.
     """
 
     format: str
@@ -65,22 +65,22 @@ class Annotations:
     titles: Collection[Any] = ()
 
     def used_names(self) -> set[str]:
-        """Return the names of the classes that objects are of."""
+        """Return the names of the classes that have objects."""
         used = {item.class_id for image in self.images for item in image.objects}
         used |= {1} if any(image.label_image for image in self.images) else set()
         return {name for class_id, name in self.classes.items() if class_id in used}
 
 
 class AnnotatedDataset(Dataset):
-    """Images with outlined objects. The readers of `mrcnn.data.formats` make it.
+    """Images with outlined objects, as returned by the readers of `mrcnn.data.formats`.
 
-    Annotations are meant for the upright picture. Where the size they state fits the image only as
-    it is stored (EXIF orientation 5 to 8), they are taken in that frame and turned with it.
+    Annotations refer to the upright image. If their stated size only fits the image as stored
+    (EXIF orientation 5 to 8), they are taken in that frame and rotated with it.
 
     Attributes:
-        format: the name of the format that was read.
-        is_unnamed: its files name no class: there is one, named after a folder.
-        problems: what the reader found.
+        format: the name of the format.
+        is_unnamed: the files have no class names: the single class is named after a folder.
+        problems: the reader's findings.
         losses: the objects that it left out.
     """
 
@@ -103,12 +103,12 @@ class AnnotatedDataset(Dataset):
         for image in annotations.images:
             self.add_image(self.format, image.id, image.path, annotated=image)
         self._turns: dict[int, int] = {}
-        self._kept: dict[int, np.ndarray] = {}  # places of the objects that have a pixel
+        self._kept: dict[int, np.ndarray] = {}  # indices of the objects that have a pixel
         self.prepare()
 
     @property
     def num_objects(self) -> int:
-        """The number of objects of all images, crowds included."""
+        """The number of objects in all images, including crowds."""
         return sum(len(self.objects(image_id)) for image_id in self.image_ids)
 
     def annotated(self, image_id: int) -> AnnotatedImage:
@@ -116,10 +116,10 @@ class AnnotatedDataset(Dataset):
         return self.image_info[image_id]["annotated"]
 
     def objects(self, image_id: int) -> Sequence[AnnotatedObject]:
-        """Return the objects of an image, with those of its label image.
+        """Return the objects of an image, including those of its label image.
 
         Raises:
-            ValueError: the label image cannot be read.
+            ValueError: If the label image cannot be read.
         """
         image = self.annotated(image_id)
         if image.label_image is None:
@@ -130,10 +130,10 @@ class AnnotatedDataset(Dataset):
         ]
 
     def object_size(self, image_id: int) -> tuple[int, int]:
-        """Return height and width of the frame that the objects are given in.
+        """Return height and width of the frame of the objects' coordinates.
 
         Raises:
-            ValueError: no size is stated, and the image cannot be read.
+            ValueError: If no size is stated and the image cannot be read.
         """
         image = self.annotated(image_id)
         if image.size is not None:
@@ -142,19 +142,19 @@ class AnnotatedDataset(Dataset):
         return (width, height) if orientation >= 5 else (height, width)
 
     def upright_size(self, image_id: int) -> tuple[int, int]:
-        """Return height and width of the upright picture, as far as the annotations know them.
+        """Return height and width of the upright image, according to the annotations.
 
         Raises:
-            ValueError: as `object_size`.
+            ValueError: As `object_size`.
         """
         height, width = self.object_size(image_id)
         return (width, height) if self.turn(image_id) >= 5 else (height, width)
 
     def image_file(self, image_id: int) -> str | bytes:
-        """Return the path of an image, or its bytes where it is embedded in the annotations.
+        """Return the path of an image, or its bytes if it is embedded in the annotations.
 
         Raises:
-            ValueError: the embedded image is damaged.
+            ValueError: If the embedded image is damaged.
         """
         image = self.annotated(image_id)
         if image.embedded is None:
@@ -163,7 +163,7 @@ class AnnotatedDataset(Dataset):
             encoded = json.loads(Path(image.embedded).read_bytes())["imageData"]
             return base64.b64decode(encoded.rpartition(",")[2])  # of data:image/png;base64,...
         except (OSError, KeyError, AttributeError, binascii.Error, ValueError) as error:
-            raise ValueError(f"{image.embedded}: the image inside is damaged: {error}") from error
+            raise ValueError(f"{image.embedded}: the embedded image is damaged: {error}") from error
 
     def class_id_of(self, item: AnnotatedObject) -> int:
         """Return the class id of an object, negative for a crowd."""
@@ -188,7 +188,7 @@ class AnnotatedDataset(Dataset):
         Crowds have the negative class id. Objects without a pixel in the image are left out.
 
         Raises:
-            BadSample: a mask cannot be read, or has another size than the image.
+            BadSample: If a mask cannot be read, or its size differs from the image's.
         """
         try:
             objects = self.objects(image_id)
@@ -228,10 +228,10 @@ class AnnotatedDataset(Dataset):
         return points
 
     def records(self, image_id: int) -> list[dict[str, Any]]:
-        """Return the objects of an image as COCO's scores take them, without drawing them.
+        """Return the objects of an image as records for COCO evaluation, without dense masks.
 
-        Each has category_id (its class id here), iscrowd, segmentation (RLE, upright),
-        and area and bbox where the file states them.
+        Each has category_id (the class id of this dataset), iscrowd, segmentation (RLE, upright),
+        and area and bbox if the file states them.
 
         Raises:
             BadSample: as `load_mask`.
@@ -257,11 +257,11 @@ class AnnotatedDataset(Dataset):
         return found
 
     def classes_in(self, image_id: int) -> set[int]:
-        """Return the classes of an image's objects, those without a pixel too; draws no mask."""
+        """Return the classes of an image's objects, even without pixels; decodes no masks."""
         return {abs(self.class_id_of(item)) for item in self.objects(image_id)}
 
     def _check_claim(self, image_id: int, num_objects: int) -> None:
-        """Refuse a large stated size that the image does not have, before masks take memory."""
+        """Reject a large stated size that the image does not have, before masks take memory."""
         size = self.annotated(image_id).size
         if size is None or size[0] * size[1] * num_objects <= TRUSTED_PIXELS:
             return
@@ -273,9 +273,9 @@ class AnnotatedDataset(Dataset):
             )
 
     def turn(self, image_id: int) -> int:
-        """Return the EXIF orientation that leads from the objects' frame to the upright image."""
+        """Return the EXIF orientation that maps the objects' frame to the upright image."""
         size = self.annotated(image_id).size
-        # A square cannot tell, and what states no size is annotated on the picture as seen.
+        # Squares are ambiguous; without a stated size, annotations refer to the upright image.
         if size is None or size[0] == size[1]:
             return 1
         if image_id not in self._turns:
@@ -288,7 +288,7 @@ class AnnotatedDataset(Dataset):
 
 
 def _agreeing(stated: dict[str, Any], rle: dict) -> dict[str, Any]:
-    """Return what is stated of an object, but no box that is another one than its mask's."""
+    """Return an object's stated values, without a box that contradicts its mask."""
     if "bbox" not in stated:
         return stated
     boxes = np.array([stated["bbox"], coco_mask.toBbox([rle])[0]], np.float64)

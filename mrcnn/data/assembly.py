@@ -1,4 +1,4 @@
-"""From what a reader read to a dataset: its classes, and which entries are one image."""
+"""From annotations to a dataset: its classes, and merging of duplicate image entries."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -22,24 +22,24 @@ def make_dataset(
     class_names: Sequence[str] | None = None,
     used_names: Collection[str] = (),
 ) -> AnnotatedDataset:
-    """Return the prepared dataset of what a reader read; its warnings are logged.
+    """Return the prepared dataset of a reader's annotations, and log its warnings.
 
     Args:
         problems: of the reader.
         channels: of the images.
-        class_names: number the classes in this order, the background left out; None: as read.
-        used_names: classes that other parts of the set have objects of.
+        class_names: class order, without background; None: as read.
+        used_names: classes that have objects in other parts of the dataset.
 
     Raises:
-        ValueError: the problems are strict, and a class with objects is none of `class_names`.
+        ValueError: If the problems are strict and a class with objects is not in `class_names`.
     """
     annotations = _without_background(annotations, problems)
     annotations = _without_titles(annotations, {*used_names, *(class_names or ())}, problems)
     if len(annotations.classes) > MOST_CLASSES:
         problems.error(
             "too-many-classes",
-            f"there are {len(annotations.classes)} classes, at most {MOST_CLASSES} can be learned",
-            remedy="remove those that are not meant",
+            f"there are {len(annotations.classes)} classes, but at most {MOST_CLASSES} are allowed",
+            remedy="remove those that are not intended",
         )
         annotations = dataclasses.replace(annotations, images=[], classes={})
     if class_names is not None:
@@ -51,7 +51,7 @@ def make_dataset(
 
 
 def _without_background(annotations: Annotations, problems: Problems) -> Annotations:
-    """Return annotations without what only marks the background, and the objects of it."""
+    """Return annotations without background classes and their objects."""
     marks = {i for i, name in annotations.classes.items() if names_of_classes.is_mark(name)}
     if not marks:
         return annotations
@@ -69,7 +69,7 @@ def _without_background(annotations: Annotations, problems: Problems) -> Annotat
 def _without_titles(
     annotations: Annotations, wanted: Collection[str], problems: Problems
 ) -> Annotations:
-    """Return annotations without the titles that no part of the set has objects of."""
+    """Return annotations without the titles that have no objects in any part of the dataset."""
     titles = [i for i in annotations.titles if i in annotations.classes]
     if not titles:
         return annotations
@@ -77,7 +77,7 @@ def _without_titles(
     left_out = {i for i in titles if annotations.classes[i] not in used}
     for class_id in left_out:
         name = annotations.classes[class_id]
-        problems.info("no-class", f"{name!r} has no objects, and is taken for a title, no class")
+        problems.info("no-class", f"{name!r} has no objects, and is taken for a title, not a class")
     classes = {i: name for i, name in annotations.classes.items() if i not in left_out}
     return dataclasses.replace(annotations, classes=classes)
 
@@ -85,7 +85,7 @@ def _without_titles(
 def _renamed(
     annotations: Annotations, class_names: Sequence[str], problems: Problems
 ) -> Annotations:
-    """Return annotations with these classes, in this order, and ids from the annotations."""
+    """Return annotations with these classes in this order, keeping ids of the annotations."""
     if annotations.is_unnamed and len(class_names) == 1:
         classes = dict.fromkeys(annotations.classes, class_names[0])
         return dataclasses.replace(annotations, classes=classes)
@@ -96,7 +96,7 @@ def _renamed(
     if unknown:
         problems.error(
             "unknown-class",
-            f"there are objects of the classes {unknown}, known are {list(class_names)}",
+            f"there are objects of the unknown classes {unknown}; known are {list(class_names)}",
             remedy="rename the classes, or leave these objects out",
         )
     names = [*class_names, *unknown]
@@ -106,7 +106,7 @@ def _renamed(
 
 
 def _merged(annotations: Annotations, problems: Problems) -> Annotations:
-    """Return annotations in which each file is one image, with the objects of all its entries."""
+    """Return annotations with one image per file, with the objects of all its entries."""
     by_file: dict[tuple[str, str | None], list[AnnotatedImage]] = {}
     for image in annotations.images:
         by_file.setdefault((image.path, image.embedded), []).append(image)
@@ -117,7 +117,7 @@ def _merged(annotations: Annotations, problems: Problems) -> Annotations:
 
 
 def _as_one(entries: Sequence[AnnotatedImage], problems: Problems) -> AnnotatedImage:
-    """Return the entries of one file as one image."""
+    """Merge the entries of one file into one image."""
     first = entries[0]
     if len(entries) == 1:
         return first
@@ -137,7 +137,7 @@ def _as_one(entries: Sequence[AnnotatedImage], problems: Problems) -> AnnotatedI
 
 
 def _key(item: AnnotatedObject) -> tuple:
-    """Return what two objects share that are one, outlined by the same shapes."""
+    """Return a key that is equal for duplicate objects."""
     shapes = tuple(
         shape.points.tobytes() if isinstance(shape, outlines.Polygon) else str(shape)
         for shape in item.shapes

@@ -1,10 +1,10 @@
 """Augmentation: callables (image, masks, rng) -> (image, masks), passed in a list.
 
-Images are (H, W, C), masks (H, W, N) bool; both are changed alike or not at all, and the
-arguments are left as they are. Chance comes from `rng` alone, so a sample can be repeated.
+Images are (H, W, C), masks (H, W, N) bool; both are changed consistently or not at all, and the
+arguments are not modified. `rng` is the only source of randomness, so a sample is reproducible.
 
-What moves keypoints as well has an attribute `move_points`, a function (points (..., 2) of y and x,
-height and width of the image before, rng in the same state) -> (points, whether they are mirrored).
+Augmentations that support keypoints have an attribute `move_points`, a function (points (..., 2) of
+y and x, height and width of the image before, rng in the same state) -> (points, is_mirrored).
 """
 
 import copy
@@ -24,10 +24,10 @@ Augmentation = Callable[
 ]
 
 logger = logging.getLogger("mrcnn")
-LEFT, RIGHT = "<left>", "<right>"  # no words of a name have such brackets
+LEFT, RIGHT = "<left>", "<right>"  # brackets never occur in the words of a name
 SIDES = {"left": LEFT, "l": LEFT, "right": RIGHT, "r": RIGHT}
 OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
-# What NumPy 2 removed and imgaug 0.4 reads while it is imported.
+# Removed in NumPy 2, but needed for importing imgaug 0.4.
 _SCTYPES = {
     "int": [np.int8, np.int16, np.int32, np.int64],
     "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
@@ -40,21 +40,21 @@ _SCTYPES = {
 def flip_left_right(
     image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror half of the images left to right."""
+    """Flip images left to right with probability 0.5."""
     return (image[:, ::-1], masks[:, ::-1]) if rng.random() < 0.5 else (image, masks)
 
 
 def flip_up_down(
     image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror half of the images top to bottom; for pictures without an upright."""
+    """Flip images top to bottom with probability 0.5; for images without an orientation."""
     return (image[::-1], masks[::-1]) if rng.random() < 0.5 else (image, masks)
 
 
 def rotate_quarter(
     image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn by 0, 90, 180 or 270 degrees; for pictures without an upright."""
+    """Rotate by 0, 90, 180 or 270 degrees; for images without an orientation."""
     quarters = int(rng.integers(4))
     return np.rot90(image, quarters), np.rot90(masks, quarters)
 
@@ -62,7 +62,7 @@ def rotate_quarter(
 def jitter_brightness_contrast(
     image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change the contrast of uint8 images by up to a fifth and their brightness by up to 25."""
+    """Change the contrast of uint8 images by up to 20 % and their brightness by up to 25."""
     contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-25, 25)
     mean = image.mean()
     levels = (np.arange(256) - mean) * contrast + mean + brightness
@@ -72,7 +72,7 @@ def jitter_brightness_contrast(
 def jitter_colour(
     image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multiply each channel of uint8 images by its own factor in 0.9..1.1."""
+    """Multiply each channel of uint8 images by an independent factor in 0.9..1.1."""
     gains = rng.uniform(0.9, 1.1, image.shape[-1])
     levels = _to_levels(np.arange(256)[:, None] * gains)
     return levels[image, np.arange(image.shape[-1])], masks
@@ -92,7 +92,7 @@ def _flipped_up_down(points: np.ndarray, size: Size, rng: np.random.Generator) -
 
 def _rotated(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
     for _ in range(int(rng.integers(4))):
-        # A quarter against the clock: what was right is above.
+        # A counterclockwise quarter turn: right becomes top.
         points = np.stack([size[1] - points[..., 1], points[..., 0]], axis=-1)
         size = size[::-1]
     return points, False
@@ -121,10 +121,10 @@ def apply(
     """Return image, masks and keypoints (N, P, 3) after several augmentations.
 
     Args:
-        pairs: Places of left and right keypoints, which change names in a mirror.
+        pairs: Indices of left and right keypoints, which swap names when mirrored.
 
     Raises:
-        ValueError: There are keypoints, and an augmentation cannot move them.
+        ValueError: If there are keypoints, and an augmentation cannot move them.
     """
     for augmentation in augmentations:
         state, size = copy.deepcopy(rng), image.shape[:2]
@@ -158,10 +158,10 @@ def _moved(
 
 
 def mirror_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the places of keypoints whose names differ in left and right only.
+    """Return the index pairs of keypoints whose names differ only in left and right.
 
-    In any spelling: left_eye, LEFT-EYE, Left Eye, eyeLeft, l_eye, eyeL, lefteye. One that has
-    several sides, such as left_eye_right_corner, changes all of them in a mirror.
+    In any spelling: left_eye, LEFT-EYE, Left Eye, eyeLeft, l_eye, eyeL, lefteye. A name with
+    several sides, such as left_eye_right_corner, swaps all of them when mirrored.
     """
     parts = [_parts(name) for name in names]
     places = {each: place for place, each in enumerate(parts)}
@@ -175,7 +175,7 @@ def mirror_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def without_partner(names: Sequence[str], pairs: Sequence[Sequence[int]]) -> list[str]:
-    """Return the keypoints whose names tell a side, and which no pair says the other side of."""
+    """Return the keypoints whose names have a side, but which are in no pair."""
     paired = {place for pair in pairs for place in pair}
     return [
         name
@@ -185,14 +185,14 @@ def without_partner(names: Sequence[str], pairs: Sequence[Sequence[int]]) -> lis
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the words of a name in small letters, sides as LEFT and RIGHT."""
-    # Between small and large, one large letter and a word, letters and digits.
+    """Return the words of a name in lower case, sides as LEFT and RIGHT."""
+    # Split between lower and upper case, after a single L or R, between letters and digits.
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", str(name))
     spaced = re.sub(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|_", " ", spaced)
-    # A side without a gap before the rest.
+    # Split off a side that is joined to the rest.
     spaced = re.sub(r"\b(left|right)(?=[^\W\d_]{2})", r"\1 ", spaced.lower())
     words = [word for word in re.split(r"[\W_]+", spaced) if word]
-    if len(words) == 1:  # is no side by itself, but may end in one
+    if len(words) == 1:  # not a side by itself, but may end in one
         words = re.sub(r"(?<=[^\W\d_]{3})(left|right)$", r" \1", words[0]).split()
     return tuple(SIDES.get(word, word) if len(words) > 1 else word for word in words)
 
@@ -204,13 +204,13 @@ def _mirrored(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_left(parts: tuple[str, ...]) -> bool:
-    """Tell whether the first side of a name with a partner is left."""
+    """Return whether the first side in a paired name is left."""
     sides = [part for part in parts if part in OTHER_SIDE]
     return sides[0] == LEFT if sides else parts[0].startswith("l")
 
 
 def _tells_a_side(parts: tuple[str, ...]) -> bool:
-    """Tell whether a name has a side beside a word; "L1" has none."""
+    """Return whether a name has a side next to a word; "L1" does not."""
     has_word = any(len(part) > 1 for part in parts if part not in OTHER_SIDE)
     return has_word and any(part in OTHER_SIDE for part in parts)
 
@@ -218,31 +218,31 @@ def _tells_a_side(parts: tuple[str, ...]) -> bool:
 def without_mirrors(
     augmentations: Sequence[Augmentation], names: Sequence[str], pairs: Sequence[Sequence[int]]
 ) -> list[Augmentation]:
-    """Return the augmentations for keypoints, the flips only where it is known what changes names.
+    """Return the augmentations for keypoints, with flips only if left/right pairs are known.
 
-    A mirror turns a left eye into a right one; taught under the old name it would be wrong.
+    A flip turns a left eye into a right one; keeping the old name would be wrong.
 
     Args:
-        names: of the keypoints, none where they are not known. pairs: places of left and right.
+        names: of the keypoints, empty if unknown. pairs: indices of left and right keypoints.
     """
     untold = without_partner(names, pairs)
     is_known = bool(names or pairs) and not untold
     kept = [each for each in augmentations if is_known or each not in MIRRORS]
     if len(kept) < len(augmentations):
         logger.warning(
-            "images are not mirrored: %s; set KEYPOINT_PAIRS to the places of left and right ones",
-            f"the keypoints {', '.join(untold)} have a side and no partner of the other"
+            "images are not flipped: %s; set KEYPOINT_PAIRS to the indices of left and right ones",
+            f"the keypoints {', '.join(untold)} have a side but no counterpart"
             if untold
-            else "KEYPOINT_NAMES and KEYPOINT_PAIRS do not say which keypoints change names",
+            else "KEYPOINT_NAMES and KEYPOINT_PAIRS do not say which keypoints swap names",
         )
     return kept
 
 
 def by_name(name: str) -> Augmentation:
-    """Return one of this module's augmentations by its name.
+    """Return one of this module's augmentations by name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: If there is none with that name.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"AUGMENTATIONS must be of {sorted(AUGMENTATIONS)}, got {name!r}")
@@ -250,13 +250,13 @@ def by_name(name: str) -> Augmentation:
 
 
 def from_imgaug(augmenter: Any) -> Augmentation:
-    """Return the augmentation that an imgaug augmenter stands for.
+    """Wrap an imgaug augmenter as an augmentation.
 
     Image and masks pass through one deterministic copy of it, the masks as segmentation maps
-    (nearest neighbour), so every geometric augmenter moves them alike and no other does.
+    (nearest neighbour), so geometric augmenters transform both and others only the image.
 
     Raises:
-        TypeError: the argument is no imgaug augmenter.
+        TypeError: If the argument is not an imgaug augmenter.
     """
     if not hasattr(augmenter, "to_deterministic"):
         raise TypeError(
@@ -280,7 +280,7 @@ def from_imgaug(augmenter: Any) -> Augmentation:
     def moved(points: np.ndarray, size: Size, rng: np.random.Generator) -> Moved:
         deterministic = augmenter.to_deterministic()
         deterministic.seed_(int(rng.integers(2**31)), deterministic_too=True)
-        # Three more points tell whether right-handed became left-handed.
+        # Three additional points reveal whether the transform mirrors.
         corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
         listed = np.concatenate([corners, points.reshape(-1, 2)])[:, ::-1].astype(np.float32)
         found = deterministic.augment(image=np.zeros((*size, 3), np.uint8), keypoints=listed[None])
@@ -294,10 +294,10 @@ def from_imgaug(augmenter: Any) -> Augmentation:
 
 
 def import_imgaug() -> ModuleType:
-    """Return the module imgaug, which on NumPy 2 cannot be imported without help.
+    """Import imgaug, which needs a workaround under NumPy 2.
 
     Raises:
-        ImportError: imgaug is not installed.
+        ImportError: If imgaug is not installed.
     """
     if not hasattr(np, "sctypes"):
         vars(np)["sctypes"] = _SCTYPES
@@ -324,7 +324,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 def _to_label_maps(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return masks as label maps and the map of each: (H, W, N) -> (H, W, L) int32, (N,).
 
-    Mask i has label i + 1; masks that overlap lie in different maps. A map a mask would cost
+    Mask i has label i + 1; overlapping masks are in different maps. One map per mask would take
     imgaug half a second for a hundred objects.
     """
     label_maps: list[np.ndarray] = []

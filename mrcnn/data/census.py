@@ -1,6 +1,6 @@
-"""How many of the annotated objects will train, and why the others will not.
+"""Counts how many annotated objects will be trained on, and why the others will not.
 
-One count for the doctor and for training, before the first step.
+The same count serves `mrcnn check` and training, before the first step.
 """
 
 from collections import Counter
@@ -27,21 +27,21 @@ from mrcnn.data.problems import (
 )
 from mrcnn.data.suggest import InputSize, scale_of
 
-MANY = 0.1  # share of the objects that are lost from which on it is worth a warning
-LABEL_IMAGES = 200  # that are read for their objects; the others are not counted
-GLANCE = 8  # images of a program's own dataset that are looked at
+MANY = 0.1  # fraction of lost objects that triggers a warning
+LABEL_IMAGES = 200  # maximum number of label images that are read and counted
+GLANCE = 8  # number of images examined of a custom dataset
 LISTED = 5
-CODES = ("nothing-to-learn", "class-lost", "objects-lost", "image-lost")  # of `report`
+CODES = ("nothing-to-learn", "class-lost", "objects-lost", "image-lost")  # codes of `report`
 
 
 @dataclass
 class Census:
-    """What becomes of the objects of a set.
+    """Which objects of a dataset are trained on.
 
     Attributes:
-        annotated: objects of each class, by its name.
-        losses: those that do not train.
-        lost_images: names of images that have objects, of which none trains, and no crowd.
+        annotated: number of objects per class name.
+        losses: the objects that are not trained on.
+        lost_images: names of images that lose all their objects, and have no crowd.
     """
 
     annotated: Counter = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Census:
     lost_images: list[str] = field(default_factory=list)
 
     def reasons(self, class_name: str | None = None) -> Counter:
-        """Return how many objects, of one class or of all, are lost for each reason."""
+        """Return the number of lost objects per reason, for one class or for all."""
         counts: Counter = Counter()
         for loss in self.losses:
             if class_name in (None, loss.class_name):
@@ -58,18 +58,18 @@ class Census:
 
 
 def take(dataset: AnnotatedDataset, input_size: InputSize, max_instances: int) -> Census:
-    """Return what becomes of the objects of a set.
+    """Return the census of a dataset.
 
     Args:
         dataset: prepared.
-        input_size: how its images enter the network.
+        input_size: how its images are resized.
         max_instances: MAX_GT_INSTANCES.
     """
     census = Census(losses=list(dataset.losses))
     for loss in dataset.losses:
         if loss.reason != OF_BACKGROUND:
             census.annotated[loss.class_name] += loss.count
-    # Readers name an image by its file, or by that of its annotations.
+    # Readers name an image after its file, or after its annotation file.
     dropped = {Path(loss.image).stem for loss in dataset.losses if loss.image}
     for image_id in _counted(dataset):
         _count_image(census, dataset, image_id, (input_size, max_instances, dropped))
@@ -77,10 +77,10 @@ def take(dataset: AnnotatedDataset, input_size: InputSize, max_instances: int) -
 
 
 def report(census: Census, problems: Problems, *, is_scored: bool = False) -> None:
-    """Note what is lost: all objects of the set or of a class as an error, a tenth as a warning.
+    """Report lost objects: all of the dataset or of a class as an error, a tenth as a warning.
 
     Args:
-        is_scored: the set is for validation, where a class may be missing.
+        is_scored: the dataset is for validation, where a class may be missing.
     """
     total, reasons = sum(census.annotated.values()), census.reasons()
     lost = sum(reasons.values()) - reasons[OF_BACKGROUND]
@@ -88,7 +88,7 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
         problems.error(
             "nothing-to-learn",
             f"none of the {total} objects can be learned: {_listed(reasons)}",
-            remedy="mend the annotations; mrcnn check names each of them",
+            remedy="fix the annotations; mrcnn check names each of them",
         )
         return
     if total and lost >= MANY * total:
@@ -97,7 +97,7 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
             f"{lost} of {total} objects will not be learned: {_listed(reasons)}",
             remedy="raise MAX_GT_INSTANCES"
             if 2 * reasons[TOO_MANY] > lost
-            else "mend the annotations; mrcnn check names each of them",
+            else "fix the annotations; mrcnn check names each of them",
         )
     _report_classes(census, problems, is_scored=is_scored, is_told=lost >= MANY * total)
     if census.lost_images:
@@ -106,18 +106,18 @@ def report(census: Census, problems: Problems, *, is_scored: bool = False) -> No
             "image-lost",
             f"{len(census.lost_images)} images lose all their objects, and are trained as "
             f"background: {', '.join(census.lost_images[:LISTED])}{more}",
-            remedy="mend their annotations, or remove the images",
+            remedy="fix their annotations, or remove the images",
         )
 
 
 def _report_classes(census: Census, problems: Problems, *, is_scored: bool, is_told: bool) -> None:
-    """Note the classes that lose everything, or a tenth where the set is not told of that."""
-    remedy = "mend the annotations, or remove the class"
+    """Report classes that lose all objects, or a tenth unless reported for the whole dataset."""
+    remedy = "fix the annotations, or remove the class"
     for name, count in census.annotated.items():
         of_class = census.reasons(name) if name is not None else Counter()
         gone = sum(of_class.values())
         if gone >= count:
-            # Who draws points and lines beside outlines does not mean them to be learned.
+            # Points and lines next to outlines are not meant to be learned.
             is_meant = is_scored or set(of_class) == {POINTS}
             note = problems.warning if is_meant else problems.error
             note(
@@ -142,15 +142,15 @@ def check_training(
     *,
     is_scored: bool = False,
 ) -> None:
-    """Log what a training loses of a set's objects.
+    """Log which objects of a dataset are lost for training.
 
     Args:
-        dataset: prepared; of one that a program makes, a few images are looked at.
+        dataset: prepared; of a custom dataset, only a few images are examined.
         input_size, max_instances: see `take`.
         is_scored: see `report`.
 
     Raises:
-        ValueError: nothing is left to learn of the set or of a class.
+        ValueError: If no objects of the dataset or of a class are left to train on.
     """
     problems = Problems()
     if isinstance(dataset, AnnotatedDataset):
@@ -161,7 +161,7 @@ def check_training(
 
 
 def _counted(dataset: AnnotatedDataset) -> list[int]:
-    """Return the images that are looked at: all whose objects are not in files of their own."""
+    """Return the images to count: all whose objects are not in separate mask files."""
     outlined = [i for i in dataset.image_ids.tolist() if dataset.annotated(i).label_image is None]
     labelled = dataset.num_images - len(outlined)
     if labelled <= LABEL_IMAGES:
@@ -186,7 +186,7 @@ def _count_image(
             return
         size = dataset.object_size(image_id)
         reasons = _reasons(objects, size, limits[0])
-    except ValueError:  # an image or a mask that cannot be read, which is told elsewhere
+    except ValueError:  # an unreadable image or mask, which is reported elsewhere
         return
     class_names = [dataset.class_names[abs(dataset.class_id_of(item))] for item in objects]
     census.annotated.update(class_names)
@@ -197,7 +197,7 @@ def _count_image(
     )
     census.losses += [Loss(name_, why, name, count) for (name_, why), count in lost.items()]
     kept = sum(reason in ("", CROWD) for reason in reasons)
-    # Which objects a crop of an image has, and how many, is another matter every time.
+    # The objects in a random crop vary.
     if kept > limits[1] and limits[0].mode != "crop":
         census.losses.append(Loss(None, TOO_MANY, name, kept - limits[1]))
     if not kept:
@@ -207,7 +207,7 @@ def _count_image(
 def _reasons(
     objects: Sequence[AnnotatedObject], size: tuple[int, int], input_size: InputSize
 ) -> list[str]:
-    """Return why each object does not train, "" for those that do."""
+    """Return why each object is not trained on; "" for those that are."""
     covered = outlines.covers(objects, size)
     scale = scale_of(size, input_size)
     reasons = []
@@ -230,12 +230,12 @@ def _is_outside(item: AnnotatedObject, size: tuple[int, int]) -> bool:
 
 
 def _vanishes(item: AnnotatedObject, size: tuple[int, int], scale: float) -> bool:
-    """Tell whether no pixel of the input shows any of an object, by its bounding box."""
+    """Return whether an object vanishes when resized, judging by its bounding box."""
     bounds = _bounds(item, size)
     if bounds is None or (bounds[1] - bounds[0]).min() * scale >= 1:
         return False
     for low, high in zip(*bounds, strict=True):
-        # The pixel of the input at i shows the one of the image at (i + 0.5) / scale.
+        # Input pixel i shows image pixel (i + 0.5) / scale.
         first = np.ceil(max(low, 0) * scale - 0.5)
         if (first + 0.5) / scale >= high:
             return True
@@ -243,7 +243,7 @@ def _vanishes(item: AnnotatedObject, size: tuple[int, int], scale: float) -> boo
 
 
 def _bounds(item: AnnotatedObject, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the least and the greatest x and y of an object's polygons, None if it has others."""
+    """Return minimum and maximum x, y of an object's polygons; None if it has other shapes."""
     if not all(isinstance(shape, Polygon) for shape in item.shapes):
         return None
     parts = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
@@ -252,7 +252,7 @@ def _bounds(item: AnnotatedObject, size: tuple[int, int]) -> tuple[np.ndarray, n
 
 
 def _glance(dataset: Dataset, problems: Problems) -> None:
-    """Look at some images of a program's own dataset for objects that can be learned."""
+    """Examine some images of a custom dataset for objects that can be trained on."""
     count = len(dataset.image_ids)
     places = np.unique(np.linspace(0, count - 1, min(count, GLANCE)).astype(int))
     census, looked_at = Census(), 0
@@ -264,15 +264,15 @@ def _glance(dataset: Dataset, problems: Problems) -> None:
             if len(class_ids):
                 has_pixel = np.atleast_1d(np.asarray(masks).any(axis=(0, 1)))
             _count_drawn(census, dataset, class_ids, has_pixel)
-        except Exception:  # whatever a program raises: training skips the image, and says so
+        except Exception:  # any error of a custom dataset: training skips the image, and says so
             continue
         looked_at += 1
         _check_source(dataset, image_id, class_ids, problems)
     if looked_at and not census.annotated:
         problems.warning(
             "no-objects",
-            f"none of the {looked_at} images looked at, of {count}, has an object: "
-            f"{type(dataset).__name__}.load_mask gives none",
+            f"none of the {looked_at} images examined, of {count}, has an object: "
+            f"{type(dataset).__name__}.load_mask returns none",
         )
     if looked_at == count:
         report(census, problems)
@@ -280,14 +280,14 @@ def _glance(dataset: Dataset, problems: Problems) -> None:
     of_some = Problems(strict=False)
     report(census, of_some)
     for finding in of_some.found:
-        message = f"in {looked_at} images looked at, of {count}: {finding.message}"
+        message = f"in {looked_at} images examined, of {count}: {finding.message}"
         problems.warning(finding.code, message, remedy=finding.remedy)
 
 
 def _count_drawn(
     census: Census, dataset: Dataset, class_ids: np.ndarray, has_pixel: np.ndarray
 ) -> None:
-    """Add the objects of an image as `load_mask` gives them."""
+    """Count the objects of an image as returned by `load_mask`."""
     for class_id, is_drawn in zip(class_ids.tolist(), has_pixel.tolist(), strict=True):
         name = dataset.class_names[abs(class_id)]
         census.annotated[name] += 1
@@ -298,19 +298,19 @@ def _count_drawn(
 def _check_source(
     dataset: Dataset, image_id: int, class_ids: np.ndarray, problems: Problems
 ) -> None:
-    """Refuse objects of a class that the source of their image does not have."""
+    """Reject objects of a class that the source of their image does not have."""
     source = dataset.image_info[image_id]["source"]
     known = set(dataset.source_class_ids.get(source, [0]))
     strange = [i for i in np.unique(np.abs(class_ids)).tolist() if i not in known]
-    strange = [i for i in strange if i < dataset.num_classes]  # the others are refused by number
+    strange = [i for i in strange if i < dataset.num_classes]  # the others are rejected by number
     if strange:
         names = [dataset.class_names[i] for i in strange]
         sources = sorted({dataset.class_info[i]["source"] for i in strange})
         problems.error(
             "unknown-class",
-            f"image {image_id} is of the source {source!r} and has objects of the classes {names} "
-            f"of {sources}: they would not be learned",
-            remedy="give add_class and add_image the same source",
+            f"image {image_id} is from the source {source!r} but has objects of the classes "
+            f"{names} of {sources}: they would not be learned",
+            remedy="pass the same source to add_class and add_image",
         )
 
 

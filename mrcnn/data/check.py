@@ -1,4 +1,4 @@
-"""The doctor: what is wrong with a set, or a pair of sets, before time is spent on training."""
+"""Checks of a dataset, or of a training and validation pair, before time is spent on training."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from mrcnn.data.problems import SEVERITIES, Finding, Problems
 from mrcnn.data.suggest import InputSize, object_sides, suggest
 from mrcnn.data.survey import ImageSurvey, Progress, survey
 
-MIXED = (0.1, 0.9)  # shares of rectangles between which a set mixes boxes and outlines
-ENOUGH = 10  # objects to tell that by
-LISTED = 8  # of many names, so many are shown
-QUICK = 500  # images that are looked at when time is short
+MIXED = (0.1, 0.9)  # a fraction of rectangles in between means mixed boxes and outlines
+ENOUGH = 10  # minimum number of objects for that
+LISTED = 8  # maximum number of names shown
+QUICK = 500  # number of images examined in a quick check
 SUGGESTION = "suggestion"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a network can take: the settings of the same names."""
+    """Limits of the network: the settings of the same names."""
 
     input_size: InputSize = field(default_factory=InputSize)
     smallest_anchor: float = 32
@@ -37,7 +37,7 @@ class Limits:
 def load_for_check(
     path: str | PathLike, **options: Any
 ) -> tuple[AnnotatedDataset | None, list[Finding]]:
-    """Return a set with all that its reader found, None with a finding where it cannot be read.
+    """Return a dataset with its reader's findings; None and a finding if it cannot be read.
 
     Args:
         path: see `load_dataset`.
@@ -54,10 +54,10 @@ def load_for_check(
 def load_parts_for_check(
     sources: Mapping[str, Source],
 ) -> tuple[dict[str, AnnotatedDataset], list[Finding]]:
-    """Return the parts of a set that can be read, and why the others cannot.
+    """Return the parts of a dataset that can be read, and findings on why the others cannot.
 
     Args:
-        sources: of each part. What may be a title of the set is told from all together.
+        sources: of each part. Whether a class is only a title is decided from all parts together.
     """
     reports = {part: Problems(strict=False) for part in sources}
     annotations: dict[str, Annotations] = {}
@@ -75,7 +75,7 @@ def load_parts_for_check(
 
 
 def _why_unread(problems: Problems, error: ValueError) -> list[Finding]:
-    """Return what a reader found before it gave up, and why it did."""
+    """Return a reader's findings before it gave up, and its error."""
     return [*problems.found, Finding("error", "unreadable-annotations", str(error))]
 
 
@@ -87,15 +87,15 @@ def check(
     thorough: bool = True,
     progress: Progress = iter,
 ) -> list[Finding]:
-    """Return what is wrong with a set and with its validation set, the worst first.
+    """Return the faults of a dataset and its validation set, most severe first.
 
     Args:
         dataset: from `load_for_check`, which finds more than a strict reader lets through.
         validation: likewise.
-        limits: of the network that is to be trained.
+        limits: limits of the network to be trained.
         thorough: decode every image. Else only the headers of some hundred are read: damage inside
-            the files, pictures that are there twice and the mean pixel are not found.
-        progress: is given the image ids of a set, and yields them.
+            the files, duplicate images and the mean pixel are not found.
+        progress: called with the image ids of a dataset, yields them.
     """
     sets = {"training": dataset, "validation": validation}
     findings, surveys = [], {}
@@ -120,14 +120,14 @@ def check(
 
 
 def _chosen(count: int, most: int | None) -> list[int]:
-    """Return the images to look at, evenly spaced where they are too many."""
+    """Return the images to examine, evenly spaced if there are too many."""
     if most is None or count <= most:
         return list(range(count))
     return np.linspace(0, count - 1, most).astype(int).tolist()
 
 
 def _of_census(dataset: AnnotatedDataset, limits: Limits, part: str) -> list[Finding]:
-    """Return what is wrong with the number of objects that will be learned, or scored."""
+    """Return findings on the number of objects that are left for training, or scoring."""
     problems = Problems(strict=False)
     counted = census.take(dataset, limits.input_size, limits.max_instances)
     census.report(counted, problems, is_scored=part == "validation")
@@ -145,7 +145,7 @@ def _of_set(
     for names in _same([(each.digest, each.name) for each in surveys]):
         problems.warning(
             "same-image",
-            f"the same picture is there {len(names)} times: {_few(names)}",
+            f"the same image occurs {len(names)} times: {_few(names)}",
             image=names[0],
             remedy="keep one of them, with the objects of all",
         )
@@ -159,20 +159,20 @@ def _check_classes(dataset: AnnotatedDataset, problems: Problems) -> None:
         problems.warning(
             "unused-class",
             f"{len(unused)} of {dataset.num_classes - 1} classes have no objects: {_few(unused)}",
-            remedy="they cannot be learned; remove them where they are not meant",
+            remedy="they cannot be learned; remove them unless they are intended",
         )
     ids = sorted(info["id"] for info in dataset.class_info[1:] if isinstance(info["id"], int))
     if ids and ids[-1] - ids[0] + 1 > len(ids):
         problems.info(
             "id-gaps",
-            f"the ids of the classes have gaps ({ids[0]} to {ids[-1]} for {len(ids)} classes); "
+            f"the class ids have gaps ({ids[0]} to {ids[-1]} for {len(ids)} classes); "
             f"the network numbers them from 1 to {len(ids)}",
         )
     for names in _same([(_normal(name), name) for name in dataset.class_names[1:]]):
         problems.warning(
             "similar-classes",
-            f"the classes {_few(names)} differ in spelling only",
-            remedy="give them one name, if they are one",
+            f"the classes {_few(names)} differ only in spelling",
+            remedy="give them the same name if they are the same class",
         )
 
 
@@ -190,8 +190,8 @@ def _check_counts(
         if len(each.class_ids) > limits.max_instances:
             problems.warning(
                 "too-many-objects",
-                f"it has {len(each.class_ids)} objects, MAX_GT_INSTANCES is "
-                f"{limits.max_instances}: a random choice is trained on",
+                f"it has {len(each.class_ids)} objects, but MAX_GT_INSTANCES is "
+                f"{limits.max_instances}: a random subset is trained on",
                 image=each.name,
                 remedy="raise MAX_GT_INSTANCES",
             )
@@ -203,7 +203,7 @@ def _check_counts(
             "small-objects",
             f"{small} of {len(sides)} objects are smaller than the smallest anchor "
             f"({limits.smallest_anchor:g} pixels of the input)",
-            remedy="set RPN_ANCHOR_SCALES, or enlarge the images by IMAGE_MIN_DIM",
+            remedy="set RPN_ANCHOR_SCALES, or enlarge the images with IMAGE_MIN_DIM",
         )
 
 
@@ -213,14 +213,14 @@ def _check_rectangles(surveys: list[ImageSurvey], problems: Problems) -> None:
     if total >= ENOUGH and MIXED[0] <= rectangles / total <= MIXED[1]:
         problems.warning(
             "mixed-boxes",
-            f"{rectangles} of {total} objects are outlined by a box, the others by a polygon: "
+            f"{rectangles} of {total} objects are outlined by boxes, the others by polygons: "
             "the model will learn box-shaped masks",
-            remedy="outline all objects",
+            remedy="outline all objects with polygons",
         )
 
 
 def _of_pair(training: list[ImageSurvey], validation: list[ImageSurvey]) -> list[Finding]:
-    """Return what the images of two sets have in common."""
+    """Return findings on images that two datasets share."""
     problems = Problems(strict=False)
     digests = {each.digest: each.name for each in training if each.digest}
     names = {each.name: each.digest for each in training}
@@ -228,8 +228,8 @@ def _of_pair(training: list[ImageSurvey], validation: list[ImageSurvey]) -> list
         if each.digest in digests:
             problems.warning(
                 "image-in-both-sets",
-                f"the same picture is in the training set ({digests[each.digest]}): scores on it "
-                "tell nothing",
+                f"the same image is in the training set ({digests[each.digest]}): scores on it "
+                "are meaningless",
                 image=each.name,
                 remedy="remove it from one of the sets",
             )
@@ -238,14 +238,14 @@ def _of_pair(training: list[ImageSurvey], validation: list[ImageSurvey]) -> list
             problems.info(
                 "name-in-both-sets",
                 "an image of the training set has the same name"
-                + (", and another content" if different else ""),
+                + (", but different content" if different else ""),
                 image=each.name,
             )
     return problems.found
 
 
 def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list[Finding]:
-    """Return how the classes of two sets differ."""
+    """Return findings on classes that differ between two datasets."""
     problems = Problems(strict=False)
     known, others = dataset.class_names[1:], validation.class_names[1:]
     if (validation.is_unnamed and len(known) == 1) or (dataset.is_unnamed and len(others) == 1):
@@ -261,13 +261,13 @@ def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list
         problems.error(
             "class-mismatch",
             f"the class {name!r} of the validation set is not in the training set{hint}",
-            remedy="give it the same name in both",
+            remedy="use the same name in both",
         )
     unlearned = sorted((_used_names(validation) & set(known)) - _used_names(dataset))
     if unlearned:
         problems.warning(
             "class-only-in-validation",
-            f"classes with objects in the validation set only cannot be learned: {_few(unlearned)}",
+            f"classes with objects only in the validation set cannot be learned: {_few(unlearned)}",
             remedy="re-split the dataset",
         )
     missing = [name for name in known if name not in used]
@@ -283,7 +283,7 @@ def _of_classes(dataset: AnnotatedDataset, validation: AnnotatedDataset) -> list
 
 def _used_names(dataset: AnnotatedDataset) -> set[str]:
     if any(dataset.annotated(image_id).label_image for image_id in dataset.image_ids):
-        return set(dataset.class_names[1:])  # of one class; to count them, all would be read
+        return set(dataset.class_names[1:])  # counting would read all files
     used = {
         dataset.class_id_of(item)
         for image_id in dataset.image_ids
@@ -294,12 +294,12 @@ def _used_names(dataset: AnnotatedDataset) -> set[str]:
 
 
 def _normal(name: str) -> str:
-    """Return a name without what people write in different ways."""
+    """Normalize a name's spelling variants."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def _same(pairs: Sequence[tuple[str | None, str]]) -> list[list[str]]:
-    """Return the names that share a key, for every key that several have."""
+    """Return the names that share a key, for every key with several names."""
     groups = defaultdict(list)
     for key, name in pairs:
         if key:

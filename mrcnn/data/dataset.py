@@ -1,4 +1,4 @@
-"""Datasets: the classes and images of one or several sources, as Matterport's users know them."""
+"""Datasets: the classes and images of one or several sources, with Matterport's interface."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ class BadSample(ValueError):  # noqa: N818 (it names the sample, not a fault of 
 
 
 def summary(error: Exception) -> str:
-    """Return what went wrong with an image, in a line; with the type unless that says no more."""
+    """Describe an image's error in one line, with its type unless that is redundant."""
     if isinstance(error, BadSample):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -38,15 +38,15 @@ class Dataset:
             def load_mask(self, image_id):
                 return masks, class_ids
 
-    Call `prepare()` when everything is added. A source is one collection of images with its
-    own class ids; classes of a source that does not know them are not trained on its images.
+    Call `prepare()` when everything is added. A source is a collection of images with its own
+    class ids; classes that a source does not have are not trained on its images.
 
     Attributes:
-        class_info: per class {"source", "id", "name"}, the background first.
-        class_names: of the classes, the background first, once the dataset is prepared: text as it
-            was given, commas included; "class 7" where the class of id 7 was given none.
-        image_info: per image {"id", "source", "path"} and whatever `add_image` was given.
-        channels: C of the images.
+        class_info: per class {"source", "id", "name"}, background first.
+        class_names: names of the classes, background first, once prepared: as given, including
+            commas; "class 7" if the class with id 7 has no name.
+        image_info: per image {"id", "source", "path"} and the other arguments of `add_image`.
+        channels: number of channels of the images, C.
     """
 
     channels = 3
@@ -60,10 +60,10 @@ class Dataset:
         self.source_class_ids: dict[str, list[int]] = {}
 
     def add_class(self, source: str, class_id: Any, class_name: str) -> None:
-        """Add a class of a source; one that is there already is left as it is.
+        """Add a class of a source, unless it exists.
 
         Raises:
-            ValueError: the source has a dot, which separates it from ids.
+            ValueError: If the source has a dot, which separates sources from ids.
         """
         if "." in source:
             raise ValueError(f"a source name must not contain a dot, got {source!r}")
@@ -74,18 +74,18 @@ class Dataset:
             self.class_info.append({"source": source, "id": class_id, "name": class_name})
 
     def add_image(self, source: str, image_id: Any, path: Any, **kwargs: Any) -> None:
-        """Add an image; the keywords are kept in its `image_info`."""
+        """Add an image; keyword arguments are stored in its `image_info`."""
         self.image_info.append({"id": image_id, "source": source, "path": path, **kwargs})
 
     def add_dataset(
         self, source: str, other: "Dataset", class_ids: Collection[int] | None = None
     ) -> None:
-        """Add the classes and images of a prepared dataset, as one source of this one.
+        """Add the classes and images of a prepared dataset as one source of this one.
 
         Args:
-            source: the name that they get here.
-            class_ids: of the other's classes, only these, and the images that have objects of one
-                of them; None for everything.
+            source: the name of the new source.
+            class_ids: add only these classes of the other dataset, and images with objects of
+                them; None for everything.
         """
         wanted = [
             number for number in other.class_ids[1:] if class_ids is None or number in class_ids
@@ -120,14 +120,14 @@ class Dataset:
 
     @property
     def image_ids(self) -> np.ndarray:
-        """The numbers of the images, which every method takes as `image_id`."""
+        """The indices of the images, which all methods take as `image_id`."""
         return self._image_ids
 
     def map_source_class_id(self, source_class_id: str) -> int:
-        """Return the class id of a source's own, given as "source.id".
+        """Return the class id for a source's own id, given as "source.id".
 
         Raises:
-            BadSample: the source has no such class.
+            BadSample: If the source has no such class.
         """
         if source_class_id not in self.class_from_source_map:
             raise BadSample(self._without_class(source_class_id))
@@ -137,7 +137,7 @@ class Dataset:
         """Return the source's own id of a class.
 
         Raises:
-            ValueError: the class belongs to another source.
+            ValueError: If the class belongs to another source.
         """
         info = self.class_info[class_id]
         if info["source"] != source:
@@ -145,7 +145,7 @@ class Dataset:
         return info["id"]
 
     def image_reference(self, image_id: int) -> str:  # noqa: ARG002 (for subclasses)
-        """Return a link or a description of the image, for people; override it."""
+        """Return a link to or a description of the image, for humans; override it."""
         return ""
 
     def source_image_link(self, image_id: int) -> Any:
@@ -153,10 +153,10 @@ class Dataset:
         return self.image_info[image_id]["path"]
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """Return an image, (H, W, C) uint8; override it for images that are no files.
+        """Return an image, (H, W, C) uint8; override it for images that are not files.
 
         Raises:
-            BadSample: the file is missing or cannot be read.
+            BadSample: If the file is missing or cannot be read.
         """
         if "origin" in self.image_info[image_id]:
             other, number = self.image_info[image_id]["origin"]
@@ -170,7 +170,7 @@ class Dataset:
         """Return the objects of an image: masks (H, W, N) bool, class_ids (N,) int32.
 
         A negative class id is a crowd: a region that is neither object nor background. The
-        default has no objects, so that such images are trained as background, and says so once.
+        default returns no objects, so that such images are trained as background, and warns once.
         """
         if "origin" in self.image_info[image_id]:
             return self._masks_of_origin(image_id)
@@ -181,7 +181,7 @@ class Dataset:
     def load_keypoints(self, image_id: int) -> np.ndarray:
         """Return the keypoints of the objects of `load_mask`, in its order: (N, P, 3) float32.
 
-        Each is (y, x, visibility) in pixels; visibility is 0 where there is none, 1 hidden, 2 seen.
+        Each is (y, x, visibility) in pixels; visibility is 0: not labelled, 1: hidden, 2: visible.
         Override it for a network with NUM_KEYPOINTS = P; the default has no keypoints, P = 0.
         """
         if "origin" in self.image_info[image_id]:
@@ -189,7 +189,7 @@ class Dataset:
         return np.zeros((len(self.load_mask(image_id)[1]), 0, 3), np.float32)
 
     def classes_in(self, image_id: int) -> set[int]:
-        """Return the classes of an image's objects, crowds too; override it where that is cheap."""
+        """Return the classes of an image's objects, including crowds; override if it is cheap."""
         return set(np.abs(self.load_mask(image_id)[1]).tolist())
 
     def _tell_of_default(self, image_id: int) -> None:
@@ -219,7 +219,7 @@ class Dataset:
         return f"source {source!r} has no class {class_id!r}; it has {listed}"
 
     def _masks_of_origin(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the objects that the dataset has from which the image was added."""
+        """Return the objects according to the dataset that the image was added from."""
         other, number = self.image_info[image_id]["origin"]
         masks, class_ids = other.load_mask(number)
         kept, numbers = self._kept_of_origin(image_id, class_ids)
@@ -229,7 +229,7 @@ class Dataset:
     def _keypoints_of_origin(self, image_id: int) -> np.ndarray:
         other, number = self.image_info[image_id]["origin"]
         points = other.load_keypoints(number)
-        if not points.shape[1]:  # its objects have none, where those of other sources may
+        if not points.shape[1]:  # none here, although other sources may have some
             points = np.zeros((len(points), len(self.keypoint_names), 3), np.float32)
         kept, _ = self._kept_of_origin(image_id, other.load_mask(number)[1])
         return points[kept]
@@ -237,7 +237,7 @@ class Dataset:
     def _kept_of_origin(
         self, image_id: int, class_ids: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Return which objects of the other dataset are of a class of this one, and its number."""
+        """Return which objects of the other dataset have a class in this one, and their ids."""
         info = self.image_info[image_id]
         other = info["origin"][0]
         keys = [f"{info['source']}.{other.class_info[abs(each)]['id']}" for each in class_ids]
@@ -250,7 +250,7 @@ class Dataset:
 
 
 def _name_of(info: dict) -> str:
-    """Return the name of a class as text; programs pass numbers, and nothing."""
+    """Return the name of a class as a string; programs also pass numbers or nothing."""
     name = "" if info["name"] is None else str(info["name"])
     return name if name.strip() else f"class {info['id']}"
 

@@ -1,4 +1,4 @@
-"""Images of a dataset that stay in memory once they are read."""
+"""In-memory cache of a dataset's images."""
 
 import threading
 from typing import Any
@@ -9,10 +9,9 @@ from mrcnn.data.dataset import Dataset
 
 
 class CachedImages:
-    """A dataset whose first images stay in memory; in all else it is the one that it stands for.
+    """A dataset that caches the first images read; otherwise a proxy of the original dataset.
 
-    What is in memory is never given up for another image: a training goes through all of them
-    before it sees one again.
+    Cached images are never evicted: training iterates over all images before repeating one.
     """
 
     def __init__(self, dataset: Dataset, megabytes: float) -> None:
@@ -22,12 +21,12 @@ class CachedImages:
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_dataset":  # of a copy that is not filled yet
+        if name == "_dataset":  # in a copy that is not initialized yet
             raise AttributeError(name)
         return getattr(self._dataset, name)
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """Return an image as the dataset gives it; the caller may change it."""
+        """Return an image as the dataset does; the caller may modify it."""
         if image_id in self._images:
             return self._images[image_id].copy()
         image = np.asarray(self._dataset.load_image(image_id))

@@ -1,8 +1,8 @@
-"""Outlines of objects as their files have them, and the masks that they stand for.
+"""Outlines of objects as stored in annotation files, and their masks.
 
-Polygons are rasterised by pycocotools, as COCO does: (x, y) = (0, 0) is the corner of the first
-pixel, a rectangle of x = 2 and width = 4 covers the columns 2 to 5, and what lies beyond the image
-is cut off. Curves become polygons. Masks of files are what they are.
+Polygons are rasterised by pycocotools, as in COCO: (x, y) = (0, 0) is the corner of the first
+pixel, a rectangle with x = 2 and width = 4 covers columns 2 to 5, and everything is clipped to the
+image. Curves become polygons. Mask files are used unchanged.
 """
 
 import os
@@ -17,12 +17,12 @@ from scipy import ndimage
 
 from mrcnn.geometry import image_files, masks
 
-FARTHEST = 1e6  # pixels that a coordinate may be from the first one
-# Pixels around polygons. pycocotools takes 16 bytes for each fifth of a pixel on the way, and ends
-# the process where it gets no memory.
+FARTHEST = 1e6  # largest absolute coordinate, in pixels
+# Longest perimeter of polygons, in pixels. pycocotools takes 16 bytes per fifth of a pixel, and
+# kills the process when out of memory.
 LONGEST = 4e6
-MOST_OF_PALETTE = 255  # a label image with greater values holds colours
-SURE = 0.75  # a disc of this radius holds the centre of a pixel, wherever it lies
+MOST_OF_PALETTE = 255  # a label image with larger values is in colour
+SURE = 0.75  # a disc of this radius always contains a pixel centre
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,7 +31,7 @@ class Polygon:
 
     Attributes:
         points: (n, 2) float64 of x, y in pixels, or in fractions of the image's width and height.
-        is_relative: they are fractions.
+        is_relative: points are fractions.
     """
 
     points: np.ndarray
@@ -51,12 +51,12 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """The pixels of a mask file that have a value; None: all that are not 0.
+    """The pixels of a mask file with a given value; None: all nonzero pixels.
 
     Attributes:
-        path: of the file.
-        value: of the pixels.
-        colour: their value where the file is in colours, see `image_files.read_labels`.
+        path: path of the file.
+        value: value of the pixels.
+        colour: their value if the file is in colour, see `image_files.read_labels`.
     """
 
     path: str
@@ -72,14 +72,14 @@ class AnnotatedObject:
     """One object of an image.
 
     Attributes:
-        class_id: its source's own id of the class.
-        shapes: the object is all of them together.
+        class_id: the source's own id of the class.
+        shapes: the object is their union.
         is_crowd: a region that is neither object nor background.
-        id: as its file has it, or its place there, for messages.
-        keypoints: (P, 3) of y, x in pixels and visibility, where it has any.
-        stated: its area and its bbox (x, y, width, height) where the file states them, which COCO's
-            scores go by.
-        is_ignored: it is a crowd of no class; its class_id stands for any.
+        id: as in its file, or its index there, for messages.
+        keypoints: (P, 3) of y, x in pixels and visibility, if any.
+        stated: its area and its bbox (x, y, width, height) if the file states them, which COCO's
+            scores use.
+        is_ignored: a crowd without a class; its class_id is arbitrary.
     """
 
     class_id: Any
@@ -92,15 +92,15 @@ class AnnotatedObject:
 
 
 def polygon(x: Iterable, y: Iterable) -> Polygon:
-    """Return the polygon of these coordinates.
+    """Return the polygon with these coordinates.
 
     Raises:
-        ValueError: there are fewer than three points, or something is no number.
+        ValueError: If there are fewer than three points, or something is not a number.
     """
     try:
         points = np.array([list(x), list(y)], np.float64).T
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("its coordinates are no pairs of numbers") from error
+        raise ValueError("its coordinates are not pairs of numbers") from error
     return checked(points)
 
 
@@ -108,12 +108,12 @@ def checked(points: np.ndarray) -> Polygon:
     """Return the polygon of points (n, 2) of x and y.
 
     Raises:
-        ValueError: there are fewer than three, or they are not finite or beyond any image.
+        ValueError: If there are fewer than three, or they are not finite or out of any image.
     """
     if points.ndim != 2 or len(points) < 3:
         raise ValueError("it has fewer than three points")
     if not np.isfinite(points).all():
-        raise ValueError("it has coordinates that are no numbers")
+        raise ValueError("it has coordinates that are not numbers")
     if np.abs(points).max() > FARTHEST:
         raise ValueError(f"it has coordinates beyond any image: {np.abs(points).max():g}")
     return Polygon(points)
@@ -131,7 +131,7 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: floa
 
     Args:
         centre: x, y.
-        radii: along the axes of x and y, before it is turned.
+        radii: along the x and y axes, before rotation.
         angle: in radians, clockwise as seen in the image.
     """
     if not np.abs([*centre, *radii, angle]).max() <= FARTHEST:
@@ -147,24 +147,24 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: floa
 
 
 def stored_runs(counts: Any, stated: Any, size: tuple[int, int]) -> Runs:
-    """Return a mask of COCO's RLE of either kind.
+    """Return a mask from COCO's compressed or uncompressed RLE.
 
     Args:
-        counts: a list of numbers, or the compressed text.
-        stated: the size that is stated with them.
+        counts: a list of numbers, or the compressed string.
+        stated: the size stated with them.
         size: (H, W) of the image.
 
     Raises:
-        ValueError: they are of another size, damaged, or do not fill it.
+        ValueError: If the size differs, or the RLE is damaged or does not fill it.
     """
     height, width = size
     if not isinstance(stated, list | tuple) or list(stated) != [height, width]:
         raise ValueError(f"its mask has size {stated}, the image [{height}, {width}]")
     if isinstance(counts, list):
         if not all(isinstance(run, int | float) and run >= 0 and run == int(run) for run in counts):
-            raise ValueError("its runs are no whole numbers from 0 on")
+            raise ValueError("its RLE counts are not non-negative integers")
         if sum(counts) != height * width:
-            raise ValueError(f"its runs add up to {sum(counts)}, not {height * width}")
+            raise ValueError(f"its RLE counts add up to {sum(counts)}, not {height * width}")
         listed = {"size": [height, width], "counts": [int(run) for run in counts]}
         counts = coco_mask.frPyObjects(listed, height, width)["counts"]
     if not isinstance(counts, str | bytes):
@@ -175,15 +175,15 @@ def stored_runs(counts: Any, stated: Any, size: tuple[int, int]) -> Runs:
 
 
 class TooLongError(ValueError):
-    """An outline whose way around is too long to be drawn."""
+    """An outline whose perimeter is too long to be rasterised."""
 
 
 def encode(shapes: Sequence[Shape], size: tuple[int, int]) -> dict:
-    """Return what the shapes cover together as compressed RLE of the size (H, W).
+    """Return the union of shapes as compressed RLE of the size (H, W).
 
     Raises:
-        TooLongError: an outline is too long.
-        ValueError: a mask has another size, or its file cannot be read.
+        TooLongError: If an outline is too long.
+        ValueError: If a mask has another size, or its file cannot be read.
     """
     polygons = [
         _bounded(shape.pixels(size), size).ravel().tolist()
@@ -197,7 +197,7 @@ def encode(shapes: Sequence[Shape], size: tuple[int, int]) -> dict:
 
 
 def encode_each(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> list[dict]:
-    """Return the RLE of each object; of those that are too long to be drawn, empty ones.
+    """Return the RLE of each object; empty for outlines that are too long.
 
     Raises:
         ValueError: a mask has another size than the image, or its file cannot be read.
@@ -214,7 +214,7 @@ def encode_each(objects: Sequence[AnnotatedObject], size: tuple[int, int]) -> li
 def rasterise(
     objects: Sequence[AnnotatedObject], size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the masks of the objects that have a pixel: (H, W, N) bool and their places (N,).
+    """Return the masks of the objects that have a pixel: (H, W, N) bool and their indices (N,).
 
     Raises:
         ValueError: a mask has another size than the image, or its file cannot be read.
@@ -225,13 +225,13 @@ def rasterise(
 
 
 def surely_cover_a_pixel(outlines: Sequence[np.ndarray], sizes: np.ndarray) -> np.ndarray:
-    """Return which polygons hold the centre of a pixel for sure, without drawing them: (N,) bool.
+    """Return which polygons certainly contain a pixel centre, without rasterising: (N,) bool.
 
-    A polygon whose area is at least r times its length around holds a disc of radius r.
+    A polygon whose area is at least r times its perimeter contains a disc of radius r.
 
     Args:
-        outlines: N of points (n, 2), x and y in pixels.
-        sizes: (N, 2) height and width of the image of each.
+        outlines: N arrays of points (n, 2), x and y in pixels.
+        sizes: (N, 2) height and width of each one's image.
     """
     if not len(outlines):
         return np.zeros(0, bool)
@@ -276,16 +276,16 @@ def run_lengths(mask: np.ndarray) -> Runs:
 
 
 def labels_of(path: str) -> list[int]:
-    """Return the values of a label image, 0 left out.
+    """Return the values of a label image, except 0.
 
     Raises:
-        ValueError: the file is no label image.
+        ValueError: If the file is not a label image.
     """
     return [value for value in _labelled(path)[1] if value != 0]
 
 
 def _stored(shape: Runs | MaskFile, size: tuple[int, int]) -> Runs:
-    """Return a mask that is stored as RLE of this size."""
+    """Return a stored mask as RLE of this size."""
     if isinstance(shape, Runs):
         found, name = tuple(shape.rle["size"]), "a mask"
     elif shape.value is None:
@@ -315,9 +315,9 @@ def _labelled(path: str) -> tuple[tuple[int, ...], dict[int, dict]]:
     return _labelled_as_of(path, changed)
 
 
-@lru_cache(maxsize=4)  # all objects of an image ask for the same file, one after the other
+@lru_cache(maxsize=4)  # consecutive objects of an image share the file
 def _labelled_as_of(path: str, changed: int) -> tuple[tuple[int, ...], dict[int, dict]]:
-    del changed  # a file that was written anew is another one
+    del changed  # part of the cache key: a rewritten file is a new one
     labels = image_files.read_labels(path)
     values, numbers = np.unique(labels, return_inverse=True)
     numbers = numbers.reshape(labels.shape)
@@ -333,10 +333,10 @@ def _labelled_as_of(path: str, changed: int) -> tuple[tuple[int, ...], dict[int,
 def _bounded(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the part of a polygon in and around an image: (n, 2) -> (m, 2).
 
-    Points less than an image away stay as they are, as pycocotools rounds the ends of every side.
+    Points less than one image size away are kept, since pycocotools rounds the ends of every side.
 
     Raises:
-        ValueError: it is too long to be drawn.
+        ValueError: If it is too long to be rasterised.
     """
     limits = np.array(size[::-1], np.float64)  # width, height
     if (points < -limits).any() or (points > 2 * limits).any():
@@ -347,7 +347,7 @@ def _bounded(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             points = np.full((3, 2), -1.0)  # nothing of it is in the image
     around = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
     if around > LONGEST:
-        raise TooLongError(f"its outline is {around:.0f} pixels long, at most {LONGEST:.0f} can be")
+        raise TooLongError(f"its outline is {around:.0f} pixels long, at most {LONGEST:.0f} may be")
     return points
 
 

@@ -1,6 +1,6 @@
-"""From a dataset to batches: read, check, augment, place, bound, shrink, pad.
+"""From a dataset to batches: read, check, augment, resize, compute boxes, mini-masks, pad.
 
-Every sample is a function of the dataset, the seed and its place in the stream. Threads only
+Every sample is a function of the dataset, the seed and its position in the stream. Threads only
 load it earlier: they never change what is loaded.
 """
 
@@ -24,20 +24,20 @@ logger = logging.getLogger("mrcnn")
 
 @dataclass(frozen=True)
 class SampleFormat:
-    """The sizes of a sample, as the settings of the same names say.
+    """The sizes of a sample, from the settings of the same names.
 
     Attributes:
         min_dim, max_dim, min_scale, mode: see `placements.place`.
-        mini_mask_shape: (h, w), None keeps full masks.
-        max_instances: the number of objects that samples are padded to, G.
-        num_classes: K, with the background.
-        scale_jitter: (least, most) of a random factor of the image's size.
-        channels: of the images.
-        side: of the input, in mode short_side.
-        input_shape: (H, W) that every image must have got; None where each may have its own.
+        mini_mask_shape: (h, w); None keeps full masks.
+        max_instances: number of objects that samples are padded to, G.
+        num_classes: K, including background.
+        scale_jitter: (minimum, maximum) of a random resize factor.
+        channels: number of channels of the images.
+        side: side of the input, in mode short_side.
+        input_shape: (H, W) required of all inputs; None if sizes may vary.
         edge_padding: how images are resized, see `resizing.resize`.
-        keypoints: their number an object, P.
-        mirror_pairs: places of left and right keypoints.
+        keypoints: number of keypoints per object, P.
+        mirror_pairs: index pairs of left and right keypoints.
     """
 
     min_dim: int
@@ -66,8 +66,8 @@ class Sample:
         class_ids: (n,) int32, negative for crowds.
         boxes: (n, 4) float32, tight.
         masks: (n, h, w) uint8, inside the boxes (mini-masks) or full size.
-        seed: for the network's own sampling.
-        keypoints: (n, P, 3) float32 of y, x and visibility; not there are those out of the input.
+        seed: random seed of the network's own sampling.
+        keypoints: (n, P, 3) float32 of y, x and visibility, which is 0 outside the input.
     """
 
     image: np.ndarray
@@ -87,13 +87,13 @@ def load_sample(
     *,
     rng: np.random.Generator,
 ) -> Sample:
-    """Return an image of a dataset as the network trains on it.
+    """Return a training sample for an image of a dataset.
 
-    Objects that vanish in augmentation or resizing are dropped; of more than `max_instances`
-    a random choice is kept.
+    Objects that vanish in augmentation or resizing are dropped; if there are more than
+    `max_instances`, a random subset is kept.
 
     Raises:
-        BadSample: the image cannot be read, or image, masks and class ids do not fit together.
+        BadSample: If the image cannot be read, or image, masks and class ids are inconsistent.
     """
     seed = int(rng.integers(2**31))
     image = images.to_channels(dataset.load_image(image_id), sample_format.channels)
@@ -125,7 +125,7 @@ def active_class_ids(dataset: Dataset, image_id: int, num_classes: int) -> np.nd
     """Return 1 for the classes that the image's source annotates, else 0: (K,) int32."""
     active = np.zeros(num_classes, np.int32)
     source = dataset.image_info[image_id]["source"]
-    # A source without classes has images of background only.
+    # A source without classes has only background images.
     active[dataset.source_class_ids.get(source, [0])] = 1
     return active
 
@@ -135,16 +135,16 @@ def collate(samples: Sequence[Sample], max_instances: int) -> dict[str, np.ndarr
 
     input_image (B, H, W, C), input_image_meta (B, 12 + K) float32, input_gt_class_ids (B, G)
     int32, input_gt_boxes (B, G, 4) float32, input_gt_masks (B, G, h, w) uint8, input_seed (B,)
-    int32, and where objects have keypoints input_gt_keypoints (B, G, P, 3) float32.
+    int32, and for keypoints input_gt_keypoints (B, G, P, 3) float32.
 
     Raises:
-        ValueError: the images differ in size.
+        ValueError: If the images differ in size.
     """
     shapes = {sample.image.shape for sample in samples}
     if len(shapes) > 1:
         raise ValueError(
             f"the images of a batch must have one size, got {sorted(shapes)}; "
-            f"use the resize mode square or crop, or one image a batch"
+            f"use the resize mode square or crop, or one image per batch"
         )
     batch = {
         "input_image": np.stack([sample.image for sample in samples]),
@@ -173,30 +173,30 @@ class _StreamSettings:
 
 @dataclass
 class BatchStream(_StreamSettings):
-    """The batches of a dataset, pass after pass, loaded ahead by threads.
+    """The batches of a dataset, pass after pass, prefetched by threads.
 
-    Position i of the stream is a place in pass i // n over the n images; its sample depends
-    on the seed and i alone. So the batches are the same for any number of workers, and a run
-    resumed with `start` sees what the first one would have seen. An image that cannot be
-    loaded is replaced by the next one of the pass, warned about once, and remembered until it can:
-    whatever exception a program's `load_image` or `load_mask` raises, as in Matterport's.
+    Position i of the stream is in pass i // n over the n images; its sample depends only on the
+    seed and i. So the batches do not depend on the number of workers, and a run resumed with
+    `start` sees the same batches as an uninterrupted one. An image that cannot be loaded, whatever
+    exception a custom `load_image` or `load_mask` raises, is replaced by the next one of the pass,
+    warned about once, and remembered until it can be loaded, as in Matterport's.
 
     Attributes:
         dataset: prepared.
         sample_format: the sizes of the samples.
         batch_size: B.
-        seed: non-negative; tells passes, augmentations and the network's sampling.
+        seed: non-negative; determines passes, augmentations and the network's sampling.
         shuffle: permute each pass.
         augmentation: callables (image, masks, rng) -> (image, masks).
-        no_augmentation_sources: sources of the dataset whose images are left as they are.
-        workers: number of threads, 0 loads in the caller's.
+        no_augmentation_sources: sources of the dataset whose images are not augmented.
+        workers: number of threads; 0 loads in the calling thread.
         start: number of the first batch.
-        count: of batches, None is endless.
-        bad_images: the reason for each image_id that could not be loaded the last time.
+        count: number of batches; None is endless.
+        bad_images: per image_id, the reason why it could not be loaded the last time.
 
     Raises:
-        ValueError: the dataset is empty or has more classes than the network.
-        RuntimeError: while iterating, where too many images are bad, see `are_too_many`.
+        ValueError: If the dataset is empty or has more classes than the network.
+        RuntimeError: While iterating, if too many images are bad, see `are_too_many`.
     """
 
     dataset: Dataset
@@ -210,7 +210,7 @@ class BatchStream(_StreamSettings):
             raise ValueError("the dataset has no images; add some, then call prepare()")
         if self.dataset.num_classes > self.sample_format.num_classes:
             raise ValueError(
-                f"the dataset has {self.dataset.num_classes} classes with the background, "
+                f"the dataset has {self.dataset.num_classes} classes including background, but "
                 f"NUM_CLASSES is {self.sample_format.num_classes}; set it to the former"
             )
 
@@ -228,7 +228,7 @@ class BatchStream(_StreamSettings):
                 yield collate(batch, self.sample_format.max_instances)
 
     def _load(self, position: int) -> tuple[Sample | None, dict[int, Exception]]:
-        """Return the sample of a position and the errors of the images it had to pass over."""
+        """Return the sample at a position, and the errors of the images skipped for it."""
         failures: dict[int, Exception] = {}
         for attempt in range(len(self.dataset.image_ids)):
             image_id = self._image_id(position, attempt)
@@ -240,7 +240,7 @@ class BatchStream(_StreamSettings):
                     self.dataset, image_id, self.sample_format, augmentation, rng=rng
                 )
             except Exception as error:
-                # Tracebacks keep images in memory; the first tells where a program fails.
+                # Tracebacks keep images in memory; the first one suffices for debugging.
                 failures[image_id] = error.with_traceback(None) if failures else error
                 if self._too_many(failures):
                     break
@@ -260,7 +260,7 @@ class BatchStream(_StreamSettings):
         return int(image_ids[order[place]])
 
     def _accept(self, sample: Sample | None, failures: dict[int, Exception]) -> Sample:
-        """Return a loaded sample once its failures are noted; called in the stream's order."""
+        """Return a loaded sample after recording its failures; called in stream order."""
         for image_id, error in failures.items():
             self._note(image_id, summary(error))
         if sample is None or self._too_many(self.bad_images):
@@ -284,7 +284,7 @@ class BatchStream(_StreamSettings):
 
 
 def are_too_many(num_bad: int, total: int) -> bool:
-    """Tell whether so many bad images end a run: more than a tenth, but a single one of several."""
+    """Return whether there are too many bad images: over a tenth, but one of several is fine."""
     return 10 * num_bad > total and (num_bad > 1 or total == 1)
 
 
@@ -317,7 +317,7 @@ def _check_input(size: tuple[int, int], sample_format: SampleFormat) -> None:
     if expected is not None and tuple(size) != expected:
         raise ValueError(
             f"it becomes {size[0]} x {size[1]} pixels in IMAGE_RESIZE_MODE "
-            f"{sample_format.mode!r}, and a training has inputs of one size, {expected[0]} x "
+            f"{sample_format.mode!r}, but training needs inputs of one size, {expected[0]} x "
             f"{expected[1]}: train in mode 'square', 'short_side' or 'crop'"
         )
 
@@ -347,8 +347,8 @@ def _load_keypoints(
     keypoints = np.asarray(dataset.load_keypoints(image_id), np.float32)
     if keypoints.shape != (num_objects, num_keypoints, 3):
         raise BadSample(
-            f"the keypoints have shape {keypoints.shape}, {(num_objects, num_keypoints, 3)} is "
-            "expected: objects, NUM_KEYPOINTS, and y, x, visibility"
+            f"the keypoints have shape {keypoints.shape}, expected "
+            f"{(num_objects, num_keypoints, 3)}: objects, NUM_KEYPOINTS, and y, x, visibility"
         )
     return keypoints
 
@@ -357,7 +357,7 @@ def _check_size(masks: np.ndarray, image_shape: tuple[int, ...], when: str) -> N
     if masks.shape[:2] != image_shape[:2]:
         raise BadSample(
             f"the masks have height and width {masks.shape[:2]}, "
-            f"the image has {image_shape[:2]} ({when})"
+            f"but the image has {image_shape[:2]} ({when})"
         )
 
 

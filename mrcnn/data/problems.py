@@ -1,4 +1,4 @@
-"""What is wrong with a set of annotations, and how a reader reports it."""
+"""Faults of annotations, and how readers report them."""
 
 import logging
 import re
@@ -10,11 +10,11 @@ logger = logging.getLogger("mrcnn")
 
 SEVERITIES = ("error", "warning", "info")
 
-LONGEST_WORD, LONGEST_LINE = 400, 2000  # characters of messages
+LONGEST_WORD, LONGEST_LINE = 400, 2000  # maximum numbers of characters in messages
 
-# Why an annotated object does not train.
+# Reasons why an annotated object is not trained on.
 NO_AREA = "no area"
-UNREAD = "unread shape"
+UNREAD = "unsupported shape"
 POINTS = "drawn as points or lines"
 CROWD = "crowd"
 CUT_OFF = "cut off by the border"
@@ -24,7 +24,7 @@ OF_BACKGROUND = "of the background"
 
 
 def one_line(text: object) -> str:
-    """Return a text as a line that people can read: no control characters, no endless words."""
+    """Return a string as one readable line: no control characters, no overlong words."""
     line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
     line = re.sub(
         rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", line
@@ -37,13 +37,13 @@ class Finding:
     """One fault, or something worth knowing.
 
     Attributes:
-        severity: error (train on it only after mending), warning (trains, but look at it), info.
+        severity: error (fix before training), warning (trainable, but check it), info.
         code: a fixed name of the kind of fault, such as "missing-image".
-        message: what is so, for people.
-        image: the name of the image, None where it concerns the whole set.
-        object: id or place of the object in its image, as the file has it.
+        message: human-readable description.
+        image: name of the image; None if it concerns the whole dataset.
+        object: id or index of the object in its image, as in the file.
         remedy: what to do about it.
-        part: of a pair of sets, training or validation.
+        part: training or validation, for a pair of datasets.
     """
 
     severity: str
@@ -59,19 +59,19 @@ class Finding:
         return f"{where}image {self.image}: {self.message}" if self.image else self.message
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as plain values that JSON can hold."""
+        """Return the finding as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """An annotated object that does not train.
+    """An annotated object that is not trained on.
 
     Attributes:
-        class_name: of its class, None where it is not known.
+        class_name: name of its class; None if unknown.
         reason: one of those above.
-        image: the name of its image.
-        count: of such objects.
+        image: name of its image.
+        count: number of such objects.
     """
 
     class_name: str | None
@@ -82,11 +82,11 @@ class Loss:
 
 @dataclass
 class Problems:
-    """Collects what a reader finds. Readers call `error`, `warning` and `info` and go on.
+    """Collects a reader's findings. Readers call `error`, `warning` and `info` and continue.
 
     Attributes:
-        strict: raise on errors, as training needs; else they are only collected.
-        found: in the order of the file.
+        strict: raise on errors, as needed for training; else only collect them.
+        found: the findings, in file order.
         losses: the objects that are left out.
     """
 
@@ -95,43 +95,43 @@ class Problems:
     losses: list[Loss] = field(default_factory=list)
 
     def error(self, code: str, message: str, **where: Any) -> None:
-        """Note a fault that keeps the set from being trained on.
+        """Record a fault that prevents training on the dataset.
 
         Args:
             where: image, object and remedy of the `Finding`.
 
         Raises:
-            ValueError: the collection is strict.
+            ValueError: If `strict`.
         """
         finding = self._note("error", code, message, where)
         if self.strict:
             raise ValueError(f"{finding}; {finding.remedy}" if finding.remedy else str(finding))
 
     def warning(self, code: str, message: str, **where: Any) -> None:
-        """Note something that is left out or changed."""
+        """Record something that is left out or changed."""
         self._note("warning", code, message, where)
 
     def dropped(
         self, message: object, class_name: str | None = None, reason: str = UNREAD, **where: Any
     ) -> None:
-        """Note an object that is left out.
+        """Record an object that is left out.
 
         Args:
             message: what is wrong with it.
-            class_name: of its class.
-            reason: of the `Loss`.
+            class_name: name of its class.
+            reason: reason of the `Loss`.
             where: image and object of the `Finding`.
         """
-        remedy = "draw it anew or remove it; it is left out of training"
+        remedy = "redraw or remove it; it is left out of training"
         self.warning("no-area", f"dropped: {message}", remedy=remedy, **where)
         self.losses.append(Loss(class_name, reason, where.get("image")))
 
     def info(self, code: str, message: str, **where: Any) -> None:
-        """Note something worth knowing."""
+        """Record something worth knowing."""
         self._note("info", code, message, where)
 
     def log(self) -> None:
-        """Log the warnings, one line a kind, with the first case of each."""
+        """Log the warnings, one line per kind, with the first case of each."""
         kinds = defaultdict(list)
         for finding in self.found:
             if finding.severity == "warning":

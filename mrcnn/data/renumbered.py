@@ -1,4 +1,4 @@
-"""A dataset whose classes have the numbers that a network gives them, told by their names."""
+"""A dataset whose class ids are mapped to a network's by name."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from mrcnn.data.dataset import Dataset
 
 
 def renumbered(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
-    """Return a dataset with the classes of a network, by name; itself where it has them already.
+    """Return a dataset with a network's class ids, by name; unchanged if they already agree.
 
     Args:
         dataset: prepared.
-        class_names: of the network, the background first.
+        class_names: the network's, background first.
 
     Raises:
-        ValueError: the dataset has a class that the network lacks, or one name twice.
+        ValueError: If the dataset has a class that the network lacks, or duplicate names.
     """
     own, known = list(dataset.class_names), list(class_names)
     if own == known[: len(own)]:
@@ -39,7 +39,7 @@ def renumbered(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
 def _reordered(
     dataset: AnnotatedDataset, numbers: np.ndarray, class_names: Sequence[str]
 ) -> AnnotatedDataset:
-    """Return a copy with these names of classes, and its own ids of those that it has."""
+    """Return a copy with these class names, keeping the dataset's own ids."""
     ids = {int(new): info["id"] for new, info in zip(numbers, dataset.class_info, strict=True)}
     free = (f"absent {number}" for number in range(len(class_names)))
     other = copy.copy(dataset)
@@ -52,7 +52,7 @@ def _reordered(
 
 
 class _Renumbered:
-    """A program's own dataset, whose `load_mask` gives numbers of the network."""
+    """A proxy of a custom dataset whose `load_mask` returns the network's class ids."""
 
     def __init__(self, dataset: Dataset, numbers: np.ndarray, class_names: Sequence[str]) -> None:
         self._dataset = dataset
@@ -71,7 +71,7 @@ class _Renumbered:
         }
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_dataset":  # of a copy that is not filled yet
+        if name == "_dataset":  # in a copy that is not initialized yet
             raise AttributeError(name)
         return getattr(self._dataset, name)
 

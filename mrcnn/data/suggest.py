@@ -1,6 +1,6 @@
-"""Settings that suit a set: the size of the input, anchors, the number of objects, the mean pixel.
+"""Suggested settings for a dataset: input size, anchors, number of objects, mean pixel.
 
-They are where to begin, not the best there are.
+They are a starting point, not the optimum.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import numpy as np
 from mrcnn.data.survey import ImageSurvey
 from mrcnn.geometry import placement as placements
 
-FIRST_ANCHORS = (8, 12, 16, 24, 32, 48, 64)  # sides of the smallest one to choose from
+FIRST_ANCHORS = (8, 12, 16, 24, 32, 48, 64)  # candidate sides of the smallest anchor
 LEVELS = 5
-REACH = 1.5  # an anchor finds objects of its side, divided or multiplied by this
-LARGEST_SIDE = 1024  # of an input, which memory allows most people
-SEEN = 16  # pixels: the side from which on an object is seen well
+REACH = 1.5  # an anchor covers objects of its side, divided or multiplied by this
+LARGEST_SIDE = 1024  # largest input side that typical memory allows
+SEEN = 16  # pixels: side from which an object is well visible
 
 
 @dataclass(frozen=True)
 class InputSize:
-    """How images enter the network: the settings of the same names."""
+    """How images are resized: the settings of the same names."""
 
     min_dim: int = 800
     max_dim: int = 1024
@@ -30,7 +30,7 @@ class InputSize:
 
 
 def suggest(surveys: Sequence[ImageSurvey], input_size: InputSize) -> dict[str, Any]:
-    """Return settings for a set, by name; those that its images cannot tell are left out."""
+    """Return settings for a dataset by name, omitting those that cannot be inferred."""
     settings: dict[str, Any] = {}
     sizes = np.array([each.size for each in surveys if each.size])
     if not len(sizes):
@@ -51,7 +51,7 @@ def suggest(surveys: Sequence[ImageSurvey], input_size: InputSize) -> dict[str, 
 
 
 def object_sides(surveys: Sequence[ImageSurvey], input_size: InputSize) -> np.ndarray:
-    """Return the side of the square as large as the box of each object, in pixels of the input."""
+    """Return the square root of each object's box area, in input pixels."""
     sides = [np.zeros(0)]
     for each in surveys:
         if each.size and len(each.boxes):
@@ -62,7 +62,7 @@ def object_sides(surveys: Sequence[ImageSurvey], input_size: InputSize) -> np.nd
 
 
 def scale_of(size: tuple[int, int], input_size: InputSize) -> float:
-    """Return by what an image of size (H, W) is enlarged on its way into the network."""
+    """Return the resize factor of an image of size (H, W)."""
     if input_size.mode == "none":
         return 1.0
     return placements.place(
@@ -75,7 +75,7 @@ def scale_of(size: tuple[int, int], input_size: InputSize) -> float:
 
 
 def _input_size(surveys: Sequence[ImageSurvey], sizes: np.ndarray) -> InputSize:
-    """Return a square that holds 19 of 20 images, enlarged where the objects are small."""
+    """Return a square that holds 95 % of the images, enlarged if the objects are small."""
     longer, shorter = np.percentile(sizes.max(axis=1), 95), np.median(sizes.min(axis=1))
     as_it_is = InputSize(min_dim=1, max_dim=int(max(sizes.max(), 1)))
     sides = object_sides(surveys, as_it_is)
@@ -92,7 +92,7 @@ def _strides(length: float, *, up: bool) -> int:
 
 
 def _anchor_scales(sides: np.ndarray) -> list[int]:
-    """Return the scales that reach most objects; of equal ones those about the median."""
+    """Return the scales that cover most objects; ties go to those around the median."""
     reached = [
         np.mean((sides >= first / REACH) & (sides <= first * 2 ** (LEVELS - 1) * REACH))
         for first in FIRST_ANCHORS

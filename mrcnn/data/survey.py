@@ -1,4 +1,4 @@
-"""A look at every image of a set: its file, its size and its objects, with what is wrong there."""
+"""A survey of the images of a dataset: file, size, objects and faults of each."""
 
 import hashlib
 import os
@@ -18,28 +18,28 @@ from mrcnn.data.outlines import AnnotatedObject, Polygon
 from mrcnn.data.problems import Finding, Problems
 from mrcnn.geometry import image_files, masks, polygons
 
-SAME = 0.95  # the IoU from which on two objects are one, outlined twice
-ROUNDING = 0.5  # pixels that corners may lie beyond the image
-NEAR = 0.3  # of the side of an object: duplicates have their centres nearer together
-MOST_TWINS = 200_000  # pairs of objects on one place, after which no more are compared
+SAME = 0.95  # IoU from which two objects count as one that is outlined twice
+ROUNDING = 0.5  # pixels that corners may be outside the image
+NEAR = 0.3  # maximum distance of duplicates' centres, as a fraction of the object side
+MOST_TWINS = 200_000  # maximum number of overlapping pairs to compare
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass
 class ImageSurvey:
-    """What there is of one image.
+    """The survey of one image.
 
     Attributes:
-        name: of its file.
-        size: (H, W) of the upright picture, None where the file cannot be read.
-        class_ids: of its objects, negative for crowds: (n,).
+        name: name of its file.
+        size: (H, W) of the upright image; None if the file cannot be read.
+        class_ids: class ids of its objects, negative for crowds: (n,).
         boxes: tight, y1, x1, y2, x2 in the objects' frame: (n, 4).
-        num_rectangles: objects that are an upright rectangle.
-        num_polygons: objects that are any other polygon.
-        digest: of the pixels, None where they were not or could not be read.
-        mean: of the pixels: (C,), None likewise.
-        findings: what is wrong.
+        num_rectangles: number of objects that are axis-aligned rectangles.
+        num_polygons: number of objects that are other polygons.
+        digest: digest of the pixels; None if they were not or could not be read.
+        mean: mean of the pixels: (C,); None likewise.
+        findings: its faults.
     """
 
     name: str
@@ -60,13 +60,13 @@ def survey(
     read_pixels: bool = True,
     progress: Progress = iter,
 ) -> list[ImageSurvey]:
-    """Return what there is of each of these images.
+    """Return the survey of each of these images.
 
     Args:
         dataset: prepared.
         image_ids: of the dataset.
         read_pixels: decode the images; else only their headers are read.
-        progress: is given the image ids, and yields them.
+        progress: called with the image ids, yields them.
     """
     return [_survey_image(dataset, image_id, read_pixels) for image_id in progress(image_ids)]
 
@@ -81,7 +81,7 @@ def _survey_image(dataset: AnnotatedDataset, image_id: int, read_pixels: bool) -
     try:
         _survey_objects(dataset, image_id, found, problems)
     except ValueError as error:
-        if found.size is not None:  # else it is the image that is at fault, and known to be
+        if found.size is not None:  # else the image itself is at fault, as already reported
             problems.error("unreadable-mask", str(error), image=name)
     return found
 
@@ -109,7 +109,7 @@ def _survey_objects(
 def _checked_size(
     dataset: AnnotatedDataset, image_id: int, problems: Problems, name: str
 ) -> tuple[int, int] | None:
-    """Return the size of the upright picture, None where its file cannot be read."""
+    """Return the size of the upright image; None if its file cannot be read."""
     image = dataset.annotated(image_id)
     if image.embedded is None and not os.path.isfile(image.path):
         problems.error(
@@ -130,11 +130,11 @@ def _checked_size(
             "image-size",
             f"its annotations are for {_text(image.size)} pixels, the image has {_text(upright)}",
             image=name,
-            remedy="give the annotations the image that they were made on",
+            remedy="use the image that the annotations were made on",
         )
     elif image.size not in (None, upright):
         problems.info(
-            "turned", "its annotations fit the picture as stored: they are turned", image=name
+            "turned", "its annotations fit the image as stored: they are rotated", image=name
         )
     return upright
 
@@ -147,7 +147,7 @@ def _read(dataset: AnnotatedDataset, image_id: int, found: ImageSurvey, problems
         problems.error("unreadable-image", str(error), image=found.name, remedy=remedy)
         return
     found.digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
-    # By channel: NumPy's mean over two axes of three takes ten times as long.
+    # Per channel: NumPy's mean over two of three axes takes ten times as long.
     found.mean = np.array([image[..., channel].mean() for channel in range(image.shape[-1])])
 
 
@@ -159,7 +159,7 @@ def _is_rectangle(item: AnnotatedObject) -> bool:
     is_high = shape.points == high
     if not (is_high | (shape.points == low)).all() or (low == high).any():
         return False
-    return len(set(map(tuple, is_high.tolist()))) == 4  # each corner is there
+    return len(set(map(tuple, is_high.tolist()))) == 4  # each corner occurs once
 
 
 def _check_object(
@@ -169,11 +169,11 @@ def _check_object(
     counts_pixels: bool,
     report: tuple[Problems, str],
 ) -> None:
-    """Note what is wrong with the outline of an object.
+    """Report faults of an object's outline.
 
     Args:
-        counts_pixels: points are pixels, of which the last is width - 1, not corners of them.
-        report: where to, and the name of the image.
+        counts_pixels: points are pixel indices, up to width - 1, not pixel corners.
+        report: the collection, and the name of the image.
     """
     problems, name = report
     parts = [shape.pixels(size) for shape in item.shapes if isinstance(shape, Polygon)]
@@ -185,7 +185,7 @@ def _check_object(
             (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= limit).any()
         )
         message = "it lies outside the image" if is_outside else "it has no pixel in the image"
-        remedy = "draw it anew or remove it; it is left out of training"
+        remedy = "redraw or remove it; it is left out of training"
         problems.warning("no-area", message, **where, remedy=remedy)
         return
     beyond = points >= limit if counts_pixels else points > limit + ROUNDING
@@ -197,14 +197,14 @@ def _check_object(
             f"y {points[:, 1].min():g} to {farthest[1]:g} in an image of {_text(size)}"
             + (", whose last pixel is one less" if counts_pixels else ""),
             **where,
-            remedy="it is cut off at the border; mend it where it should not be",
+            remedy="it is clipped at the border; fix it if that is wrong",
         )
     if any(map(polygons.crosses_itself, parts)):
         problems.warning(
             "self-crossing",
-            "its outline crosses itself: what it encloses twice may count as outside",
+            "its outline crosses itself: areas enclosed twice may count as outside",
             **where,
-            remedy="draw it anew, in one way around",
+            remedy="redraw it without crossings",
         )
 
 
@@ -227,7 +227,7 @@ def _check_duplicates(
         classes = objects[first].class_id, objects[second].class_id
         problems.warning(
             "duplicate-object" if classes[0] == classes[1] else "two-classes",
-            f"it covers what object {objects[first].id} covers"
+            f"it covers the same area as object {objects[first].id}"
             + ("" if classes[0] == classes[1] else ", with another class"),
             image=name,
             object=objects[second].id,
@@ -236,7 +236,7 @@ def _check_duplicates(
 
 
 def _copies(rles: Sequence[dict]) -> dict[int, int]:
-    """Return the objects that are exactly an earlier one, by their places, empty ones left out."""
+    """Map objects to an identical earlier one, by index, ignoring empty ones."""
     seen: dict[Any, int] = {}
     copies = {}
     for place, rle in enumerate(rles):
@@ -247,9 +247,9 @@ def _copies(rles: Sequence[dict]) -> dict[int, int]:
 
 
 def _near_each_other(boxes: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of boxes (n, 4) of about the same size and place, in their order.
+    """Return the pairs of boxes (n, 4) of similar size and position, in order.
 
-    None of sizes of which there are too many on one place.
+    Sizes with too many boxes in one place are skipped.
     """
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     real = np.flatnonzero(sides > 0)
@@ -270,9 +270,9 @@ def _check_single_label(rle: dict, problems: Problems, name: str) -> None:
     if parts > 1:
         problems.warning(
             "one-label",
-            f"its mask has one value in {parts} places, which is read as one object",
+            f"its mask has one value in {parts} separate regions, which are read as one object",
             image=name,
-            remedy="give each object a value of its own",
+            remedy="give each object its own value",
         )
 
 

@@ -145,7 +145,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         *,
         verbose: int = 1,
     ) -> hdf5.LoadReport:
-        """Load a weight file; print and return what was loaded, skipped, missed; see `load`.
+        """Load a weights file; print and return what was loaded, skipped, missing; see `load`.
 
         Args:
             filepath: A file or a name of weights, see `load`.

@@ -1,1 +1,1 @@
-"""The functional model: one file a stage, composed by `network`."""
+"""The functional model: one file per stage, composed by `network`."""

@@ -1,4 +1,4 @@
-"""The losses of a batch: those of the RPN and of the heads that a network has."""
+"""The losses of a batch: those of the RPN and of the network's heads."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ Tensor = Any
 
 
 class Forms(NamedTuple):
-    """The forms of losses that families of weights, and the paper's tables, differ in.
+    """Loss variants of weight families, and of the paper's tables.
 
     Attributes:
         box_beta, box_divisor: See `conventions.Conventions`.
-        anchors_per_image: So many anchors should learn.
+        anchors_per_image: RPN_TRAIN_ANCHORS_PER_IMAGE.
         masks: One of `conventions.MASK_LOSSES`.
     """
 
@@ -38,13 +38,13 @@ def compute_losses(
     across_replicas: Callable[[Tensor], Tensor] = reductions.on_one_device,
     forms: Forms = OF_MATTERPORT,
 ) -> dict[str, Tensor]:
-    """Return the losses of a batch, unweighted float32 scalars, by Matterport's names.
+    """Return the losses of a batch as unweighted float32 scalars, by Matterport's names.
 
     Args:
-        batch: The inputs of the training graph; `outputs` what it made of them.
+        batch: The inputs of the training graph; `outputs`: its outputs.
         across_replicas: Sums over the replicas of a distributed step; each replica then returns
-            its share of the loss of the global batch.
-        forms: Of the losses.
+            its share of the global batch's loss.
+        forms: The loss variants.
     """
     match = outputs["target_rpn_match"]
     class_ids = outputs["target_class_ids"]

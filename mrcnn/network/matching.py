@@ -1,7 +1,7 @@
-"""Matching and sampling: which anchors and RoIs learn from which objects.
+"""Matching and sampling: which anchors and RoIs are trained on which objects.
 
 Randomness is a function of one seed per image, so that a sample does not depend on the batch, the
-device or the worker it meets, and every device draws what one device would draw.
+device or the worker, and N devices draw the same samples as one.
 """
 
 from typing import Any
@@ -11,20 +11,20 @@ from keras import ops
 from mrcnn.geometry import boxes as box_math
 
 Tensor = Any
-# The share of its own area from which on a box is of a crowd: the lowest of the thresholds at which
-# COCO's evaluation (pycocotools, iscrowd) ignores a detection that lies in a crowd.
+# The fraction of its area from which a box counts as part of a crowd: the lowest threshold at which
+# COCO's evaluation (pycocotools, iscrowd) ignores a detection in a crowd.
 CROWD_SHARE = 0.5
 
 
 def uniform_noise(seeds: Tensor, count: int | Tensor, stream: int) -> Tensor:
-    """Return numbers in [0, 1) that depend on seed, position and stream only: (B,) -> (B, count).
+    """Return noise in [0, 1) that depends on seed, position and stream only: (B,) -> (B, count).
 
     A counter hashed by two rounds of multiply and xorshift (the low-bias constants of
     C. Wellons' hash-prospector, 2018).
 
     Args:
         seeds: (B,) non-negative integers.
-        stream: Tells apart several draws for one image.
+        stream: Distinguishes several draws for one image.
     """
     position = ops.cast(ops.arange(count), "uint32")[None, :]
     state = ops.cast(seeds, "uint32")[:, None] + _uint32(stream * 0x9E3779B9)
@@ -33,10 +33,10 @@ def uniform_noise(seeds: Tensor, count: int | Tensor, stream: int) -> Tensor:
 
 
 def best_match(overlaps: Tensor, is_object: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest IoU of each box and the object it is with: (B, N, G) -> (B, N), (B, N).
+    """Return the largest IoU of each box and the matched object: (B, N, G) -> (B, N), (B, N).
 
     Args:
-        is_object: (B, G) bool; padding and crowds never match. A box without any object gets -1.
+        is_object: (B, G) bool; padding and crowds never match. Without objects the IoU is -1.
     """
     overlaps = ops.where(is_object[:, None, :], overlaps, -1.0)
     return ops.max(overlaps, axis=-1), ops.argmax(overlaps, axis=-1)
@@ -45,8 +45,8 @@ def best_match(overlaps: Tensor, is_object: Tensor) -> tuple[Tensor, Tensor]:
 def lies_in_crowd(boxes: Tensor, gt_class_ids: Tensor, gt_boxes: Tensor) -> Tensor:
     """Return which boxes lie in a crowd region, to be ignored: (B or 1, N, 4) -> (B, N).
 
-    A crowd counts by the share of the box's own area that is inside: a small box in a large crowd
-    is one of its objects, however small its IoU with all of them.
+    The criterion is the fraction of the box's own area inside the crowd: a small box in a large
+    crowd counts as one of its objects, however small their IoU.
 
     Args:
         gt_class_ids: (B, G), negative for crowds. gt_boxes: (B, G, 4), in the frame of the boxes.
@@ -57,7 +57,7 @@ def lies_in_crowd(boxes: Tensor, gt_class_ids: Tensor, gt_boxes: Tensor) -> Tens
 
 
 def keep_random(candidates: Tensor, count: Tensor, most: int, noise: Tensor) -> Tensor:
-    """Return a random `count` of the candidates of each row, all where there are fewer.
+    """Return a random subset of `count` candidates per row, or all if there are fewer.
 
     Args:
         candidates: (B, N) bool.

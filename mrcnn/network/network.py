@@ -1,6 +1,6 @@
-"""The whole network: one set of layers under an inference graph and a training graph.
+"""The complete network: one set of layers shared by an inference graph and a training graph.
 
-*(Mask R-CNN, He et al. 2017)*. Only this file and `parts.py` of this room read `Config`.
+*(Mask R-CNN, He et al. 2017)*. In this package only this file and `parts.py` read `Config`.
 """
 
 import functools
@@ -35,22 +35,22 @@ class Graph(NamedTuple):
 
 
 class Network:
-    """The network that the settings describe, with new weights.
+    """The network that the settings describe, with newly initialized weights.
 
-    Both graphs share all layers with weights; the training graph is built when it is asked for.
+    Both graphs share all layers with weights; the training graph is built lazily.
 
     Args:
         config: The settings.
 
     Attributes:
         inference: images (B, H, W, C), image_meta (B, M) and anchors (B, N, 4) to a dict:
-            detections (B, D, 6), masks (B, D, h, w, K), keypoints (B, D, h, w, P), and, of all
-            proposals, proposals (B, P, 4), class_probs (B, P, K), box_deltas (B, P, K, 4), and, of
-            all anchors, rpn_probs (B, N, 2), rpn_deltas (B, N, 4). Masks and keypoints are left
-            out where the settings say so.
+            detections (B, D, 6), masks (B, D, h, w, K), keypoints (B, D, h, w, P); for all
+            proposals, proposals (B, P, 4), class_probs (B, P, K), box_deltas (B, P, K, 4); for all
+            anchors, rpn_probs (B, N, 2), rpn_deltas (B, N, 4). Masks and keypoints are omitted if
+            the settings say so.
 
     Raises:
-        ValueError: For settings that cannot work; see `Config.check`.
+        ValueError: For invalid settings; see `Config.check`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -66,7 +66,7 @@ class Network:
 
     @functools.cached_property
     def training(self) -> Graph:
-        """The training graph, of which `losses.compute_losses` takes inputs and outputs."""
+        """The training graph, whose inputs and outputs go to `losses.compute_losses`."""
         with self._building():
             return self._training()
 
@@ -150,7 +150,7 @@ class Network:
 
 
 def pixel_anchors(config: Config, input_shape: tuple[int, int]) -> np.ndarray:
-    """Return the anchors for an input of this height and width, in its pixels: (N, 4) float64."""
+    """Return the anchors of an input of this height and width, in input pixels: (N, 4) float64."""
     grids = level_grids(config, input_shape)
     strides = [(stride, stride) for stride in config.BACKBONE_STRIDES]
     if config.conventions.whole_anchors:
@@ -166,7 +166,7 @@ def pixel_anchors(config: Config, input_shape: tuple[int, int]) -> np.ndarray:
 
 
 def level_grids(config: Config, input_shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the height and width of each pyramid level for an input, cells."""
+    """Return the height and width of each pyramid level for an input, in cells."""
     if callable(config.BACKBONE) and config.COMPUTE_BACKBONE_SHAPE is not None:
         grids = parts.unbound(config.COMPUTE_BACKBONE_SHAPE)(input_shape)
         return [(int(height), int(width)) for height, width in grids]
@@ -176,7 +176,7 @@ def level_grids(config: Config, input_shape: Sequence[int]) -> list[tuple[int, i
 
 
 class SampledRois(NamedTuple):
-    """RoIs to learn from, and their targets; see `RoiTargetLayer`."""
+    """Sampled RoIs and their targets; see `RoiTargetLayer`."""
 
     boxes: Tensor
     class_ids: Tensor
@@ -242,7 +242,7 @@ def _ground_truth_inputs(config: Config) -> dict[str, Tensor]:
 
 @contextmanager
 def _precision(policy: str) -> Iterator[None]:
-    """Build layers under a dtype policy; layers of geometry and losses name float32 themselves."""
+    """Build layers under a dtype policy; geometry layers and losses set float32 themselves."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

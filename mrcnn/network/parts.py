@@ -1,4 +1,4 @@
-"""The parts of the network, as the settings describe them."""
+"""The parts of the network, built from the settings."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Tensor = Any
 
 
 class RpnOutputs(NamedTuple):
-    """What the RPN predicts for all anchors; `levels`: probabilities and deltas of each level."""
+    """RPN predictions for all anchors; `levels`: probabilities and deltas per level."""
 
     logits: Tensor
     probs: Tensor
@@ -33,7 +33,7 @@ class RpnOutputs(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """The heads; those of masks and of keypoints where there are any."""
+    """The heads; mask and keypoint heads are optional."""
 
     boxes: BoxHead
     masks: MaskHead | None
@@ -41,7 +41,7 @@ class Heads(NamedTuple):
 
 
 def build_pyramid(image: Tensor, config: Config) -> Pyramid:
-    """Return the maps P2..P6 of an image, or C4 alone."""
+    """Return the maps P2..P6 of an image, or only C4."""
     if callable(config.BACKBONE):
         stages = unbound(config.BACKBONE)(image, stage5=True, train_bn=config.TRAIN_BN)
     else:
@@ -60,7 +60,7 @@ def build_pyramid(image: Tensor, config: Config) -> Pyramid:
 
 
 def build_rpn(features: Pyramid, config: Config) -> RpnOutputs:
-    """Return what the RPN predicts from the maps."""
+    """Return the RPN predictions from the maps."""
     head = build_rpn_model(
         config.RPN_ANCHOR_STRIDE,
         len(config.RPN_ANCHOR_RATIOS) * np.size(config.RPN_ANCHOR_SCALES[0]),
@@ -99,7 +99,7 @@ def build_heads(config: Config, features: Pyramid) -> Heads:
 
 
 def _trunks(config: Config, channels: int) -> tuple[list[layers.Layer], list[layers.Layer]]:
-    """Return the layers between RoI features and the predictions of boxes, and of masks."""
+    """Return the layers between RoI features and box predictions, and mask predictions."""
     if config.FEATURE_MAPS == "c4":
         res5 = backbones.build_res5(
             config.BACKBONE,
@@ -131,7 +131,7 @@ def _roi_align(config: Config, features: Pyramid, size: int, name: str) -> Pyram
 def build_proposals(
     found: RpnOutputs, anchors: Tensor, image_meta: Tensor, config: Config, *, training: bool
 ) -> Tensor:
-    """Return proposals (B, P, 4), normalized, of anchors (B, N, 4)."""
+    """Return proposals (B, P, 4), normalized, from anchors (B, N, 4)."""
     family = config.conventions
     limit = config.PRE_NMS_LIMIT
     count = config.POST_NMS_ROIS_INFERENCE
@@ -165,5 +165,5 @@ def _head_layers(config: Config) -> HeadLayers:
 
 
 def unbound(setting: Callable) -> Callable:
-    """Return a function that a subclass of `Config` has as an attribute, without its binding."""
+    """Unwrap a function that became a bound method by being an attribute of a `Config` subclass."""
     return getattr(setting, "__func__", setting)

@@ -1,4 +1,4 @@
-"""Feature Pyramid Network: maps P2..P6 of one width (Lin et al. 2017, section 3)."""
+"""Feature Pyramid Network: maps P2..P6 with equal channels (Lin et al. 2017, section 3)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ Tensor = Any
 
 
 class Pyramid(NamedTuple):
-    """Feature maps, the finest first.
+    """Feature maps, finest first.
 
     Attributes:
-        maps: (B, H, W, C) each; the RPN reads all of them.
-        finest: the level of the first one; level l has stride 2**l, and the next map level l + 1.
-        num_roi_maps: the heads take the features of RoIs from so many, the finest ones.
+        maps: (B, H, W, C) each; the RPN uses all of them.
+        finest: level of the first map; level l has stride 2**l, and the next map is level l + 1.
+        num_roi_maps: number of maps, from the finest, that RoI features are taken from.
     """
 
     maps: list[Tensor]
@@ -23,29 +23,29 @@ class Pyramid(NamedTuple):
 
     @property
     def roi_maps(self) -> list[Tensor]:
-        """The maps from which the features of RoIs are taken."""
+        """The maps that RoI features are taken from."""
         return self.maps[: self.num_roi_maps]
 
     @property
     def channels(self) -> int:
-        """The number of channels, which all maps share."""
+        """The number of channels, equal in all maps."""
         return self.maps[0].shape[-1]
 
 
 def single(features: Tensor, level: int) -> Pyramid:
-    """Return one map as a pyramid, for networks without FPN."""
+    """Return a single map as a pyramid, for networks without FPN."""
     return Pyramid([features], level, 1)
 
 
 def build(
     stages: Sequence[Tensor], channels: int, norm: Callable[[str], layers.Layer] | None = None
 ) -> Pyramid:
-    """Return [P2, ..., P5, P6] from [C2, ..., C5]; strides 4 to 64, `channels` wide.
+    """Return [P2, ..., P5, P6] from [C2, ..., C5]; strides 4 to 64, with `channels` channels.
 
-    P6 is every second cell of P5; only the RPN reads it.
+    P6 is every second cell of P5; only the RPN uses it.
 
     Args:
-        norm: Makes the batch norm of this name; convolutions before one have no biases.
+        norm: Creates a batch norm by name; convolutions before one have no biases.
     """
 
     def conv(features: Tensor, size: int, name: str) -> Tensor:

@@ -1,1 +1,1 @@
-"""Training: the model that `fit` runs, its optimizer, callbacks and devices."""
+"""Training: the model passed to `fit`, its optimizer, callbacks and devices."""

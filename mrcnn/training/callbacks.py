@@ -1,4 +1,4 @@
-"""Callbacks of `fit`: checkpoints, and average precision while training."""
+"""Callbacks for `fit`: checkpoints, time left, and average precision during training."""
 
 import math
 import time
@@ -24,14 +24,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: With the field {epoch:04d}, counted from 1.
-        steps: In an epoch.
-        write: Called with a path and what the checkpoint tells of the progress: `epoch`, the
-            number of finished epochs; in the middle of one also `step` and `sums`, see `Progress`.
+        steps: Number of steps per epoch.
+        write: Called with a path and the progress to store: `epoch`, the number of finished
+            epochs; in the middle of an epoch also `step` and `sums`, see `Progress`.
 
     Attributes:
         finished: Number of finished epochs.
-        left_at: The checkpoint that an interruption wrote.
-        has_stepped: Whether anything was trained.
+        left_at: The checkpoint written on interruption.
+        has_stepped: Whether any training step has run.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class Checkpoint(keras.callbacks.Callback):
         self.finished = 0
         self.left_at: Path | None = None
         self.has_stepped = False
-        self._written: int | None = None  # epoch of the last whole one
-        self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while it writes
+        self._written: int | None = None  # epoch of the last complete checkpoint
+        self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while writing
 
     def write_interrupted(self) -> Path:
-        """Write a checkpoint to go on from where the training is, and return its path.
+        """Write a checkpoint from which training can be resumed, and return its path.
 
-        In the middle of an epoch it has a name of its own, beside that of the last whole one.
+        In the middle of an epoch it gets its own name, in addition to the last complete one.
 
         Raises:
-            TrainingDiverged: When a weight is not finite; nothing is written then.
+            TrainingDiverged: If a weight is not finite; nothing is written then.
         """
         step = max(self._iterations() - self.finished * self.steps, 0)
-        if step >= self.steps:  # in the validation, or in what comes after it
+        if step >= self.steps:  # during or after validation
             self._write_whole(self.finished + 1)
             step = 0
         if step == 0 and self._written == self.finished:
@@ -69,12 +69,12 @@ class Checkpoint(keras.callbacks.Callback):
         return path
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Remember how many epochs are finished, for a checkpoint on interruption."""
+        """Record the number of finished epochs, for a checkpoint on interruption."""
         del logs
         self.finished = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Note that the weights are not those of the beginning any more."""
+        """Record that the weights have changed."""
         del batch, logs
         self.has_stepped = True
 
@@ -82,7 +82,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Write the checkpoint of this epoch.
 
         Raises:
-            TrainingDiverged: When a weight is not finite; nothing is written then.
+            TrainingDiverged: If a weight is not finite; nothing is written then.
         """
         del logs
         self._write_whole(epoch + 1)
@@ -90,7 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _write_whole(self, epoch: int) -> None:
         self._write(Path(self.path.format(epoch=epoch)), {"epoch": epoch})
         self.finished = self._written = epoch
-        self._interrupted(epoch - 1).unlink(missing_ok=True)  # nobody goes on from there any more
+        self._interrupted(epoch - 1).unlink(missing_ok=True)  # no longer needed
 
     def _write(self, path: Path, progress: dict[str, Any]) -> None:
         with self.held():
@@ -118,11 +118,11 @@ def _values(metric: keras.Metric) -> list[float]:
 
 
 class TimeLeft(keras.callbacks.Callback):
-    """Tells once, after some steps, how long the training will take; nothing of short ones.
+    """Prints the estimated training time once, after some steps; not for short trainings.
 
     Args:
         epochs: Number of the last epoch, 1-based.
-        steps: In an epoch.
+        steps: Number of steps per epoch.
     """
 
     def __init__(self, epochs: int, steps: int) -> None:
@@ -133,12 +133,12 @@ class TimeLeft(keras.callbacks.Callback):
         self.is_told = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Begin to count anew: between epochs there is more than steps."""
+        """Restart the timing: epochs are separated by more than training steps."""
         del logs
         self.epoch, self.begun = epoch, None
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Tell the time left, once enough steps were timed. The first one is compiled."""
+        """Print the time left once enough steps are timed; the first includes compilation."""
         del logs
         step, now = self.epoch * self.steps + batch + 1, time.monotonic()
         if self.is_told or self.begun is None:
@@ -159,20 +159,20 @@ def _in_words(seconds: float) -> str:
 
 
 class MeanAveragePrecisionCallback(keras.callbacks.Callback):
-    """Scores a dataset every few epochs, with the weights that are being trained.
+    """Evaluates the weights being trained on a dataset every few epochs.
 
     Adds val_mask_AP, val_mask_AP50, val_box_AP and val_box_AP50 (COCO's, see `MaskRCNN.evaluate`)
-    to the epoch's logs, so that TensorBoard and callbacks which come after it see them. In the
-    epochs between they are the last ones; not a number before the first, and for what the network
-    does not have.
+    to the epoch's logs, so that TensorBoard and subsequent callbacks see them. In the epochs
+    between evaluations they keep the last values; they are NaN before the first evaluation, and
+    for outputs that the network does not have.
 
     Args:
-        train_model: The `MaskRCNN` that is being trained; it can detect as well.
-        inference_model: Another `MaskRCNN`, or None. One of its own is not needed; where it is
-            given, it gets the trained weights before every evaluation.
+        train_model: The `MaskRCNN` being trained; it can detect as well.
+        inference_model: Another `MaskRCNN`, or None. A separate model is not needed; if given, it
+            gets the trained weights before every evaluation.
         dataset: Prepared.
-        calculate_map_at_every_X_epoch: Epochs from one evaluation to the next.
-        dataset_limit: Only so many of the images, the first ones; None for all.
+        calculate_map_at_every_X_epoch: Number of epochs between evaluations.
+        dataset_limit: Evaluate only the first `dataset_limit` images; None for all.
         verbose: 1 prints the table.
     """
 
@@ -201,7 +201,7 @@ class MeanAveragePrecisionCallback(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Score, if it is time."""
+        """Evaluate if this epoch is due."""
         if (epoch + 1) % self.every == 0:
             scores = self._detector().evaluate(self.dataset, self.verbose, limit=self.limit)
             for name, kind in (("mask", "segm"), ("box", "bbox")):

@@ -1,4 +1,4 @@
-"""The course of a training through Keras' `fit`, which knows whole epochs only."""
+"""Training in several calls of Keras' `fit`, which only supports whole epochs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ Sums = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
-    epoch: finished epochs. step: steps of the next one that are done. sums: what the metrics have
-    added up in these, by name. planned: the last epoch that it was to have; None where unknown.
+    epoch: finished epochs. step: finished steps of the next epoch. sums: accumulated metrics of
+    these steps, by name. planned: the last epoch that was planned; None if unknown.
     """
 
     epoch: int = 0
@@ -27,10 +27,9 @@ class Progress:
 
     @classmethod
     def stored(cls, epoch: int, settings: Mapping[str, Any], steps_per_epoch: int) -> Self:
-        """Return the progress that travels in a checkpoint.
+        """Return the progress stored in a checkpoint.
 
-        An epoch of another number of steps than now, or one that was interrupted before that
-        number was known, is begun again.
+        An interrupted epoch is restarted if its number of steps has changed, or was not stored.
         """
         step, planned = settings.get("step"), settings.get("epochs")
         planned = planned if isinstance(planned, int) else None
@@ -41,19 +40,19 @@ class Progress:
 
 
 class Course(keras.callbacks.CallbackList):
-    """Callbacks that see a training as one, whatever number of calls of `fit` it is made of.
+    """Callbacks to which a training looks like one call of `fit`, although it may take several.
 
-    The rest of an interrupted epoch is such a call: its batches are counted from where the epoch
-    was left, and its metrics go on from there. Signals end the training after a step.
+    The rest of an interrupted epoch is a call of its own: its batch numbers and metrics continue
+    from where the epoch was interrupted. Signals end the training after a step.
 
     Args:
         callbacks: Keras' history and progress bar are added.
         model: Compiled.
         epochs: Numbers of the epochs to train, 0-based.
-        steps: In an epoch.
-        start: Its `step` and `sums` are those of the first of the epochs.
-        signals: Checked after every step but the last of an epoch, whose end is waited for.
-        verbose: Keras'.
+        steps: Number of steps per epoch.
+        start: Provides `step` and `sums` of the first of the epochs.
+        signals: Checked after every step except the last of an epoch, which is completed first.
+        verbose: As in Keras.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Course(keras.callbacks.CallbackList):
         self.end_logs: Logs = None
 
     def parts(self) -> Iterator[tuple[range, int, int]]:
-        """Yield the calls of `fit`: epochs, steps in each, batches of the run before the first."""
+        """Yield the calls of `fit`: epochs, steps per epoch, number of batches already run."""
         first, steps, rest = self.epochs.start, self.steps, self.start.step
         if rest:
             yield range(first, first + 1), steps - rest, first * steps + rest
@@ -90,21 +89,21 @@ class Course(keras.callbacks.CallbackList):
             yield range(first, self.epochs.stop), steps, first * steps
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Pass on the first beginning."""
+        """Pass on only the first call."""
         if not self.has_begun:
             super().on_train_begin(logs)
         self.has_begun = True
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Keep the end for `finish`."""
+        """Defer the call to `finish`."""
         self.end_logs = logs
 
     def finish(self) -> None:
-        """Tell the callbacks that the training has ended."""
+        """Notify the callbacks that training has ended."""
         super().on_train_end(self.end_logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Let the metrics go on where an interrupted epoch was left."""
+        """Restore the metrics of an interrupted epoch."""
         is_rest = epoch == self.epochs.start and self.start.step
         self.offset = self.start.step if is_rest else 0
         for metric in self.model.metrics if is_rest else ():
@@ -115,21 +114,21 @@ class Course(keras.callbacks.CallbackList):
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """End here where a signal asks for it; the checkpoint is written by now."""
+        """Stop if a signal asks for it; the checkpoint has been written."""
         super().on_epoch_end(epoch, logs)
         self.signals.check()
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        """Count from the beginning of the epoch."""
+        """Renumber the batch from the beginning of the epoch."""
         super().on_train_batch_begin(batch + self.offset, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Count from the beginning of the epoch; end here where a signal asks for it."""
+        """Renumber the batch from the beginning of the epoch; stop if a signal asks for it."""
         super().on_train_batch_end(batch + self.offset, logs)
         if batch + self.offset + 1 < self.steps:
             self.signals.check()
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """End a validation where a signal asks for it."""
+        """Stop validation if a signal asks for it."""
         super().on_test_batch_end(batch, logs)
         self.signals.check()

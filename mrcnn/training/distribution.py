@@ -1,6 +1,6 @@
-"""Devices and the way of batches to them, each backend's own: `tensorflow_devices`, `jax_devices`.
+"""Device placement and input distribution, per backend: `tensorflow_devices`, `jax_devices`.
 
-Both have the same functions, which the trainer calls through this module.
+Both provide the same functions, which the trainer calls through this module.
 """
 
 import logging
@@ -29,7 +29,7 @@ suits_xla = chosen.suits_xla
 
 
 def describe(device_count: int) -> str:
-    """Return the devices that a training computes on as text, such as "1 GPU: NVIDIA A100, 40 GB".
+    """Describe the devices that training runs on, for example "1 GPU: NVIDIA A100, 40 GB".
 
     Args:
         device_count: GPU_COUNT.
@@ -48,7 +48,7 @@ def describe(device_count: int) -> str:
 
 
 def warn_of_unused_gpu() -> None:
-    """Log where the machine has a GPU that the backend does not see, with the remedy."""
+    """Log a warning with the remedy if the machine has a GPU that the backend does not see."""
     is_chosen = os.environ.get("JAX_PLATFORMS", "gpu") not in ("gpu", "cuda")
     if chosen.seen_gpus() or (is_chosen and keras.backend.backend() == "jax"):
         return
@@ -56,7 +56,7 @@ def warn_of_unused_gpu() -> None:
     if gpus:
         logger.warning(
             "this machine has %s, but %s computes on the CPU, many times slower: install it with "
-            "CUDA (%s) and look whether nvidia-smi shows a driver that is new enough",
+            "CUDA (%s) and check that nvidia-smi shows a recent enough driver",
             gpus[0].name,
             {"tensorflow": "TensorFlow", "jax": "JAX"}[keras.backend.backend()],
             chosen.WITH_GPU,

@@ -1,4 +1,4 @@
-"""A training that diverges is stopped when it begins, before a checkpoint has it."""
+"""Stops a diverging training early, before a checkpoint is written."""
 
 import math
 import statistics
@@ -11,30 +11,31 @@ from mrcnn.config import Config
 
 Logs = dict[str, float] | None
 
-# So many steps in a row must be above so many times the baseline: the lowest median of ten losses
-# so far, and no less than the loss of a network that guesses.
+# Divergence: SUSTAINED consecutive steps above RISE times the baseline, which is the lowest median
+# of ten losses so far, but at least the loss of a network that guesses.
 #
-# Measured over 100 steps of the network of tests/small.py from random weights, one image a batch:
-# rates that learn (0.001, 0.02) stay below 1.0 times the baseline in every step, and 0.7 times in
-# five in a row, also without batch statistics, where the first loss is twice that of guessing. A
-# rate of 0.1 once jumps to 12 times, and comes back; rates of 1 and 10 jump to 20,000 times and
-# more, in the 16th step and within the first four.
+# Measured over 100 steps of the network of tests/small.py from random weights, one image per batch:
+# with learning rates that converge (0.001, 0.02) the loss stays below 1.0 times the baseline in
+# every step, and below 0.7 times over five consecutive steps, also without batch statistics, where
+# the first loss is twice that of guessing. At a rate of 0.1 it once jumps to 12 times, and
+# recovers; at rates of 1 and 10 it jumps to 20,000 times and more, in the 16th step and within the
+# first four.
 SUSTAINED = 5
 RISE = 10
 WINDOW = 10
-# One step alone is enough where no batch can be that hard: outputs have exploded.
+# A single step is enough here: no batch is that hard, the outputs have exploded.
 EXPLOSION = 1000
-# Of the logarithm of cells of a keypoint's heatmap, and of the deltas of boxes that are not known.
+# For the loss of guessing: number of cells of a keypoint heatmap; loss of unknown box deltas.
 KEYPOINT_CELLS = 56 * 56
 OF_BOXES = 1.0
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 (it names what happened)
-    """The loss rises without end, or it or a weight is no longer finite."""
+    """The loss keeps rising, or the loss or a weight is no longer finite."""
 
 
 def guessing(config: Config) -> float:
-    """Return about the loss of a network that knows nothing."""
+    """Return the approximate loss of an untrained network."""
     classes = math.log(max(config.NUM_CLASSES, 2))
     levels = {
         "rpn_class_loss": math.log(2),
@@ -48,10 +49,10 @@ def guessing(config: Config) -> float:
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Stops with the cause when the loss rises without end, or is not finite.
+    """Stops training, naming the cause, when the loss keeps rising or is not finite.
 
     Args:
-        least: A loss that is not yet a sign of anything, see `guessing`.
+        least: Losses up to this one are not suspicious, see `guessing`.
     """
 
     def __init__(self, least: float) -> None:
@@ -59,16 +60,16 @@ class StopOnDivergence(keras.callbacks.Callback):
         self.least = least
         self.recent: deque[float] = deque(maxlen=WINDOW)
         self.lowest = math.inf  # median of recent losses
-        self.risen = 0  # steps in a row
+        self.risen = 0  # number of consecutive steps
         self.seen: tuple[int, float] | None = None  # steps of this epoch, the sum of their losses
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Begin the mean of the epoch."""
+        """Reset the mean of the epoch."""
         del epoch, logs
         self.seen = (0, 0.0)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Raise TrainingDiverged when a loss has risen too far, or is NaN or infinite."""
+        """Raise TrainingDiverged if a loss has risen too far, or is NaN or infinite."""
         logs = logs or {}
         wrong = [name for name, value in logs.items() if not math.isfinite(value)]
         if wrong:
@@ -84,13 +85,13 @@ class StopOnDivergence(keras.callbacks.Callback):
             self._stop(f"the loss rose from {baseline:.3g} to {loss:.3g}", batch)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Raise TrainingDiverged in the middle of a rise, so that no checkpoint has it."""
+        """Raise TrainingDiverged if the loss is rising, so that no checkpoint is written."""
         del epoch, logs
         if self.risen > 1 and self.seen:
             self._stop(f"the loss has risen for {self.risen} steps", self.seen[0] - 1)
 
     def _of_step(self, batch: int, mean: float) -> float | None:
-        """Return the loss of a step, of the mean over the epoch; None where that is not known."""
+        """Return the loss of a step from the epoch's running mean; None if unknown."""
         total = mean * (batch + 1)
         before, self.seen = self.seen, (batch + 1, total)
         return total - before[1] if before is not None and before[0] == batch else None

@@ -1,4 +1,4 @@
-"""A run of training: `fit` with checkpoints, and its ends: the last epoch, Ctrl-C, an error."""
+"""One training run: `fit` with checkpoints, until the last epoch, Ctrl-C or an error."""
 
 import dataclasses
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger("mrcnn")
 
 
 def sample_format(config: Config) -> SampleFormat:
-    """Return what the data pipeline needs to know of the settings."""
+    """Return the settings that the data pipeline needs."""
     mini_mask = None
     if config.USE_MINI_MASK:
         mini_mask = (int(config.MINI_MASK_SHAPE[0]), int(config.MINI_MASK_SHAPE[1]))
@@ -48,16 +48,16 @@ def sample_format(config: Config) -> SampleFormat:
 
 
 def _of_one_size(config: Config) -> SampleFormat:
-    """Return the format of samples that all have the size of the training graph's input."""
+    """Return the sample format with the fixed input size of the training graph."""
     height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
     return dataclasses.replace(sample_format(config), input_shape=(height, width))
 
 
 def check_objects(train: Dataset, validation: Dataset | None, config: Config) -> None:
-    """Log how many of the objects will not be learned, or scored, and why.
+    """Log how many of the objects will be left out of training or validation, and why.
 
     Raises:
-        ValueError: nothing is left of a set, or of a class of the training set.
+        ValueError: No objects are left in a dataset, or in a class of the training set.
     """
     size, most = InputSize(*config.input_size), config.MAX_GT_INSTANCES
     census.check_training(train, size, most)
@@ -68,9 +68,9 @@ def check_objects(train: Dataset, validation: Dataset | None, config: Config) ->
 def augmentations(
     chosen: Sequence[augment.Augmentation] | None, config: Config
 ) -> list[augment.Augmentation]:
-    """Return the augmentations that were chosen, or, of None, those that the settings name.
+    """Return the given augmentations, or those that the settings name if None.
 
-    Those that would give keypoints wrong names are left out.
+    Those that would swap keypoints without renaming them are left out.
     """
     if chosen is None:
         chosen = [augment.by_name(name) for name in config.AUGMENTATIONS]
@@ -86,7 +86,7 @@ def training_stream(
     no_augmentation_sources: Sequence[str],
     start: int,
 ) -> BatchStream:
-    """Return the endless batches of a training, from the batch of this number (0-based) on."""
+    """Return the endless stream of training batches, starting at a batch number (0-based)."""
     cached = CachedImages(dataset, config.CACHE_MB) if config.CACHE_MB > 0 else dataset
     return BatchStream(
         cast(Dataset, cached),
@@ -101,7 +101,7 @@ def training_stream(
 
 
 def validation_stream(dataset: Dataset | None, config: Config) -> BatchStream | None:
-    """Return the batches of a validation, the same every time; None where there is none."""
+    """Return the validation batches, the same every time; None without validation."""
     if dataset is None or not config.validation_steps:
         return None
     passes = -(-dataset.num_images // config.BATCH_SIZE)
@@ -128,16 +128,16 @@ def fit(
     """Train a compiled model and return its history.
 
     Args:
-        train: Begun with the batch that follows those of `start`.
+        train: Starts with the batch that follows `start`.
         epochs: Number of the last epoch, 1-based.
-        start: How far the run is.
-        checkpoint: Writes one after every epoch, and on the signals of `Signals`; its folder is
-            also that of the curves, see `distribution`.
+        start: Progress of the run so far.
+        checkpoint: Writes a checkpoint after every epoch, and on the signals of `Signals`; the
+            training curves go to its folder, too, see `distribution`.
 
     Raises:
-        TrainingDiverged: When a loss is not finite; the last checkpoint is good.
-        RuntimeError: When more than a tenth of the images are bad.
-        KeyboardInterrupt, SystemExit: On a signal, after a checkpoint was written.
+        TrainingDiverged: If a loss is not finite; the last checkpoint is good.
+        RuntimeError: If more than a tenth of the images are bad.
+        KeyboardInterrupt, SystemExit: On a signal, after a checkpoint has been written.
     """
     feeds = []
     if validation is not None:
@@ -190,7 +190,7 @@ def fit(
 
 @contextmanager
 def _unfinished(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Let `fit` not put averages of weights in their place: it may be a part of the training."""
+    """Keep `fit` from replacing weights by their averages: it may be only a part of training."""
     optimizer.finalize_variable_values = lambda _: None
     try:
         yield
@@ -199,12 +199,12 @@ def _unfinished(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 
 
 def bad_images(*streams: BatchStream | None) -> dict[int, str]:
-    """Return the images that were skipped, with the reason of each."""
+    """Return the skipped images, each with the reason."""
     return {k: v for stream in streams if stream for k, v in stream.bad_images.items()}
 
 
 def _raise_cause(error: Exception, feeds: Sequence[distribution.Feed]) -> None:
-    """Raise the error of a loading thread where it lies behind another one."""
+    """Raise the error of a loading thread if it caused this one."""
     for feed in feeds:
         if feed.error is not None:
             raise feed.error from error

@@ -1,11 +1,11 @@
-"""What a training takes, looked at before it begins: memory, and space on the disk.
+"""Estimates of memory and disk space that a training needs, checked before it starts.
 
     memory = start + 4 bytes * (copies of the weights + images * (KEPT * fixed + of positive RoIs))
 
-where `fixed` is what the convolutions of one image put out and the last is the same for masks and
-keypoints, which run on positive RoIs alone: as many as there can be, while there are fewer at the
-beginning (see `map_values`). The constants are from `benchmarks/memory.py`; docs/performance.md has
-its table.
+where `fixed` is the number of convolution outputs per image, and the last term is the same for the
+mask and keypoint heads, which run on positive RoIs only: an upper limit, since there are fewer
+early in training (see `map_values`). The constants were measured with `benchmarks/memory.py`;
+docs/performance.md has its table.
 """
 
 import logging
@@ -21,25 +21,25 @@ from mrcnn.training import distribution
 
 logger = logging.getLogger("mrcnn")
 
-START = 1_250_000_000  # bytes of a process that has traced the step
-COPIES = 4  # weights, gradients, momentum, and what the step is made of
-KEPT = 2.5  # times what the convolutions put out; 2.3 was measured
-# What no training does without: the outputs themselves, and three copies of what is trained.
+START = 1_250_000_000  # bytes of a process after tracing the step
+COPIES = 4  # weights, gradients, momentum, and temporaries of the step
+KEPT = 2.5  # multiple of the convolution outputs; 2.3 was measured
+# Lower bound for any training: the outputs themselves, and three copies of the trained weights.
 LEAST_COPIES = 3
 
 
 def check(model: Any, epochs: int, folder: Path) -> None:
-    """Look whether a training fits into memory and onto the disk.
+    """Check whether a training fits into memory and onto the disk.
 
-    Where it is likely not to, a warning is logged.
+    Logs a warning if it probably does not.
 
     Args:
         model: A compiled `TrainingModel`.
-        epochs: How many checkpoints it will write.
-        folder: Where.
+        epochs: Number of checkpoints to be written.
+        folder: Folder of the checkpoints.
 
     Raises:
-        ValueError: It needs more memory than there is, whatever is counted; with the settings to
+        ValueError: Even the lower bound exceeds the available memory; names the settings to
             lower.
     """
     config = model.config
@@ -53,7 +53,7 @@ def check(model: Any, epochs: int, folder: Path) -> None:
     fixed, of_positives = map_values(config)
     likely = 4 * COPIES * weights + size * (KEPT * fixed + of_positives)
     least = 4 * (weights + (LEAST_COPIES - 1) * trained)
-    # Frozen layers keep nothing, and how large a backbone of a program is nobody knows.
+    # Frozen layers keep no activations, and the size of a user's own backbone is unknown.
     is_whole = model.weights[0].trainable and not callable(config.BACKBONE)
     least += size * fixed if is_whole else 0
     likely += 0 if gpus else START
@@ -62,7 +62,7 @@ def check(model: Any, epochs: int, folder: Path) -> None:
 
 
 def _available(gpus: list[str]) -> int | None:
-    """Return how many bytes the device has for a training; None where unknown."""
+    """Return the device memory available for training in bytes; None if unknown."""
     if not gpus:
         return machine.available_memory()
     sizes = [gpu.memory for gpu in machine.nvidia_gpus() if gpu.name in gpus]
@@ -97,12 +97,12 @@ def _check_disk(size: int, epochs: int, folder: Path) -> None:
 
 
 def map_values(config: Config) -> tuple[int, int]:
-    """Return how many values the convolutions of one image put out, at most for positive RoIs.
+    """Return the number of convolution outputs per image, an upper limit for positive RoIs.
 
-    A `BACKBONE` that is a function counts as resnet18.
+    A `BACKBONE` function counts as resnet18.
 
     Returns:
-        Those of backbone, pyramid, RPN and box head; those of the heads of masks and keypoints.
+        Outputs of backbone, pyramid, RPN and box head; outputs of the mask and keypoint heads.
     """
     pixels = math.prod(int(side) for side in config.IMAGE_SHAPE[:2])
     channels = config.TOP_DOWN_PYRAMID_SIZE
@@ -110,7 +110,7 @@ def map_values(config: Config) -> tuple[int, int]:
     positive = max(int(trained * config.ROI_POSITIVE_RATIO), 1)
     if config.FEATURE_MAPS == "c4":
         levels, stages = pixels // 256, 3
-        # The last stage of the backbone, on every RoI.
+        # The backbone's last stage runs on every RoI.
         heads = trained * _of_stage(config, 3, config.POOL_SIZE**2 // 4)
         masks = positive * 4 * config.POOL_SIZE**2 * config.MASK_CONV_SIZE
     else:
@@ -127,7 +127,7 @@ def map_values(config: Config) -> tuple[int, int]:
 
 
 def _of_stage(config: Config, stage: int, cells: int) -> int:
-    """Return how many values a stage of the backbone puts out, counted from 0."""
+    """Return the number of convolution outputs of a backbone stage (0-based)."""
     name = config.BACKBONE if isinstance(config.BACKBONE, str) else "resnet18"
     net = backbones.get(name)
     width = config.BACKBONE_WIDTH * 2**stage

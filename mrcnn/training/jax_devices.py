@@ -1,4 +1,4 @@
-"""Devices and the way of batches to them under JAX: one program over the global batch."""
+"""Device placement and input distribution under JAX: one program over the global batch."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,28 +17,28 @@ from mrcnn import machine
 Tensor = Any
 AHEAD = 2
 WITH_GPU = 'python -m pip install "jax[cuda12]"'
-# What a step raises that fails on the device.
+# Errors of a step that fails on the device.
 ERRORS = (jax.errors.JaxRuntimeError,)
 
 
 class Devices:
-    """The devices of a network: what a `tf.distribute.Strategy` is under TensorFlow.
+    """The devices of a network: the counterpart of TensorFlow's `tf.distribute.Strategy`.
 
     Args:
-        distribution: Divides batches over several devices; None for one.
+        distribution: Splits batches over several devices; None for a single device.
     """
 
-    num_replicas_in_sync = 1  # losses and gradients are those of the global batch as they are
+    num_replicas_in_sync = 1  # losses and gradients are already those of the global batch
 
     def __init__(self, distribution: keras.distribution.DataParallel | None = None) -> None:
         self.distribution = distribution
 
     def scope(self) -> AbstractContextManager:
-        """Return the scope in which weights are made and trained."""
+        """Return the scope in which weights are created and trained."""
         return self.distribution.scope() if self.distribution is not None else nullcontext()
 
     def __getattr__(self, name: str) -> Any:
-        """Raise AttributeError that says where the methods of strategies are."""
+        """Raise an AttributeError that explains where strategy methods are available."""
         raise AttributeError(
             f"strategy.{name} is tf.distribute's, and this process runs on JAX, whose devices "
             "keras.distribution divides batches over (GPU_COUNT of them); set "
@@ -51,10 +51,10 @@ def check_running() -> None:
 
 
 def strategy(device_count: int) -> Devices:
-    """Return this many devices: GPUs, or the processors' where there is no GPU.
+    """Return this many devices: GPUs, or CPU devices if there is no GPU.
 
     Raises:
-        ValueError: When the machine has fewer.
+        ValueError: If there are fewer.
     """
     if device_count == 1:
         return Devices()
@@ -69,22 +69,22 @@ def strategy(device_count: int) -> Devices:
 
 
 def used_gpus() -> list[str]:
-    """Return the names of the GPUs that JAX computes on."""
+    """Return the names of the GPUs that JAX uses."""
     return [each.device_kind for each in jax.devices() if each.platform == "gpu"]
 
 
 def seen_gpus() -> int:
-    """Return how many GPUs JAX could compute on."""
+    """Return the number of GPUs that JAX sees."""
     return len(used_gpus())
 
 
 def threads() -> int:
-    """Return how many threads compute an operation where there is no GPU."""
+    """Return the number of threads per operation on the CPU."""
     return machine.processors()
 
 
 def current() -> Devices:
-    """Return the devices of the scope that the program is in."""
+    """Return the devices of the current scope."""
     return Devices(keras.distribution.distribution())
 
 
@@ -95,21 +95,21 @@ def suits_xla(weights: Sequence[keras.Variable]) -> bool:
 
 
 def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
-    """Return gradients scaled down to a norm of all together, where they exceed it."""
+    """Return gradients clipped to a global norm."""
     total = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients))
     scale = norm / ops.maximum(total, norm)
     return [gradient * ops.cast(scale, gradient.dtype) for gradient in gradients]
 
 
 def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that write the curves of a training; TensorBoard's needs TensorFlow."""
+    """Return the callbacks that log training curves; TensorBoard's needs TensorFlow."""
     return [keras.callbacks.CSVLogger(str(log_dir / "log.csv"), append=True)]
 
 
 class InOrder(keras.utils.PyDataset):
-    """Batches that are asked for one after the other, made ahead by a thread.
+    """Batches read in order, prefetched by a thread.
 
-    Asking for the first begins a new pass.
+    Reading the first one starts a new pass.
     """
 
     def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None) -> None:
@@ -123,7 +123,7 @@ class InOrder(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int | None:
-        """Return how many batches a pass has; None for an endless one."""
+        """Return the number of batches per pass; None for an endless one."""
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -131,7 +131,7 @@ class InOrder(keras.utils.PyDataset):
             self.iterator = iter(self.batches)
             self.pending.clear()
             self.asked = 0
-        # No more than the pass has: what comes after them may be of the next one.
+        # Stop at the end of the pass: further batches may belong to the next one.
         while len(self.pending) <= AHEAD and self.asked != self.count:
             self.pending.append(self.executor.submit(next, self.iterator))
             self.asked += 1
@@ -139,20 +139,20 @@ class InOrder(keras.utils.PyDataset):
 
 
 class Feed:
-    """Batches of NumPy arrays for `fit`, in the order in which they come.
+    """Batches of NumPy arrays for `fit`, in order.
 
     Args:
-        batches: Yields dicts of arrays, all of the same shapes; gone through once a pass.
-        count: Batches in a pass; None for an endless one.
+        batches: Yields dicts of arrays of constant shapes; iterated once per pass.
+        count: Number of batches per pass; None for an endless one.
     """
 
     def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None = None) -> None:
         self.batches = batches
         self.count = count
-        self.error: BaseException | None = None  # errors of loading arrive as they are
+        self.error: BaseException | None = None  # loading errors arrive unchanged
 
     def dataset(self) -> keras.utils.PyDataset:
-        """Return the batches as Keras takes them."""
+        """Return the batches in a form that Keras accepts."""
         return InOrder(self.batches, self.count)
 
 

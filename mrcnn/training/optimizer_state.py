@@ -1,12 +1,12 @@
-"""The variables of an optimizer in a checkpoint, by the weights that they belong to.
+"""Optimizer variables in a checkpoint, keyed by the weights that they belong to.
 
     iterations                          the step
-    learning_rate                       where it is a variable; kept to be looked up
-    conv1.kernel:SGD.momentum           a slot of a weight: Adam has two, averages are one more
-    Nadam.variable                      what belongs to the optimizer as a whole
-    conv1.kernel                        the momentum, as earlier versions wrote it
+    learning_rate                       if it is a variable; stored for reference only
+    conv1.kernel:SGD.momentum           a slot of a weight: Adam has two, averaging adds one
+    Nadam.variable                      a variable of the optimizer as a whole
+    conv1.kernel                        the momentum, as written by earlier versions
 
-A slash, as in the names of weights, would make groups of what is one name.
+Keys have no slashes, unlike weight names, since HDF5 would turn them into nested groups.
 """
 
 from collections import Counter, deque
@@ -31,18 +31,18 @@ def optimizer_state(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def step_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """Return the variable that counts the steps of a training.
+    """Return the variable that counts training steps.
 
-    Of an optimizer that accumulates gradients `iterations` counts its updates, which are fewer.
+    If the optimizer accumulates gradients, `iterations` counts its updates, which are fewer.
     """
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
 
 def restore_optimizer(model: Any, state: Mapping[str, np.ndarray]) -> int:
-    """Set the step and the slots of weights from a checkpoint; return how many slots were found.
+    """Restore the step and the slots of weights from a checkpoint; return the number of slots.
 
-    The rate stays that which the optimizer was made with. Weights that the checkpoint did not
-    train start without state, as do all where it had another kind of optimizer.
+    The optimizer keeps its learning rate. Weights that were not trained in the checkpoint start
+    without state, as do all weights if it used another kind of optimizer.
 
     Args:
         model: Compiled, a `TrainingModel`.
@@ -59,20 +59,20 @@ def restore_optimizer(model: Any, state: Mapping[str, np.ndarray]) -> int:
             variable.assign(array)
             found += ":" in key
         elif key.endswith(f".{AVERAGE}"):
-            # An average from nothing would draw the weight to zero. A copy, since JAX cannot give
-            # up memory that two variables share.
+            # An average that starts at zero would pull the weight to zero. A copy, since JAX
+            # cannot donate a buffer that two variables share.
             weight = _weights(model)[key.partition(":")[0]]
             variable.assign(np.array(ops.convert_to_numpy(weight)))
     return found
 
 
 def _as_before(key: str) -> str:
-    """Return the name that earlier versions gave to a momentum of SGD, the only slot they knew."""
+    """Return the key of earlier versions for SGD's momentum, the only slot they stored."""
     return key.removesuffix(":SGD.momentum")
 
 
 def _weights(model: keras.Model) -> dict[str, Any]:
-    """Return the trainable weights by the names that they have here."""
+    """Return the trainable weights by their keys in the checkpoint."""
     names = {id(weight): key for key, weight in hdf5.weights_by_name(model).items()}
     found = {names[id(each)].replace("/", "."): each for each in model.trainable_variables}
     if len(found) != len(model.trainable_variables):
@@ -84,11 +84,11 @@ def _weights(model: keras.Model) -> dict[str, Any]:
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
-    """Return an optimizer's variables but the step by name."""
+    """Return an optimizer's variables, except the step, by key."""
     optimizer = model.optimizer
     kind = _kind(optimizer)
-    # Keras names a slot by the path of its weight, in which parts are joined by "_", and makes
-    # those of one name in the order of the weights.
+    # Keras names a slot after the path of its weight, with its parts joined by "_", and creates
+    # slots of the same name in the order of the weights.
     waiting: dict[str, deque[str]] = {}
     for key, weight in _weights(model).items():
         waiting.setdefault(weight.path.replace("/", "_"), deque()).append(key)
@@ -112,7 +112,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
 
 
 def _kind(optimizer: keras.optimizers.Optimizer) -> str:
-    """Return the name of the optimizer of Keras that an optimizer is, or derives from."""
+    """Return the name of the Keras optimizer class that an optimizer is, or derives from."""
     return next(
         kind.__name__ for kind in type(optimizer).__mro__ if kind.__module__.startswith("keras.")
     )

@@ -1,4 +1,4 @@
-"""The optimizer of a training, and its rate as text."""
+"""The training optimizer, and a description of its learning rate."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from mrcnn.training.schedule import WarmupAndDrops
 
 
 class ClippedSGD(keras.optimizers.SGD):
-    """SGD with momentum that clips the norm of the gradients of the global batch.
+    """SGD with momentum that clips the gradient norm of the global batch.
 
-    Keras clips each replica's gradients before they are summed, which depends on how many devices
-    there are; here the sum is clipped, so that n devices do what one would. Where there are no
-    replicas, as under JAX, the gradients are those of the global batch from the beginning.
+    Keras clips each replica's gradients before they are summed, so that the result depends on the
+    number of devices; here the sum is clipped, so that N devices are equivalent to one. Without
+    replicas, as under JAX, the gradients are those of the global batch to begin with.
 
     Args:
-        clip_norm: Largest norm of all gradients together; None or 0 does not clip.
+        clip_norm: Largest global norm of the gradients; None or 0: no clipping.
     """
 
     def __init__(self, clip_norm: float | None, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ class ClippedSGD(keras.optimizers.SGD):
         return list(zip(gradients, variables, strict=True))
 
     def _clip_gradients(self, grads):
-        # Keras calls this one on every backend, on TensorFlow before the sum.
+        # Keras calls this method on every backend, under TensorFlow before the sum.
         if backend.HAS_REPLICAS or not self.clip_norm:
             return super()._clip_gradients(grads)
         return distribution.clip(grads, self.clip_norm)
@@ -49,8 +49,8 @@ class ClippedSGD(keras.optimizers.SGD):
 def make_optimizer(config: Config, learning_rate: float, momentum: float) -> ClippedSGD:
     """Return the optimizer for these settings: SGD, warm-up, drops, clipping, weight decay.
 
-    WEIGHT_DECAY is meant as the paper's, an L2 penalty inside the gradient. Keras subtracts decay
-    beside the momentum instead, where the same pull is 1 / (1 - momentum) times as large.
+    WEIGHT_DECAY has the paper's meaning, an L2 penalty inside the gradient. Keras applies decay
+    outside the momentum, where the equivalent value is 1 / (1 - momentum) times as large.
     """
     rate: Any = float(learning_rate)
     momentum = float(momentum)
@@ -68,7 +68,7 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
 
 
 def describe_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> str:
-    """Return the rate of the next step as text, with that between warm-up and drops."""
+    """Format the learning rate of the next step, together with the base rate."""
     now = float(ops.convert_to_numpy(optimizer.learning_rate))
     if np.isclose(now, rate):
         return f"{rate:g}"

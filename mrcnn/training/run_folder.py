@@ -1,4 +1,4 @@
-"""The folder of a run of training, and how far the run is."""
+"""The folder of a training run, and the run's progress."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ class RunFolder:
     """Where a run writes its checkpoints, and the checkpoint from which it is resumed.
 
     Args:
-        model_dir: Every run has a folder under it, NAME and the time of its start.
+        model_dir: Parent folder of the runs' folders, which are named NAME and start time.
         name: NAME of the settings.
 
     Attributes:
         epoch: number of finished epochs.
-        folder: of this run.
-        checkpoint_path: of its checkpoints, with the field {epoch:04d}.
-        resumed: the checkpoint from which the next training goes on; None for a new run.
-        planned: the last epoch that the run was to have; None where unknown.
+        folder: folder of this run.
+        checkpoint_path: path of its checkpoints, with the field {epoch:04d}.
+        resumed: the checkpoint that the next training resumes from; None for a new run.
+        planned: the last epoch planned for the run; None if unknown.
     """
 
     def __init__(self, model_dir: Path, name: str) -> None:
@@ -30,7 +30,7 @@ class RunFolder:
         self.begin()
 
     def begin(self, checkpoint: Path | None = None) -> None:
-        """Begin a new run, or resume that of a checkpoint if its path is that of a run's."""
+        """Begin a new run, or resume a checkpoint's run if its path is in a run folder."""
         self.epoch, self.resumed, self.planned = 0, None, None
         run = runs.run_of(checkpoint) if checkpoint else None
         if run:
@@ -43,7 +43,7 @@ class RunFolder:
         self.checkpoint_path = str(self.folder / f"mask_rcnn_{self.name}_{{epoch:04d}}.h5")
 
     def claim(self) -> None:
-        """Make the folder; that of a new run moves on where another one has begun there."""
+        """Create the folder; a new run takes another name if this one is already in use."""
         while self.epoch == 0 and self.folder != self._claimed:
             try:
                 runs.begin(self.folder)
@@ -54,6 +54,6 @@ class RunFolder:
         runs.make_folder(self.folder)
 
     def progress(self, steps_per_epoch: int) -> Progress:
-        """Return how far the run is, from the checkpoint that is resumed."""
+        """Return the run's progress according to the resumed checkpoint."""
         stored = hdf5.read_settings(self.resumed) if self.resumed else {"epochs": self.planned}
         return Progress.stored(self.epoch, stored, steps_per_epoch)

@@ -1,4 +1,4 @@
-"""Learning rate schedule: linear warm-up, then drops by ten (Goyal et al. 2017, section 2.2)."""
+"""Learning rate schedule: linear warm-up, then tenfold drops (Goyal et al. 2017, section 2.2)."""
 
 import logging
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ PARTS = {1: "tenth", 2: "hundredth", 3: "thousandth"}
 
 @keras.saving.register_keras_serializable("mrcnn")
 class WarmupAndDrops(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises linearly from a tenth, and falls to a tenth at every drop.
+    """A rate that rises linearly from a tenth, and is divided by ten at every drop.
 
     Args:
         rate: The learning rate between warm-up and the first drop.
-        warmup_steps: Steps of the rise; 0 for none.
+        warmup_steps: Number of warm-up steps; 0 for none.
         drop_steps: Steps after which the rate is divided by ten.
     """
 
@@ -30,7 +30,7 @@ class WarmupAndDrops(keras.optimizers.schedules.LearningRateSchedule):
         self.drop_steps = list(drop_steps)
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate of a step."""
+        """Return the learning rate at a step."""
         step = ops.cast(step, "float32")
         progress = ops.minimum(step / max(self.warmup_steps, 1), 1.0)
         rise = WARMUP_START + (1.0 - WARMUP_START) * progress if self.warmup_steps else 1.0
@@ -47,19 +47,19 @@ class WarmupAndDrops(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def warn_of_end(drops: Sequence[int], finished: int, planned: int | None, epochs: int) -> None:
-    """Log where epochs lie behind the end of a run's schedule, and so change little.
+    """Warn about epochs beyond the end of a run's schedule, which change little.
 
     Args:
-        drops: Epochs after which the rate falls.
-        finished: Epochs of the run that are done; 0 for a new one.
-        planned: The last epoch that it was to have before; None where unknown.
-        epochs: The last epoch that it is to have now.
+        drops: Epochs after which the rate is divided by ten.
+        finished: Number of finished epochs of the run; 0 for a new one.
+        planned: The last epoch that was planned before; None if unknown.
+        epochs: The last epoch that is planned now.
     """
     end = finished if planned is None else max(planned, finished)
     if finished and drops and max(drops) <= end < epochs:
         logger.warning(
-            "epochs %d to %d lie behind the schedule of this run: they train at a %s of the "
-            "learning rate, which falls after the epochs %s, and will change little; for the full "
+            "epochs %d to %d are beyond the schedule of this run: they train at a %s of the "
+            "learning rate, which drops after epochs %s, and will change little; for the full "
             "rate set LEARNING_RATE_DROPS to [] or to later epochs (on the command line: --set "
             "LEARNING_RATE_DROPS=[])",
             end + 1,

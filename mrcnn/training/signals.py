@@ -1,4 +1,4 @@
-"""Signals that end a training: it ends between two steps, after its checkpoint was written."""
+"""Signals that end a training: it stops between two steps, after writing its checkpoint."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-# With the handlers of a program that has set none. One that is ignored (nohup) stays so.
+# Only signals with default handlers are replaced. An ignored one (nohup) stays ignored.
 DEFAULTS: dict[str, Any] = {
     "SIGINT": signal.default_int_handler,
     "SIGTERM": signal.SIG_DFL,
@@ -16,10 +16,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Signals:
-    """As a context, notes Ctrl-C, SIGTERM and SIGHUP instead of ending the program at once.
+    """Context manager that records Ctrl-C, SIGTERM and SIGHUP instead of exiting at once.
 
-    Handlers that the program has set itself stay; so do all of them in threads other than the main
-    one, where Python allows no change. Those that were there before come back at the end.
+    Handlers that the program has set itself are kept, as are all handlers outside the main thread,
+    where Python does not allow changes. Previous handlers are restored on exit.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Signals:
         self._before.clear()
 
     def check(self) -> None:
-        """Raise what a signal that was noted asks for: KeyboardInterrupt or SystemExit(128 + n)."""
+        """Raise KeyboardInterrupt or SystemExit(128 + n) if a signal was recorded."""
         if self._noted is not None and not self._is_ending:
             self._is_ending = True
             raise (
@@ -51,7 +51,7 @@ class Signals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no signal break off the block, however many come."""
+        """Keep any number of signals from interrupting the block."""
         self._is_held = True
         try:
             yield
@@ -62,5 +62,5 @@ class Signals:
         del frame
         is_second = self._noted is not None
         self._noted = self._noted or signal.Signals(number)
-        if is_second and not self._is_held:  # what the program waits for takes too long
+        if is_second and not self._is_held:  # the user will not wait for the step to finish
             self.check()

@@ -1,4 +1,4 @@
-"""Devices and the way of batches to them: tf.distribute and tf.data."""
+"""Device placement and input distribution under TensorFlow: tf.distribute and tf.data."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,27 +13,27 @@ from mrcnn import greetings, machine
 
 IMAGES = "input_image"
 WITH_GPU = 'python -m pip install "tensorflow[and-cuda]"'
-# What a `Feed` makes.
+# The type of a `Feed`'s dataset.
 BATCHES = tf.data.Dataset
-# What a step raises that fails on the device.
+# Errors of a step that fails on the device.
 ERRORS = (tf.errors.OpError,)
 
 
 def check_running() -> None:
-    """Raise RuntimeError where a program has turned off what the network needs."""
+    """Raise RuntimeError if the program has disabled eager execution."""
     if not tf.executing_eagerly():
         raise RuntimeError(
             "this network needs eager execution: remove tf.compat.v1.disable_eager_execution()"
         )
-    with greetings.hidden():  # of the first look for devices
+    with greetings.hidden():  # printed when devices are first listed
         tf.config.list_physical_devices()
 
 
 def strategy(device_count: int) -> tf.distribute.Strategy:
-    """Return a strategy over this many devices: GPUs, or logical CPUs where there is no GPU.
+    """Return a strategy over this many devices: GPUs, or logical CPUs if there is no GPU.
 
     Raises:
-        ValueError: When the machine has fewer.
+        ValueError: If there are fewer.
     """
     if device_count == 1:
         return tf.distribute.get_strategy()
@@ -44,13 +44,13 @@ def strategy(device_count: int) -> tf.distribute.Strategy:
             f"GPU_COUNT is {device_count}, but TensorFlow sees {len(devices)} {kind} device(s); "
             "set GPU_COUNT to that number"
         )
-    # The default reduction of several CPUs is a ring that needs NCCL; a copy suffices there.
+    # The default reduction over CPUs is a ring that needs NCCL; copying to one device suffices.
     reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
     return tf.distribute.MirroredStrategy(devices[:device_count], cross_device_ops=reduction)
 
 
 def used_gpus() -> list[str]:
-    """Return the names of the GPUs that TensorFlow computes on, unless the program hides them."""
+    """Return the names of the GPUs that TensorFlow uses, except those the program hides."""
     count = len(tf.config.list_logical_devices("GPU"))
     devices = tf.config.get_visible_devices("GPU")
     names = [tf.config.experimental.get_device_details(each).get("device_name") for each in devices]
@@ -58,47 +58,47 @@ def used_gpus() -> list[str]:
 
 
 def seen_gpus() -> int:
-    """Return how many GPUs TensorFlow could compute on."""
+    """Return the number of GPUs that TensorFlow sees."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
 def threads() -> int:
-    """Return how many threads compute an operation where there is no GPU."""
+    """Return the number of threads per operation on the CPU."""
     return tf.config.threading.get_intra_op_parallelism_threads() or machine.processors()
 
 
 def current() -> tf.distribute.Strategy:
-    """Return the strategy of the scope that the program is in."""
+    """Return the strategy of the current scope."""
     return tf.distribute.get_strategy()
 
 
 def suits_xla(weights: Sequence[keras.Variable]) -> bool:
-    """Return whether a step over these weights may be compiled: where a GPU computes it.
+    """Return whether a step over these weights should be compiled: only on a GPU.
 
-    What is compiled runs on one device, to which the weights must belong. On CPUs it is slower.
+    Compiled code runs on one device, which must hold the weights. On CPUs it is slower.
     """
-    has_gpu = bool(tf.config.list_logical_devices("GPU"))  # which a program may have hidden
+    has_gpu = bool(tf.config.list_logical_devices("GPU"))  # the program may have hidden it
     return has_gpu and all("GPU" in weight.value.device for weight in weights)
 
 
 def clip(gradients: Sequence[tf.Tensor], norm: float) -> Sequence[tf.Tensor]:
-    """Return gradients scaled down to a norm of all together, where they exceed it."""
+    """Return gradients clipped to a global norm."""
     return tf.clip_by_global_norm(gradients, norm)[0]
 
 
 def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that write the curves of a training."""
+    """Return the callbacks that log training curves."""
     return [keras.callbacks.TensorBoard(str(log_dir), write_graph=False)]
 
 
 class Feed:
-    """Batches of NumPy arrays as a `tf.data.Dataset`; remembers the error that ended them.
+    """Batches of NumPy arrays as a `tf.data.Dataset`; keeps the error that ended them.
 
-    TensorFlow turns an exception of a generator into text; `error` keeps the exception itself.
+    TensorFlow turns a generator's exception into a string; `error` keeps the exception itself.
 
     Args:
-        batches: Yields dicts of arrays, all of the same shapes; gone through once a pass.
-        count: Batches in a pass; None for an endless one.
+        batches: Yields dicts of arrays of constant shapes; iterated once per pass.
+        count: Number of batches per pass; None for an endless one.
     """
 
     def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int | None = None) -> None:
@@ -107,13 +107,13 @@ class Feed:
         self.error: BaseException | None = None
 
     def dataset(self) -> tf.data.Dataset:
-        """Return the dataset. Loads one batch to learn the shapes, so early errors come as such.
+        """Return the dataset. Loads one batch to get its shapes, so early errors surface directly.
 
-        Images are float32: the dtype of the first batch's need not be that of all.
+        Images are float32, since later batches may differ in dtype from the first.
         """
         batches = iter(self.batches)
         first: Any = next(batches)
-        if batches is self.batches:  # goes on from where it is, so the first is not lost
+        if batches is self.batches:  # an iterator: put the first batch back
             self.batches = itertools.chain([first], batches)
         dtypes = {k: np.float32 if k == IMAGES else v.dtype for k, v in first.items()}
         signature = {k: tf.TensorSpec(v.shape, dtypes[k]) for k, v in first.items()}

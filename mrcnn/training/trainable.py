@@ -1,4 +1,4 @@
-"""Which layers train: the words of `layers=`, and regular expressions of layer names."""
+"""Which layers train: the layer groups of `layers=`, or regular expressions of layer names."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import keras
 from mrcnn.network.backbones.resnet import STAGE_LAYERS
 from mrcnn.weights import hdf5
 
-# Which layers a `layers=` word trains.
+# The layers that each value of `layers=` trains.
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 STAGE_3, STAGE_4, STAGE_5 = (STAGE_LAYERS.format(stage=stage) for stage in (3, 4, 5))
 LAYER_GROUPS = {
@@ -21,23 +21,23 @@ LAYER_GROUPS = {
 
 
 def set_trainable(model: keras.Model, layers: str) -> list[str]:
-    """Let the layers whose whole name matches train, freeze the others; return their names.
+    """Make layers whose full name matches trainable, freeze the others; return the names.
 
     Takes effect with the next `compile`.
 
     Args:
-        layers: A word of LAYER_GROUPS or a regular expression. Without a pyramid the last stage of
-            the backbone is a head (C4).
+        layers: A key of LAYER_GROUPS or a regular expression. Without a pyramid, the backbone's
+            last stage counts as a head (C4).
 
     Raises:
-        ValueError: When it is no regular expression, matches no layer, or is the word of a stage
-            that the backbone does not have.
+        ValueError: If it is not a regular expression, matches no layer, or names a stage that the
+            backbone does not have.
     """
     leaves = list(hdf5.leaf_layers(model))
     try:
         pattern = re.compile(_expression(layers, [layer.name for layer in leaves]))
     except re.error as error:
-        raise ValueError(f"layers={layers!r} is no regular expression: {error}") from error
+        raise ValueError(f"layers={layers!r} is not a regular expression: {error}") from error
     for layer in leaves:
         layer.trainable = bool(pattern.fullmatch(layer.name))
     chosen = [layer.name for layer in leaves if layer.trainable]
@@ -48,7 +48,7 @@ def set_trainable(model: keras.Model, layers: str) -> list[str]:
 
 
 def _expression(layers: str, names: Sequence[str]) -> str:
-    """Return the regular expression of a word, for a network with layers of these names."""
+    """Return the regular expression of a layer group, for a network with these layer names."""
     expression = LAYER_GROUPS.get(layers, layers)
     if layers not in LAYER_GROUPS or layers == "all":
         return expression

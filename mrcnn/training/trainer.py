@@ -1,4 +1,4 @@
-"""Training: optimizer and its state, the run and its folder, `fit`, checkpoints."""
+"""The trainer: optimizer and its state, run folder, `fit`, checkpoints."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ logger = logging.getLogger("mrcnn")
 
 
 class Options(NamedTuple):
-    """What one call of training asks for.
+    """The options of one call of `train`.
 
     Attributes:
-        learning_rate: after the warm-up and before the drops.
+        learning_rate: the rate after warm-up and before the drops.
         epochs: number of the last epoch, counted from the beginning of the run.
         layers: heads, 3+, 4+, 5+, all, or a regular expression of layer names.
         augmentations: see `mrcnn.data.augment`; None for those that the settings name.
         no_augmentation_sources: sources whose images are not augmented.
-        callbacks: called beside this package's own.
+        callbacks: called in addition to the built-in ones.
     """
 
     learning_rate: float
@@ -48,13 +48,12 @@ class Trainer:
 
     Args:
         model: The training model.
-        weights: A model over the same layers, whose weights are those of checkpoints.
-        run: Where checkpoints are written.
-        initial: The first kernel of the backbone as it was drawn.
+        weights: A model with the same layers, whose weights are saved in checkpoints.
+        run: The folder that checkpoints are written to.
+        initial: The backbone's first kernel as initialized.
 
     Attributes:
-        compile: (learning_rate, momentum) -> None, which gives `model` its optimizer; another
-            function may take its place.
+        compile: (learning_rate, momentum) -> None, sets the optimizer of `model`; may be replaced.
     """
 
     def __init__(
@@ -74,11 +73,11 @@ class Trainer:
             dataset, validation: Prepared, with the classes of the network.
 
         Raises:
-            TrainingDiverged: When a loss is not finite; the last checkpoint is good.
-            RuntimeError: When more than a tenth of the images are bad, or another training is
-                writing into the same folder.
-            KeyboardInterrupt, SystemExit: On Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was
-                written; only where the program has no handlers of its own for the last two.
+            TrainingDiverged: If a loss is not finite; the last checkpoint is good.
+            RuntimeError: If more than a tenth of the images are bad, or another training is
+                writing to the same folder.
+            KeyboardInterrupt, SystemExit: On Ctrl-C, SIGTERM or SIGHUP, after a checkpoint has
+                been written; only if the program has no handlers of its own for the last two.
         """
         learning_rate = setting_values.rate("learning_rate", options.learning_rate)
         options = options._replace(
@@ -129,17 +128,17 @@ class Trainer:
             )
         finally:
             if checkpoint.has_stepped or checkpoint.left_at:
-                # After an interruption the next training goes on where this one was.
+                # After an interruption, the next training resumes from here.
                 run.epoch, run.resumed = checkpoint.finished, checkpoint.left_at
             _show_bad_images(stream, validation)
 
     def set_trainable(self, layers: str) -> None:
-        """Let layers train; takes effect with the next `compile`. See `trainable.set_trainable`."""
+        """Set which layers train, from the next `compile` on; see `trainable.set_trainable`."""
         chosen = trainable.set_trainable(self.weights, layers)
         terminal.show(f"Selecting layers to train: {len(chosen)} layers")
 
     def compile_sgd(self, learning_rate: float, momentum: float) -> None:
-        """Prepare the model: SGD as the settings say, and the state of a resumed run."""
+        """Compile the model with SGD as configured, and restore the state of a resumed run."""
         with self.model.strategy.scope():
             self.model.compile(
                 optimizers.make_optimizer(self.model.config, learning_rate, momentum)
@@ -147,11 +146,11 @@ class Trainer:
         self.resume_optimizer()
 
     def resume_optimizer(self) -> None:
-        """Set the optimizer's step, and the state that the resumed checkpoint has of it."""
+        """Restore the optimizer's step and state from the resumed checkpoint."""
         steps_per_epoch = self.model.config.steps_per_epoch
         start = self.run.progress(steps_per_epoch)
         state = hdf5.read_optimizer(self.run.resumed) if self.run.resumed else {}
-        # By the epochs, which LEARNING_RATE_DROPS counts, also where they had other steps.
+        # From the epoch, which LEARNING_RATE_DROPS counts, even if epochs had other lengths.
         step = start.epoch * steps_per_epoch + start.step
         count = restore_optimizer(self.model, {**state, "iterations": np.asarray(step)})
         if state:
@@ -159,7 +158,7 @@ class Trainer:
         self._resumed_with = self.model.optimizer
 
     def write_checkpoint(self, path: Path, progress: dict[str, Any]) -> None:
-        """Write weights, settings, the optimizer's state, and how far the run is."""
+        """Write weights, settings, optimizer state and the progress of the run."""
         config = self.model.config
         settings = {
             "config": config.to_dict(),
@@ -170,10 +169,10 @@ class Trainer:
         hdf5.save(path, self.weights, settings, optimizer_state(self.model))
 
     def _make_ready(self, options: Options, start: Progress) -> None:
-        """Compile, say what will be trained, and warn of what speaks against it."""
+        """Compile, print what will be trained, and warn about likely mistakes."""
         config = self.model.config
         self.compile(options.learning_rate, config.LEARNING_MOMENTUM)
-        if self.model.optimizer is not self._resumed_with:  # a program's own `compile` made it
+        if self.model.optimizer is not self._resumed_with:  # set by a custom `compile`
             self.resume_optimizer()
         rate = optimizers.describe_rate(self.model.optimizer, options.learning_rate)
         distribution.warn_of_unused_gpu()
@@ -186,29 +185,29 @@ class Trainer:
         schedule.warn_of_end(config.LEARNING_RATE_DROPS, start.epoch, start.planned, options.epochs)
 
     def _has_ended(self, epochs: int) -> bool:
-        """Tell whether nothing is left to train, and log it then."""
+        """Return whether nothing is left to train, and log that."""
         if epochs <= self.run.epoch:
             logger.warning(
                 "nothing to train: epochs=%d is the number of the last epoch, counted from the "
                 "beginning of the run, and the weights are of epoch %d; ask for more epochs, or "
-                "begin a new run: call set_log_dir() after load_weights, on the command line give "
-                "another --logs and the file as --weights",
+                "begin a new run: call set_log_dir() after load_weights, or on the command line "
+                "pass another --logs and the file as --weights",
                 epochs,
                 self.run.epoch,
             )
         return epochs <= self.run.epoch
 
     def _warn_of_random_backbone(self, layers: str) -> None:
-        """Log where layers are trained over a frozen backbone that has its initial weights."""
+        """Warn if layers are trained on top of a frozen, randomly initialized backbone."""
         first = self.weights.weights[0]
-        is_own = callable(self.model.config.BACKBONE)  # which may bring weights with it
+        is_own = callable(self.model.config.BACKBONE)  # and may come with weights
         if first.trainable or is_own:
             return
         if np.array_equal(keras.ops.convert_to_numpy(first), self._initial):
             logger.warning(
-                "layers=%r trains over a backbone of random weights, whose features tell little of "
-                "the images: load weights first (load_weights('coco'), on the command line "
-                "--weights coco), or train all layers",
+                "layers=%r trains on top of a frozen backbone with random weights, whose features "
+                "say little about the images: load weights first (load_weights('coco'), on the "
+                "command line --weights coco), or train all layers",
                 layers,
             )
 

@@ -20,24 +20,24 @@ class TrainingModel(keras.Model):
 
     Takes batches as dicts of `input_image` (B, H, W, C) raw pixels of any dtype, and the other
     training inputs of `mrcnn.network.network.Network`. Every loss appears in the progress bar and
-    in `history` under Matterport's name, for validation with `val_`.
+    in `history` under Matterport's name, prefixed with `val_` for validation.
 
-    A step is compiled by XLA where `Config.XLA` says so.
+    A step is compiled by XLA if `Config.XLA` says so.
     """
 
     def __init__(self, network: networks.Network, config: Config) -> None:
         super().__init__(*network.training, name="mask_rcnn")
         self.config = config
-        # A bound method, since Keras would count a model among this one's layers.
+        # A bound method, since Keras would track a model as a layer of this one.
         self._run = folding.folded(keras.Model(self.inputs, self.output), training=True).call
         self.loss_forms = _loss_forms(config)
         self.strategy = distribution.current()
         self.trackers = {name: keras.metrics.Mean(name=name) for name in config.losses}
 
     def compile(self, *args, **kwargs):
-        """Prepare `fit`, by XLA as `jit_compile` says or else the settings.
+        """Compile the model, with XLA as `jit_compile` or else the settings say.
 
-        "auto" is Keras' own answer, which asks the layers and what TensorFlow can, on a GPU.
+        "auto" leaves the decision to Keras on a GPU, which depends on the layers and TensorFlow.
         """
         settings = {"auto": "auto", "on": True, "off": False}
         kwargs.setdefault("jit_compile", settings[self.config.XLA])
@@ -49,7 +49,7 @@ class TrainingModel(keras.Model):
             super().compile(*args, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
-        """Subtract the mean pixel on the device: images travel as raw pixels."""
+        """Subtract the mean pixel on the device: batches contain raw pixels."""
         del mask
         if self.jit_compile:
             inputs = self._of_known_sizes(inputs)
@@ -62,7 +62,7 @@ class TrainingModel(keras.Model):
             return self._run({**inputs, "input_image": image}, training=training)
 
     def _of_known_sizes(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a batch whose sizes the compiler knows, which a program's dataset need not."""
+        """Return a batch with static shapes, which a user's own dataset may lack."""
         sizes = {tensor.name: tensor.shape[1:] for tensor in self.inputs}
         sizes["input_image"] = tuple(int(side) for side in self.config.IMAGE_SHAPE)
         return {name: ops.reshape(inputs[name], (-1, *size)) for name, size in sizes.items()}
@@ -74,24 +74,24 @@ class TrainingModel(keras.Model):
         replicas = self.strategy.num_replicas_in_sync
         batch_size = ops.shape(x["input_image"])[0]
         for name, loss in found.items():
-            # Trackers average over replicas, whose shares sum to the loss.
+            # Trackers average over replicas, whereas the replicas' shares sum to the loss.
             self.trackers[name].update_state(loss * replicas, sample_weight=batch_size)
         weights = self.config.LOSS_WEIGHTS
         total = sum(weights.get(name, 1.0) * loss for name, loss in found.items())
-        # What layers of a program's backbone add, such as regularizers, is of the whole batch.
+        # Losses added by a custom backbone, such as regularizers, are for the whole batch.
         return total + sum(ops.cast(loss, "float32") for loss in self.losses) / replicas
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        # Keras reduces the first batch over replicas just to learn shapes, which fails for bool
-        # inputs and uneven batches (keras#19246); a functional model has its shapes already.
+        # Keras reduces the first batch over replicas just to get shapes, which fails for bool
+        # inputs and uneven batches (keras#19246); a functional model already has its shapes.
         del iterator, data_batch
         self._build_optimizer()
 
     _maybe_symbolic_build = _symbolic_build
 
     def _get_jax_state(self, *, purge_model_variables=False, **chosen):
-        # Under JAX Keras takes the values away from the variables while it trains. It notes what
-        # they are after a step, so that an interruption in the first would lose them all.
+        # Under JAX, Keras donates the variables' buffers while training, and stores the values
+        # only after a step, so that an interruption during the first step would lose them all.
         state = super()._get_jax_state(**chosen)
         if purge_model_variables:
             names = [name for name, is_chosen in chosen.items() if is_chosen]
@@ -107,7 +107,7 @@ class TrainingModel(keras.Model):
 
 
 def _loss_forms(config: Config) -> losses.Forms:
-    """Return the forms of losses that the settings ask for."""
+    """Return the loss variants that the settings ask for."""
     family = config.conventions
     return losses.Forms(
         family.box_loss_beta,

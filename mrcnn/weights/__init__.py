@@ -1,1 +1,1 @@
-"""Checkpoint files into and out of the network, by layer name."""
+"""Reading and writing weights files by layer name."""

@@ -1,4 +1,4 @@
-"""Arrays by name in .npz and .safetensors files, none of which claims more than the file holds."""
+"""Named arrays in .npz and .safetensors files, checked against the size of the file."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from mrcnn.weights.hdf5_content import MOST_UNPACKED, line_of
 
-KINDS = "fiub"  # of numbers that are weights
+KINDS = "fiub"  # dtype kinds of weights
 OF_SAFETENSORS: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -29,22 +29,22 @@ OF_SAFETENSORS: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-MOST_HEADER = 100_000_000  # bytes, the limit of the format
-LOCAL_HEADER = 30  # bytes before an entry of an archive, at least
+MOST_HEADER = 100_000_000  # bytes, the format's limit
+LOCAL_HEADER = 30  # minimum number of bytes before an archive entry
 
 
 class Budget:
-    """The bytes of arrays that a file of some size may still give."""
+    """The number of array bytes that a file can still provide."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.size = os.fstat(file.fileno()).st_size
         self._left = MOST_UNPACKED * self.size
 
     def spend(self, count: int) -> None:
-        """Take so many bytes.
+        """Consume `count` bytes.
 
         Raises:
-            ValueError: They are more than the file can hold.
+            ValueError: If they exceed what the file can hold.
         """
         self._left -= count
         if count < 0 or self._left < 0:
@@ -53,23 +53,23 @@ class Budget:
 
 @contextmanager
 def readable(path: str | Path, kind: str) -> Iterator[None]:
-    """Turn whatever a damaged file leads to into a ValueError of one line that names it."""
+    """Turn any error caused by a damaged file into a one-line ValueError that names it."""
     try:
         yield
     except FileNotFoundError:
         raise
-    # Archives, headers and pickles that are damaged raise what their readers trip over.
+    # Damaged archives, headers and pickles can raise almost any exception in their readers.
     except Exception as error:
         text = line_of(error) or repr(error)
         raise ValueError(f"{path}: cannot be read as {kind}: {text}") from error
 
 
 def archive_of(file: BinaryIO, budget: Budget) -> zipfile.ZipFile:
-    """Return a zip archive whose entries lie in the file, one after the other.
+    """Return a zip archive whose entries are consecutive and inside the file.
 
     Raises:
-        ValueError: They overlap, have one name, or claim more than the file can hold.
-        zipfile.BadZipFile: It is none.
+        ValueError: If entries overlap, share a name, or claim more than the file can hold.
+        zipfile.BadZipFile: If it is not a zip archive.
     """
     archive = zipfile.ZipFile(file)
     end = 0
@@ -81,31 +81,31 @@ def archive_of(file: BinaryIO, budget: Budget) -> zipfile.ZipFile:
     if end > budget.size:
         raise ValueError("it is cut off")
     if len({entry.filename for entry in archive.infolist()}) < len(archive.infolist()):
-        raise ValueError("two of its entries have one name")
+        raise ValueError("two of its entries have the same name")
     return archive
 
 
 def checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays whose names are text and none of which is empty.
+    """Return arrays whose names are strings and none of which is empty.
 
     Raises:
-        ValueError: For the first other one.
+        ValueError: For the first invalid one.
     """
     for name, array in arrays.items():
         if not isinstance(name, str) or not name.isprintable() or len(name) > 1_000:
-            raise ValueError(f"it has a name that is no text, {ascii(name)[:40]}")
+            raise ValueError(f"it has a name that is not a string, {ascii(name)[:40]}")
         if array.size == 0:
             raise ValueError(f"its array {name} of shape {array.shape} is empty")
     return arrays
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name.
+    """Return the arrays of an .npz file by name.
 
     Raises:
-        ValueError: It is no such file, is damaged, or holds objects.
+        ValueError: If the file has another format, is damaged, or holds objects.
     """
-    with readable(path, "arrays of NumPy"), open(path, "rb") as file:
+    with readable(path, "NumPy arrays"), open(path, "rb") as file:
         budget = Budget(file)
         archive = archive_of(file, budget)
         names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -122,7 +122,7 @@ def _npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         if version not in readers:
-            raise ValueError(f"{name} is of the unknown version {version}")
+            raise ValueError(f"{name} has the unknown version {version}")
         shape, is_fortran, dtype = readers[version](entry)
         if dtype.kind not in KINDS:
             raise ValueError(f"{name} holds {dtype}, not numbers; objects (pickle) are not read")
@@ -134,19 +134,19 @@ def _npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name; those of bfloat16 as float32.
+    """Return the arrays of a .safetensors file by name; bfloat16 is converted to float32.
 
     Raises:
-        ValueError: It is no such file, or is damaged.
+        ValueError: If the file has another format, or is damaged.
     """
-    with readable(path, "a file of safetensors"), open(path, "rb") as file:
+    with readable(path, "a safetensors file"), open(path, "rb") as file:
         size = Budget(file).size
         length = int.from_bytes(file.read(8), "little")
         if length > min(MOST_HEADER, size - 8):
             raise ValueError(f"its header claims {length} bytes, the file has {size}")
         header = json.loads(file.read(length), object_pairs_hook=_distinct)
         if not isinstance(header, dict):
-            raise ValueError("its header is no dict")
+            raise ValueError("its header is not a dict")
         header.pop("__metadata__", None)
         places = {name: _place(name, entry) for name, entry in header.items()}
         end = 0
@@ -168,12 +168,12 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("its header has a name twice")
+        raise ValueError("its header has duplicate names")
     return found
 
 
 def _place(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
-    """Return type, shape, and first and last byte of an array."""
+    """Return dtype, shape, start and end offset of an array."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError(f"its header does not describe {ascii(name)[:80]}")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -181,8 +181,8 @@ def _place(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
     is_whole = all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
     is_known = is_whole and str(entry["dtype"]) in OF_SAFETENSORS
     if not is_known or len(offsets) != 2 or len(shape) > 32:
-        raise ValueError(f"its header describes {ascii(name)[:80]} by {entry!r:.120}")
+        raise ValueError(f"its header describes {ascii(name)[:80]} as {entry!r:.120}")
     dtype = OF_SAFETENSORS[entry["dtype"]]
     if math.prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
-        raise ValueError(f"{ascii(name)[:80]} of shape {shape} has {offsets} for its bytes")
+        raise ValueError(f"{ascii(name)[:80]} of shape {shape} has the offsets {offsets}")
     return dtype, shape, *offsets

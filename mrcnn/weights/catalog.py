@@ -1,4 +1,4 @@
-"""Names of weights: bundled, downloaded, or the newest of a folder of runs."""
+"""Names of weights: bundled, downloaded, or the newest checkpoint."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def _home() -> Path:
-    """Return the user's folder, or that of temporary files where the system knows none."""
+    """Return the user's home folder, or the temporary folder if there is none."""
     try:
         return Path.home()
     except RuntimeError:
@@ -24,7 +24,7 @@ def _home() -> Path:
 
 
 def cache() -> Path:
-    """Return the folder of downloads: MRCNN_HOME, or `mrcnn` in XDG_CACHE_HOME or in ~/.cache.
+    """Return the download folder: MRCNN_HOME, or `mrcnn` in XDG_CACHE_HOME or in ~/.cache.
 
     *(XDG Base Directory Specification: a path that is not absolute is ignored)*
     """
@@ -38,19 +38,19 @@ BUNDLED = {"nuclei": ASSETS / "mask_rcnn_nuclei.h5"}
 
 
 class Published(NamedTuple):
-    """A file that others publish, with what is known of it."""
+    """A published weights file, and what is known about it."""
 
     url: str
     size: int | None = None
     md5: str | None = None
-    sha256: str | None = None  # its beginning
+    sha256: str | None = None  # or its first digits
     classes: int | None = (
-        None  # of a network with all weights of the file, where it has no checksum
+        None  # settings of a network with all weights of the file, if it has no checksum
     )
 
     @property
     def expected(self) -> download.Expected:
-        """What a download must be."""
+        """The checks that a download must pass."""
         check = None
         if self.classes is not None:
             config = Config.from_dict({"NAME": "published", "NUM_CLASSES": self.classes})
@@ -59,7 +59,7 @@ class Published(NamedTuple):
 
 
 def _torchvision(name: str) -> Published:
-    """Return a file of torchvision's, whose name ends with the beginning of its checksum."""
+    """Return one of torchvision's files, whose name ends with the first digits of its checksum."""
     digest = name.rpartition("-")[2].partition(".")[0]
     return Published(f"https://download.pytorch.org/models/{name}", sha256=digest)
 
@@ -90,17 +90,17 @@ PUBLISHED = {
 
 
 def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None) -> Path:
-    """Return the file that a name of weights, or a path, stands for.
+    """Resolve a name of weights, or a path, to a file.
 
     Args:
-        weights: "nuclei", "coco", "imagenet", "last" or a path, of a file or of the folder of a
-            run, of which it is the newest checkpoint.
+        weights: "nuclei", "coco", "imagenet", "last" or a path, either of a file or of a run
+            folder, which stands for its newest checkpoint.
         model_dir: Where "last" looks.
-        name: NAME of the settings, of which "last" looks for runs.
+        name: NAME of the settings; "last" only considers runs of that name.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        OSError: When a download fails.
+        FileNotFoundError: If there is no such file.
+        OSError: If a download fails.
     """
     word = str(weights)
     if word in BUNDLED:
@@ -115,27 +115,27 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
     if not Path(weights).is_file():
         names = ", ".join([*BUNDLED, *PUBLISHED, "last"])
         raise FileNotFoundError(
-            errno.ENOENT, f"no such weight file, nor one of the names {names}", word
+            errno.ENOENT, f"no such weights file, nor one of the names {names}", word
         )
     return Path(weights)
 
 
 def settings(weights: str | Path, path: Path) -> dict[str, Any]:
-    """Return the settings that weights came with: those in the file, or known of a published one.
+    """Return the settings of weights: those in the file, or known for published weights.
 
     Args:
-        weights: What was asked for; path: the file it stands for.
+        weights: The name or path given; path: the file it resolves to.
 
     Raises:
-        ValueError: a setting of the file is beyond what any network has.
+        ValueError: If a setting in the file is outside its bounds.
     """
     if str(weights) == "coco":
         names = ["BG", *COCO_CLASSES.values()]
         ids = [0, *COCO_CLASSES]
         return {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": ids}
     stored = loading.settings(path)
-    # A setting that another version of this package had is no reason to refuse its weights.
+    # Settings that only another version of this package has do not invalidate the weights.
     known = {name: value for name, value in stored.items() if name in Config.names()}
-    # A function of the program that wrote them is what the caller may have.
+    # A setting that was a function of the writing program may be available to the caller.
     Config.from_dict({k: v for k, v in known.items() if not setting_values.is_function(v)})
     return known

@@ -1,4 +1,4 @@
-"""Whether a weight file has all that a network needs."""
+"""Check that a weights file is complete for a network."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mrcnn.weights import hdf5
 
 
 def check_layers(path: Path, config: Config) -> None:
-    """Raise ValueError unless a file has all weights of a network, each of its shape.
+    """Raise ValueError unless a file has all weights of a network with matching shapes.
 
     The weights themselves are not read.
     """

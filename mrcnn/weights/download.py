@@ -1,4 +1,4 @@
-"""Downloads of weight files: beside the place, resumed where they broke off, checked, renamed.
+"""Downloads of weights files: to a partial file, resumable, verified, then renamed.
 
 *(HTTP Semantics, RFC 9110: sections 13.1.5 If-Range, 14.4 Content-Range, 15.5.17 status 416)*
 """
@@ -27,22 +27,22 @@ logger = logging.getLogger("mrcnn")
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
-# So many bytes must arrive in so many seconds: a server that drips would never time out.
+# LEAST bytes must arrive within PATIENCE seconds: a trickling server would never time out.
 LEAST, PATIENCE = 16 << 10, 60
-# Nobody writes to a part that has been still for so long: its process was killed.
+# A partial file unchanged for this many seconds is abandoned: its process was killed.
 ABANDONED = 2 * TIMEOUT
-MOST = 8 << 30  # bytes of a file whose size nobody says
+MOST = 8 << 30  # bytes, limit for files of unknown size
 SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be, as far as it is known.
+    """Expected properties of a file, as far as known.
 
     Attributes:
-        size: in bytes. md5, sha256: hexadecimal checksums, or their beginnings.
-        check: of what has just arrived, where no checksum is published: raises ValueError or
-            OSError for a file that is not the right one.
+        size: in bytes. md5, sha256: hexadecimal checksums, or their first digits.
+        check: validates a new download if no checksum is published: raises ValueError or OSError
+            if it is not the right file.
     """
 
     size: int | None = None
@@ -52,11 +52,11 @@ class Expected:
 
     @property
     def is_exact(self) -> bool:
-        """Whether a wrong byte would be noticed."""
+        """Whether a single wrong byte would be detected."""
         return bool(self.md5 or self.sha256)
 
     def fault(self, path: Path) -> str | None:
-        """Return what is wrong with a file, None for nothing."""
+        """Return what is wrong with a file, or None."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"it has {size} bytes, not {self.size}"
@@ -73,15 +73,15 @@ NOTHING = Expected()
 
 
 def fetch(url: str, path: Path, expected: Expected = NOTHING) -> Path:
-    """Download a file unless it is there, with a progress bar; return its path.
+    """Download a file with a progress bar unless it exists; return its path.
 
-    A download that breaks off leaves its part beside the place, and the next one goes on from
-    there where the server still has the same file. A file that is there but is not what it should
-    be is downloaded anew.
+    An interrupted download leaves a partial file in the same folder, from which the next one
+    resumes if the server's file is unchanged. An existing file that fails the checks is downloaded
+    again.
 
     Raises:
-        OSError: When the download fails or the file is not what it should be; nothing new is left
-            under the final name then.
+        OSError: If the download fails or does not pass the checks; no new file is left under the
+            final name then.
     """
     if path.exists():
         if (fault := expected.fault(path)) is None:
@@ -116,11 +116,11 @@ def _make_folder(folder: Path) -> None:
 
 
 class _Part:
-    """What has arrived of a file, and beside it, of which state of which file it is.
+    """A partial download, with a note of the URL and version of the file.
 
     Attributes:
-        path: of the part. note: of a text that tells its address and the server's mark of the file
-            (ETag, or else the time of its last change).
+        path: path of the partial file. note: path of a text file with its URL and the server's
+            version mark (ETag, or else Last-Modified).
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,7 +129,7 @@ class _Part:
 
     @property
     def name(self) -> str:
-        """Of the file: parts are called .NAME.PROCESS.partial."""
+        """Name of the final file: partial files are called .NAME.PROCESS.partial."""
         return self.path.name[1:].rsplit(".", 2)[0]
 
     @property
@@ -140,14 +140,14 @@ class _Part:
             return 0
 
     def is_still(self, kept: Path) -> bool:
-        """Tell whether nobody writes to it: it was put away, or its process was killed."""
+        """Return whether no process writes to it: it was set aside, or its process was killed."""
         with suppress(FileNotFoundError):
             age = time.time() - self.path.stat().st_mtime
             return self.path == kept or age > ABANDONED
         return False
 
     def take(self, other: "_Part") -> None:
-        """Become another part, which goes on here; one of several processes gets it."""
+        """Take over another partial file; only one of several processes succeeds."""
         os.replace(other.path, self.path)
         if other.note.exists():
             os.replace(other.note, self.note)
@@ -157,7 +157,7 @@ class _Part:
         self.note.unlink(missing_ok=True)
 
     def mark(self, url: str) -> str | None:
-        """Return the server's mark of the file that this is a part of, None where it is unknown."""
+        """Return the version mark of the file that this is a part of; None if unknown."""
         try:
             known = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -172,19 +172,19 @@ class _Part:
         with _answer(url, start, self.mark(url)) as answer:
             if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 if _range(answer)[1] == start:
-                    return  # it was whole
+                    return  # it was complete
                 start = 0
             elif answer.status != http.client.PARTIAL_CONTENT or _range(answer)[0] != start:
                 start = 0
             if answer.status == http.client.OK or start:
                 self._write(url, answer, start, expected)
                 return
-        # The server has another file now, or answers what nobody asked: all of it again.
+        # The file has changed on the server, or the answer is invalid: download all of it again.
         with _answer(url, 0, None) as answer:
             self._write(url, answer, 0, expected)
 
     def verify(self, expected: Expected) -> None:
-        """Raise for a file that is not the right one, and remove it: more cannot mend it."""
+        """Raise for a wrong file, and remove it: resuming cannot fix it."""
         try:
             if fault := expected.fault(self.path):
                 raise OSError(fault)
@@ -196,9 +196,9 @@ class _Part:
         self.note.unlink(missing_ok=True)
 
     def _start(self, url: str, expected: Expected) -> int:
-        """Return the number of bytes that are there to go on from."""
+        """Return the number of bytes from which the download can resume."""
         is_longer = expected.size is not None and self.size > expected.size
-        # Without the server's mark, only a checksum would tell two states of a file apart.
+        # Without a version mark, only a checksum would distinguish two versions of a file.
         if is_longer or not (expected.is_exact or self.mark(url)):
             self.discard()
         return self.size
@@ -206,7 +206,7 @@ class _Part:
     def _write(self, url: str, answer: Any, start: int, expected: Expected) -> None:
         total = _length(answer, start, expected)
         mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        is_weak = mark is not None and mark.startswith("W/")  # equal in meaning, not in bytes
+        is_weak = mark is not None and mark.startswith("W/")  # same meaning, not same bytes
         text = json.dumps({"url": url, "mark": None if is_weak else mark})
         if total is not None:
             _check_space(self.path.parent, total - start)
@@ -227,7 +227,7 @@ class _Part:
 
 @contextmanager
 def _own_part(path: Path) -> Iterator[_Part]:
-    """Yield the part that this process alone writes to, with what an earlier one left in it."""
+    """Yield a partial file exclusive to this process, starting from what an earlier one left."""
     part = _Part(path.with_name(f".{path.name}.{os.getpid()}.partial"))
     kept = _Part(path.with_name(f".{path.name}.0.partial"))
     left = [_Part(other) for other in path.parent.glob(f".{path.name}.*.partial")]
@@ -248,7 +248,7 @@ def _own_part(path: Path) -> Iterator[_Part]:
 
 
 class _OnlyWeb(urllib.request.HTTPRedirectHandler):
-    """Follows a server to other addresses of the web, and from a secure one to secure ones only."""
+    """Follows redirects to HTTP(S) only, and from HTTPS to HTTPS only."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -257,12 +257,12 @@ class _OnlyWeb(urllib.request.HTTPRedirectHandler):
         is_less = req.type == "https" and scheme != "https"
         if scheme not in SCHEMES or is_less:
             fp.close()
-            raise urllib.error.URLError(f"the server sends us to {newurl}, which is not followed")
+            raise urllib.error.URLError(f"the server redirects to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return what opens addresses of the web, and none of files or of other protocols."""
+    """Return an opener for HTTP(S) only: no local files or other protocols."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -278,9 +278,9 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _answer(url: str, start: int, mark: str | None) -> Any:
-    """Return the answer of a server, asked for the bytes from one on, if it has the same file.
+    """Return the server's answer to a request for the bytes from `start`, if it is the same file.
 
-    An answer of status 416 is returned too: there are no bytes from there on.
+    An answer with status 416 is returned too: there are no bytes from `start` on.
     """
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -297,10 +297,10 @@ def _answer(url: str, start: int, mark: str | None) -> Any:
 
 
 def _chunks(answer: Any) -> Iterator[bytes]:
-    """Yield what arrives, as it arrives.
+    """Yield chunks of the answer as they arrive.
 
     Raises:
-        OSError: nearly nothing has come for a while.
+        OSError: If the download is nearly stalled.
     """
     since, arrived = time.monotonic(), 0
     while chunk := answer.read1(CHUNK):
@@ -313,17 +313,17 @@ def _chunks(answer: Any) -> Iterator[bytes]:
 
 
 def _length(answer: Any, start: int, expected: Expected) -> int | None:
-    """Return how many bytes the whole file has, by what is published or the server says.
+    """Return the size of the complete file in bytes, as published or as the server says.
 
     Raises:
-        OSError: the two differ, or nothing would tell whether the file is whole.
+        OSError: If the two differ, or if the size is unknown.
     """
     said = answer.headers.get("Content-Length", "")
     length = start + int(said) if said.isdigit() else _range(answer)[1]
     if expected.size is not None and length not in (None, expected.size):
         raise OSError(f"the server's file has {length} bytes, not {expected.size}")
     if (packing := answer.headers.get("Content-Encoding", "identity")) != "identity":
-        raise OSError(f"the server packs the file by {packing}, which was not asked for")
+        raise OSError(f"the server compresses the file with {packing}, which was not requested")
     total = expected.size if length is None else length
     if total is None and not (expected.is_exact or expected.check or answer.chunked):
         raise OSError("the server does not say how long the file is")
@@ -331,7 +331,7 @@ def _length(answer: Any, start: int, expected: Expected) -> int | None:
 
 
 def _range(answer: Any) -> tuple[int | None, int | None]:
-    """Return first byte and length of the file by an answer's Content-Range, None where unknown."""
+    """Return the first byte and file size from an answer's Content-Range; None if unknown."""
     found = re.fullmatch(
         r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
     )
@@ -349,7 +349,7 @@ def _check_space(folder: Path, missing: int) -> None:
 
 
 def _refuse_pages(answer: Any, beginning: bytes) -> None:
-    """Raise OSError for a page, such as that of a login or of a proxy, in place of the file."""
+    """Raise OSError for a web page, such as a login or proxy page, instead of the file."""
     kind = answer.headers.get_content_type()
     if kind in ("text/html", "application/xhtml+xml") or beginning.lstrip()[:1] == b"<":
-        raise OSError(f"the server sent a page of text ({kind}), not the file")
+        raise OSError(f"the server sent a web page ({kind}), not the file")

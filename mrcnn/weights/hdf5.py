@@ -1,8 +1,8 @@
-"""HDF5 weight files in the layout of Keras 2 and Matterport, read and written by layer name.
+"""HDF5 weights files in the layout of Keras 2 and Matterport, read and written by layer name.
 
-A file has one group a layer, `layer/layer/kernel:0` inside; the RPN's three layers share the group
-`rpn_model`. Ours also hold the settings as attributes, and the optimizer's state in a group of its
-own; the original package reads them all the same, for it looks up layers by name.
+A file has one group per layer, with `layer/layer/kernel:0` inside; the RPN's three layers share the
+group `rpn_model`. Our files also store the settings as attributes, and the optimizer's state in a
+separate group; the original package can read them, since it looks up layers by name.
 """
 
 import io
@@ -34,23 +34,23 @@ logger = logging.getLogger("mrcnn")
 OPTIMIZER = "optimizer_weights"
 WHOLE_MODEL = "model_weights"
 SETTINGS = "mrcnn_settings"
-# What is read of a file's settings before they are those of a network.
+# Settings that are read from a file before a network is built, and their types.
 OF_FILE = {"CLASS_NAMES": list, "CONVENTIONS": str, "FEATURE_MAPS": str, "NAME": str, "sums": dict}
-MOST_NAMES = 8  # that a report lists of layers which the network does not have
+MOST_NAMES = 8  # number of unknown layers that a report lists
 FIRST_KERNEL = "conv1/kernel"
-# Heads whose shape depends on NUM_CLASSES.
+# Layers whose shape depends on NUM_CLASSES.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
 Arrays = Mapping[str, np.ndarray | hdf5_content.Array]
 
 
 @dataclass
 class LoadReport:
-    """What a weight file gave to a network; entries are "layer/weight".
+    """What was loaded from a weights file; entries are "layer/weight".
 
     loaded: taken from the file. skipped: in the file, but unknown to the network or excluded.
-    missing: in the network, but not in the file: these weights are still the initial ones.
-    adapted: loaded, but changed to the network's number of image channels.
-    excluded: layers that were to be left as they are.
+    missing: in the network, but not in the file: these weights keep their initial values.
+    adapted: loaded, but adapted to the network's number of image channels.
+    excluded: layers that were excluded on request.
     """
 
     path: Path
@@ -61,13 +61,13 @@ class LoadReport:
     excluded: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Return a summary in one line, with more where something needs attention."""
+        """Return a one-line summary, with further lines if something needs attention."""
         text = (
             f"{self.path}: {len(self.loaded)} weights loaded, {len(self.skipped)} skipped, "
             f"{len(self.missing)} missing"
         )
         if self.adapted:
-            text += f"\n  changed to the network's number of image channels: {self.adapted}"
+            text += f"\n  adapted to the network's number of image channels: {self.adapted}"
         if self.excluded:
             text += f"\n  excluded, so still at their initial values: {self.excluded}"
         unknown = [name for name in _layers(self.skipped) if name not in self.excluded]
@@ -83,7 +83,7 @@ class LoadReport:
 
 
 class OtherShapes(ValueError):  # noqa: N818 (it names what is wrong)
-    """Weights of a file have other shapes than the network's: message, layers, shapes."""
+    """The shapes of a file's weights differ from the network's: message, layers, shapes."""
 
     def __str__(self) -> str:
         """Return the message."""
@@ -91,14 +91,14 @@ class OtherShapes(ValueError):  # noqa: N818 (it names what is wrong)
 
 
 def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadReport:
-    """Read a weight file into a model by layer name and return what was read.
+    """Load a weights file into a model by layer name and report what was loaded.
 
     Args:
-        exclude: Names of layers to leave as they are, or the name of one.
+        exclude: Names of layers to skip, or a single name.
 
     Raises:
-        ValueError: When the file cannot be read, a shape differs, or no weight fits the model. The
-            model is unchanged then.
+        ValueError: If the file cannot be read, a shape differs, or no weight matches the model.
+            The model is unchanged then.
     """
     with arrays_of(path, weights_by_name(model)) as arrays:
         return assign(path, arrays, model, exclude)
@@ -107,22 +107,22 @@ def load(path: Path, model: keras.Model, exclude: Iterable[str] = ()) -> LoadRep
 def assign(
     path: str | Path, arrays: Arrays, model: keras.Model, exclude: Iterable[str] = ()
 ) -> LoadReport:
-    """Give arrays by "layer/weight" to a model; see `load`.
+    """Assign arrays by "layer/weight" to a model; see `load`.
 
     Args:
-        path: Where they come from, for messages.
+        path: Their origin, for messages.
     """
     targets = weights_by_name(model)
     excluded = {exclude} if isinstance(exclude, str) else set(exclude)
     if unknown := excluded - {layer.name for layer in model._flatten_layers()}:
-        logger.warning("exclude has names of no layer: %s", sorted(unknown))
+        logger.warning("exclude names unknown layers: %s", sorted(unknown))
     wanted = {k: v for k, v in targets.items() if k.partition("/")[0] not in excluded}
     matched = {key: arrays[key] for key in wanted if key in arrays}
     if not matched:
         found = ", ".join(sorted(arrays)[:4]) or "none"
         raise ValueError(
             f"{path}: none of its weights belongs to this network (the first are {found:.200}). Is"
-            " it a file of another program, or of another BACKBONE?"
+            " it from another program, or for another BACKBONE?"
         )
     adapted = _with_other_channels(matched, wanted)
     _check_shapes(path, {k: v for k, v in matched.items() if k not in adapted}, wanted)
@@ -147,21 +147,21 @@ def assign(
 
 @contextmanager
 def arrays_of(path: Path, known: Collection[str] = ()) -> Iterator[Arrays]:
-    """Yield the arrays of a weight file by "layer/weight"; `np.asarray` reads one of them.
+    """Yield the arrays of a weights file by "layer/weight", to be read with `np.asarray`.
 
-    Whole models (weights under `model_weights`) and Keras 1 names are understood.
+    Supports complete models (weights under `model_weights`) and Keras 1 names.
 
     Args:
         known: Names in the network; see `layer_names.key_of`.
 
     Raises:
-        ValueError: When the file cannot be read, or has two arrays for one weight.
+        ValueError: If the file cannot be read, or has two arrays for one weight.
     """
     with hdf5_content.opened(path) as content:
         if _is_of_keras(content):
             raise ValueError(
                 f"{path}: it was written by Keras' own save_weights, which does not name layers; "
-                "load it by keras_model.load_weights of the same kind of model that wrote it"
+                "load it with keras_model.load_weights of the same kind of model that wrote it"
             )
         start = f"{WHOLE_MODEL}/" if content.has(WHOLE_MODEL) else ""
         found: dict[str, hdf5_content.Array] = {}
@@ -174,18 +174,18 @@ def arrays_of(path: Path, known: Collection[str] = ()) -> Iterator[Arrays]:
             found[key] = array
         for name in content.others:
             if (key := key_of(name.removeprefix(start), known)) in known:
-                raise ValueError(f"{path}: it has no numbers for {key}; take another copy")
+                raise ValueError(f"{path}: it has no numbers for {key}; use another copy")
         yield _with_short_names(found, known)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a weight file by "layer/weight"; see `arrays_of`."""
+    """Return the arrays of a weights file by "layer/weight"; see `arrays_of`."""
     with arrays_of(path) as arrays:
         return {key: _read(path, key, array) for key, array in arrays.items()}
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether a file is HDF5 and not cut off."""
+    """Return whether a file is HDF5 and not truncated."""
     try:
         with hdf5_content.opened_file(path):
             return True
@@ -194,7 +194,7 @@ def is_whole(path: Path) -> bool:
 
 
 def is_of_keras(path: Path) -> bool:
-    """Tell whether a file is in Keras 3's own form, which knows places, not names."""
+    """Return whether a file is in Keras 3's own format, which identifies layers by position."""
     with hdf5_content.opened(path) as content:
         return _is_of_keras(content)
 
@@ -206,10 +206,10 @@ def _is_of_keras(content: hdf5_content.Content) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings that travel in a weight file; empty for files of other programs.
+    """Return the settings stored in a weights file; empty for files of other programs.
 
     Raises:
-        ValueError: When they cannot be read.
+        ValueError: If they cannot be read.
     """
     with hdf5_content.opened(path) as content:
         try:
@@ -218,7 +218,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: the settings in it cannot be read: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("config", {}), dict):
-        raise ValueError(f"{path}: the settings in it are no dict: {settings!r:.60}")
+        raise ValueError(f"{path}: the settings in it are not a dict: {settings!r:.60}")
     for name, kind in OF_FILE.items():
         for value in (settings.get(name), settings.get("config", {}).get(name)):
             if value is not None and not isinstance(value, kind):
@@ -227,15 +227,15 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_optimizer(path: Path) -> dict[str, np.ndarray]:
-    """Return the optimizer's state by name; empty where the file holds none.
+    """Return the optimizer's state by name; empty if the file contains none.
 
     Raises:
-        ValueError: When it is not what was written, or not finite.
+        ValueError: If it is damaged or not finite.
     """
     start = f"{OPTIMIZER}/"
     with hdf5_content.opened(path) as content:
         if content.has(WHOLE_MODEL):
-            return {}  # Keras 2's optimizer, which numbers its state
+            return {}  # Keras 2's optimizer state is numbered, not named
         return {
             name.removeprefix(start): _read(path, name, array)
             for name, array in content.arrays.items()
@@ -251,22 +251,22 @@ def save(
     *,
     kernel_dtype: str = "float32",
 ) -> None:
-    """Write a weight file beside the place and rename it there: it is whole, or it is not.
+    """Write a weights file atomically.
 
     Args:
-        settings: Plain values that travel as an attribute.
+        settings: JSON values that are stored as an attribute.
         optimizer: The optimizer's state by name.
-        kernel_dtype: "float16" halves a file that is only to be read for inference.
+        kernel_dtype: "float16" halves the size of a file used only for inference.
 
     Raises:
-        OSError: When it cannot be written; an older file of that name is untouched.
-        ValueError: When a number is not finite, or two weights have one name; the same holds.
+        OSError: If it cannot be written; an existing file of that name is untouched.
+        ValueError: If a value is not finite, or two weights share a name; likewise.
     """
-    weights_by_name(model)  # whose names must differ
+    weights_by_name(model)  # raises for duplicate names
     try:
-        # In memory first: HDF5 crashes the process when it closes a file on a full disk.
+        # In memory first: HDF5 crashes the process when closing a file on a full disk.
         content = io.BytesIO()
-        # What JSON does not know (programs may put anything into a setting) travels as text.
+        # Values that JSON cannot represent (programs may assign anything) are stored as strings.
         text = json.dumps(dict(settings), default=str)
         groups = hdf5_layout.named_weights(model)
         with h5py.File(content, "w", libver=hdf5_layout.version(text, groups)) as file:
@@ -290,16 +290,16 @@ def _read(path: str | Path, name: str, array: np.ndarray | hdf5_content.Array) -
 
 
 def _own_key(name: str) -> str:
-    """Return the name of a weight in a file of this package, group/layer/weight:0."""
+    """Return the path of a weight in this package's files, group/layer/weight:0."""
     return name.partition("/")[2].removesuffix(":0")
 
 
 def _with_short_names(
     arrays: dict[str, hdf5_content.Array], known: Collection[str]
 ) -> dict[str, hdf5_content.Array]:
-    """Name the weights of nested layers as the network does where an older version's file does not.
+    """Rename the weights of nested layers in an older version's file to the network's names.
 
-    Of several of one short name such a file has only one, nobody knows which.
+    If several share a short name, such a file holds only one of them, and it is unknown which.
     """
     names = Counter(map(short, known))
     for key in set(known) - set(arrays):
@@ -309,7 +309,7 @@ def _with_short_names(
 
 
 def _with_other_channels(arrays: Arrays, targets: Mapping[str, keras.Variable]) -> list[str]:
-    """Return the first kernel's name where it is one of RGB and the network's images are not."""
+    """Adapt the first kernel if it is for RGB and the network's images are not; return its name."""
     if FIRST_KERNEL not in arrays or FIRST_KERNEL not in targets:
         return []
     found, wanted = arrays[FIRST_KERNEL].shape, tuple(targets[FIRST_KERNEL].shape)
@@ -318,11 +318,11 @@ def _with_other_channels(arrays: Arrays, targets: Mapping[str, keras.Variable]) 
 
 
 def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Return a kernel of RGB weights for images of other channels.
+    """Convert a kernel for RGB images to another number of channels.
 
-    The first three channels are taken to be red, green and blue, others get the mean of their
-    kernels, as do one or two alone. All are scaled so that an image which is the same in every
-    channel gets the same answer, as grey does in RGB.
+    The first three channels are taken to be red, green and blue; further channels get the mean of
+    their kernels, as do all if there are only one or two. The kernel is scaled so that an image
+    with equal channels gets the same response as the grey image in RGB.
     """
     mean = kernel.mean(axis=2, keepdims=True)
     known = kernel if channels > 3 else kernel[:, :, :0]
@@ -336,11 +336,11 @@ def _check_shapes(path: str | Path, arrays: Arrays, targets: Mapping[str, keras.
         return
     rows = [f"{k}: file {arrays[k].shape}, network {tuple(targets[k].shape)}" for k in wrong[:6]]
     layers = _layers(wrong)
-    remedy = f"pass exclude={layers} to start these layers anew"
+    remedy = f"pass exclude={layers} to re-initialize these layers"
     if set(layers) <= set(CLASS_LAYERS):
         remedy = (
-            "they depend on NUM_CLASSES: set it to the file's number of classes (the background "
-            f"included), or {remedy}"
+            "they depend on NUM_CLASSES: set it to the file's number of classes (including "
+            f"background), or {remedy}"
         )
     listed = "; ".join(rows)
     raise OtherShapes(

@@ -1,7 +1,7 @@
-"""What an HDF5 file holds, looked at before anything is read, and whether it is what was written.
+"""The contents of an HDF5 file, validated before anything is read, and its integrity.
 
-HDF5 lets a file name others (external storage, virtual datasets, links) and claim any size. Here
-only what lies in the file itself counts, and no array is read before its size is known.
+HDF5 lets a file refer to others (external storage, virtual datasets, links) and claim any size.
+Here only data inside the file itself is accepted, and no array is read before its size is known.
 
 Files of this package are sealed: every array has the SHA-256 of its name, type, shape and bytes as
 an attribute, and the root has that of all of these and of the attributes of every group.
@@ -21,19 +21,19 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t, h5z
 
 SEAL = "mrcnn_sha256"
-KINDS = "fiu"  # of numbers that are weights
+KINDS = "fiu"  # dtype kinds of weights
 MOST_OBJECTS = 20_000
 MOST_DEPTH = 16
 MOST_NAME = 1_000  # characters of a path
 MOST_OF_ATTRIBUTE = 1 << 24  # bytes
 MOST_CHUNKS = 1_000_000
-# Bytes of arrays to a byte of the file: weights hardly shrink, momentums of zeros do.
+# Maximum compression ratio: weights hardly compress, momentums of zeros do.
 MOST_UNPACKED = 16
 FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF)
 
 
 class Array:
-    """An array of a file: its shape and type are known, `np.asarray` reads it."""
+    """An array in a file, with known shape and type, to be read with `np.asarray`."""
 
     def __init__(self, path: str, dataset: h5py.Dataset, seal: str | None) -> None:
         self.path, self.shape, self.dtype = path, dataset.shape, dataset.dtype
@@ -41,10 +41,10 @@ class Array:
         self._dataset, self._seal = dataset, seal
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the numbers.
+        """Return the values.
 
         Raises:
-            ValueError: When they are not those that were written.
+            ValueError: If they do not match the seal.
         """
         del copy
         array = self._dataset[()]
@@ -54,9 +54,9 @@ class Array:
 
 
 class Content(NamedTuple):
-    """The root of a file, and its arrays by path, unread; whether it is sealed.
+    """The root of a file, its arrays by path, not yet read, and whether it is sealed.
 
-    others: What holds no numbers, such as texts.
+    others: Non-numeric data, such as strings.
     """
 
     root: h5py.Group
@@ -65,21 +65,21 @@ class Content(NamedTuple):
     is_sealed: bool
 
     def attribute(self, name: str) -> Any:
-        """Return an attribute of the root, None where there is none."""
+        """Return an attribute of the root, or None."""
         return _attribute(self.root, name)
 
     def has(self, name: str) -> bool:
-        """Tell whether the root has a group or an array of this name."""
+        """Return whether the root has a group or an array of this name."""
         return self.root.id.links.exists(name.encode())
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Content]:
-    """Yield what a file holds.
+    """Yield the contents of a file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no HDF5 file, is damaged, or has what no weight file has.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not HDF5, is damaged, or contains what no weights file has.
     """
     with opened_file(path) as file:
         with readable(path):
@@ -89,9 +89,9 @@ def opened(path: Path) -> Iterator[Content]:
 
 @contextmanager
 def opened_file(path: Path) -> Iterator[h5py.File]:
-    """Yield a file as it is; see `opened`."""
+    """Yield the open file without checks; see `opened`."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     try:
         file = h5py.File(path, "r")
     except Exception as error:
@@ -99,7 +99,7 @@ def opened_file(path: Path) -> Iterator[h5py.File]:
         with open(path, "rb") as raw:
             if raw.read(40).startswith(b"version https://git-lfs"):
                 hint = "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
-        reason = f"{path}: cannot be read as a weight file: {hint} ({line_of(error)})"
+        reason = f"{path}: cannot be read as a weights file: {hint} ({line_of(error)})"
         raise ValueError(reason) from error
     with file:
         yield file
@@ -107,24 +107,24 @@ def opened_file(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[None]:
-    """Turn whatever a damaged file leads to into a ValueError of one line that names it."""
+    """Turn any error caused by a damaged file into a one-line ValueError that names it."""
     try:
         yield
-    # HDF5's library raises what its reader trips over: KeyError, OSError, RuntimeError, TypeError.
+    # The HDF5 library raises various errors: KeyError, OSError, RuntimeError, TypeError.
     except Exception as error:
         raise ValueError(
-            f"{path}: is damaged, or no weight file: {line_of(error)}; take another copy"
+            f"{path}: is damaged, or not a weights file: {line_of(error)}; use another copy"
         ) from error
 
 
 def line_of(error: Exception) -> str:
-    """Return what an error says in one short line."""
+    """Return an error's message as one short line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(error))
     return text[:300]
 
 
 def seal(file: h5py.File) -> None:
-    """Add the checksums of what has been written to a file."""
+    """Add the checksums of its contents to a file."""
     groups, datasets = _walked(file)
     for path, dataset in datasets.items():
         dataset.attrs[SEAL] = _seal_of_array(path, dataset[()])
@@ -136,7 +136,7 @@ def _looked_at(file: h5py.File, size: int) -> Content:
     root = groups[""]
     seals = {path: _attribute(each, SEAL) for path, each in datasets.items()}
     found = _attribute(root, SEAL)
-    # One damage may take away the seal of the root, but not all of those of the arrays.
+    # Damage may remove the root's seal, but hardly those of all arrays.
     is_sealed = found is not None or any(each is not None for each in seals.values())
     if is_sealed and found != _seal_of_all(groups, datasets):
         raise ValueError("its names, shapes or settings are not what was written")
@@ -156,7 +156,7 @@ def _looked_at(file: h5py.File, size: int) -> Content:
 
 
 def _walked(file: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Dataset]]:
-    """Return the groups and the datasets of a file by path, each once, the root as ""."""
+    """Return the groups and datasets of a file by path, each once, the root as ""."""
     groups: dict[str, h5py.Group] = {"": file["/"]}
     datasets: dict[str, h5py.Dataset] = {}
     seen = {h5o.get_info(groups[""].id).addr}
@@ -167,13 +167,13 @@ def _walked(file: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Data
         for name in _names(group):
             path = f"{above}/{_text(name)}".lstrip("/")
             if len(seen) > MOST_OBJECTS or path.count("/") > MOST_DEPTH or len(path) > MOST_NAME:
-                raise ValueError("it has more groups in groups than weight files have")
+                raise ValueError("its groups are nested deeper than those of weights files")
             if group.links.get_info(name).type != h5l.TYPE_HARD:
-                raise ValueError(f"{path} is a link, which weight files have none of")
+                raise ValueError(f"{path} is a link, which weights files never contain")
             node = h5o.open(group, name)
             address = h5o.get_info(node).addr
             if address in seen:
-                continue  # another name of the same thing, perhaps of a group around it
+                continue  # a second name of the same object, perhaps of a parent group
             seen.add(address)
             if isinstance(node, h5g.GroupID):
                 groups[path] = h5py.Group(node)
@@ -188,7 +188,7 @@ def _names(group: h5g.GroupID) -> list[bytes]:
 
     def note(name: bytes) -> bool | None:
         names.append(name)
-        return True if len(names) > MOST_OBJECTS else None  # ends it
+        return True if len(names) > MOST_OBJECTS else None  # stops the iteration
 
     group.links.iterate(note)
     return sorted(names)
@@ -197,23 +197,23 @@ def _names(group: h5g.GroupID) -> list[bytes]:
 def _text(name: bytes) -> str:
     text = name.decode("utf-8", "replace")
     if not text.isprintable() or "/" in text or "\ufffd" in text:
-        raise ValueError(f"it has a name that is no text, {text[:40]!r}")
+        raise ValueError(f"it has a name that is not a string, {text[:40]!r}")
     return text
 
 
 def _check_place(path: str, dataset: h5py.Dataset) -> None:
-    """Raise ValueError for an array that lies elsewhere."""
+    """Raise ValueError for an array stored in another file."""
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5d.VIRTUAL or properties.get_external_count():
-        raise ValueError(f"{path} takes its data from another file, which weight files never do")
+        raise ValueError(f"{path} takes its data from another file, which weights files never do")
 
 
 def _check_size(path: str, dataset: h5py.Dataset) -> None:
-    """Raise ValueError for an array that the file does not have in the size that it claims."""
+    """Raise ValueError for an array whose claimed size does not match its storage."""
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(place)[0] for place in range(properties.get_nfilters())]
     if unknown := set(filters) - set(FILTERS):
-        raise ValueError(f"{path} is packed by the unknown filters {sorted(unknown)}")
+        raise ValueError(f"{path} is compressed with the unknown filters {sorted(unknown)}")
     size = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     if properties.get_layout() != h5d.CHUNKED:
         if dataset.id.get_storage_size() != size:
@@ -223,13 +223,13 @@ def _check_size(path: str, dataset: h5py.Dataset) -> None:
     count = math.prod(-(-side // chunk) for side, chunk in zip(dataset.shape, chunks, strict=True))
     of_chunk = math.prod(chunks) * dataset.id.get_type().get_size()
     if count > MOST_CHUNKS or (size and of_chunk > 64 * size + (1 << 20)):
-        raise ValueError(f"{path} is in pieces of {of_chunk} bytes, which suit no array of {size}")
+        raise ValueError(f"{path} has chunks of {of_chunk} bytes, too large for an array of {size}")
     if dataset.id.get_num_chunks() != count:
         raise ValueError(f"{path} claims {size} bytes, which were never written")
 
 
 def _attributes(node: h5py.Group) -> dict[str, Any]:
-    """Return the attributes of a group but the seal."""
+    """Return the attributes of a group except the seal."""
     names = [
         _text(h5a.open(node.id, index=place).name) for place in range(h5a.get_num_attrs(node.id))
     ]
@@ -237,7 +237,7 @@ def _attributes(node: h5py.Group) -> dict[str, Any]:
 
 
 def _attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
-    """Return an attribute, None where there is none; text as a str, all else as an array."""
+    """Return an attribute: strings as str, anything else as an array; None if there is none."""
     if not h5a.exists(node.id, name.encode()):
         return None
     attribute = h5a.open(node.id, name.encode())
@@ -248,10 +248,10 @@ def _attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
         not is_plain
         or max(count * kind.get_size(), attribute.get_storage_size()) > MOST_OF_ATTRIBUTE
     ):
-        raise ValueError(f"its attribute {name} is no text or number of a sensible size")
+        raise ValueError(f"its attribute {name} is not a string or number of a sensible size")
     value = node.attrs[name]
     if isinstance(value, str) and len(value) > MOST_OF_ATTRIBUTE:
-        raise ValueError(f"its attribute {name} has {len(value)} letters")
+        raise ValueError(f"its attribute {name} has {len(value)} characters")
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else np.asarray(value)
@@ -274,6 +274,6 @@ def _seal_of_all(groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset
         [path, dataset.dtype.str, dataset.shape, _attribute(dataset, SEAL)]
         for path, dataset in sorted(datasets.items())
     ]
-    # Texts of fixed length are bytes, which JSON does not know.
+    # Fixed-length strings are bytes, which JSON cannot represent.
     text = json.dumps([attributes, arrays], default=repr)
     return hashlib.sha256(text.encode()).hexdigest()

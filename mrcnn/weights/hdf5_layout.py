@@ -67,9 +67,9 @@ def write(
 
 
 def check_finite(path: str | Path, name: str, array: np.ndarray) -> None:
-    """Raise ValueError where a weight has numbers that are not finite."""
+    """Raise ValueError if a weight has values that are not finite."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(
-            f"{path}: {name} has numbers that are not finite (NaN or infinite), so the training "
-            "diverged or the file is damaged: go on from an earlier checkpoint"
+            f"{path}: {name} has values that are not finite (NaN or infinite), so the training "
+            "diverged or the file is damaged: resume from an earlier checkpoint"
         )

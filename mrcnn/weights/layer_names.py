@@ -1,7 +1,7 @@
-"""Names of weights: "layer/weight" in a network, and what the paths in weight files mean by them.
+"""Names of weights: "layer/weight" in a network, and their mapping from paths in weights files.
 
-A layer of several layers, such as an attention block in a program's own backbone, has one more
-part for each: "block/query/kernel".
+Nested layers, such as an attention block in a custom backbone, add one part per level:
+"block/query/kernel".
 """
 
 import re
@@ -24,13 +24,13 @@ RPN = "rpn_model"
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yield the layers of a model that hold weights themselves, unwrapped, in order."""
+    """Yield the layers of a model that directly own weights, unwrapped, in order."""
     for layer in model.layers:
         yield from leaves_of(layer)
 
 
 def leaves_of(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield the layers with weights of a model, or the layer itself, without its wrapper."""
+    """Yield the layers with weights of a model, or the layer itself, unwrapped."""
     inner = getattr(layer, "layer", None)
     if isinstance(inner, keras.layers.Layer) and len(inner.weights) == len(layer.weights):
         layer = inner
@@ -44,7 +44,7 @@ def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the weights of a model by "layer/weight", for instance "conv1/kernel".
 
     Raises:
-        ValueError: When two weights have one name, of which a file could keep only one.
+        ValueError: If two weights share a name, since a file could keep only one of them.
     """
     found: dict[str, keras.Variable] = {}
     for layer in leaf_layers(model):
@@ -52,16 +52,16 @@ def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
             if found.setdefault(key, weight) is not weight:
                 raise ValueError(
                     f"two weights of the network have the name {key}: give every layer of the "
-                    "BACKBONE a name of its own"
+                    "BACKBONE a unique name"
                 )
     return found
 
 
 def weights_of(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """Return the weights of a layer, those of its layers included, by name.
+    """Return the weights of a layer, including nested layers, by name.
 
-    Names that Keras numbers through a whole session (dense_7) are numbered within the layer, so
-    that a network has the same names whenever it is built.
+    Names that Keras numbers across a session (dense_7) are renumbered within the layer, so that a
+    network always gets the same names.
     """
     names = {id(weight): name for name, weight in _named(layer)}
     return {f"{layer.name}/{names[id(weight)]}": weight for weight in layer.weights}
@@ -92,20 +92,20 @@ def _distinct(name: str, taken: Counter) -> str:
 
 
 def unnumbered(name: str, kind: str) -> str:
-    """Return a name without the number that Keras gives to what a program has not named."""
+    """Return a name without the number that Keras appends to default names."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kind).lower()
     return re.sub(rf"^({re.escape(snake)})_\d+$", r"\1", name)
 
 
 def key_of(path: str, known: Collection[str] = ()) -> str:
-    """Return the name that a path of an array in a weight file of any program means.
+    """Return the weight name for the path of an array in any program's weights file.
 
-    Wrappers, nesting and prefixes are dropped; numbers of a session's second model and Keras 1
-    names are understood.
+    Wrappers, nesting and prefixes are dropped; the numbers of a session's second model and Keras 1
+    names are supported.
 
     Args:
         path: such as conv1/conv1_1/kernel:0.
-        known: names in the network, of which the longest that the path ends with is meant.
+        known: names in the network; the longest one that the path ends with is returned.
     """
     *groups, leaf = path.split("/")
     leaf = leaf.partition(":")[0]
@@ -123,6 +123,6 @@ def key_of(path: str, known: Collection[str] = ()) -> str:
 
 
 def short(key: str) -> str:
-    """Return a name without the layers between: what older versions wrote of nested layers."""
+    """Return a name without intermediate layers, as older versions wrote nested layers."""
     layer, _, rest = key.partition("/")
     return f"{layer}/{rest.rpartition('/')[2]}"

@@ -1,6 +1,6 @@
-"""Weight files of any kind into a network: which kind it is, what family of weights it holds.
+"""Loading weights files of any format: detects the format and the family of weights.
 
-Classifiers of torchvision start the backbone of a network; their files have no other layers.
+torchvision's classifiers initialize only the backbone; their files have no other layers.
 """
 
 import errno
@@ -21,7 +21,7 @@ from mrcnn.conventions import DETECTRON2, FAMILIES, MATTERPORT, TORCHVISION
 from mrcnn.setting_marks import Mark
 from mrcnn.weights import array_files, hdf5, torch_files, torchvision
 
-# Beginnings of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
+# First digits of the checksums of maskrcnn, keypointrcnn (two) and fasterrcnn_resnet50_fpn.
 WITHOUT_EPSILON = ("bf2d0c1e", "fc266e95", "9f466800", "258fb6c6")
 PRESETS = {
     "torchvision": "presets.TorchvisionConfig or TorchvisionV2Config",
@@ -30,28 +30,28 @@ PRESETS = {
 }
 
 
-# The settings that the sizes of the largest layers depend on.
+# The settings that determine the sizes of the largest layers.
 OF_SIZE = (*Config.marked(Mark.SHAPES), "HAS_MASKS", "RPN_CONV_COUNT")
 
 
 def load(
     path: str | Path, model: keras.Model, exclude: Iterable[str] = (), *, config: Config
 ) -> hdf5.LoadReport:
-    """Read a weight file into a model by layer name, and return what was read.
+    """Load a weights file into a model by layer name, and report what was loaded.
 
     Args:
         path: .h5 and .hdf5 of this package, Matterport and Keras 2; .pth, .pt, .safetensors and
             .npz with torchvision's names.
-        exclude: Names of layers to leave as they are.
+        exclude: Names of layers to skip.
         config: The settings of the model.
 
     Raises:
-        ValueError: When the file cannot be read, is of another family, or does not fit; the model
+        ValueError: If the file cannot be read, is of another family, or does not fit; the model
             is unchanged then.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, "there is no such weight file", str(path))
+        raise FileNotFoundError(errno.ENOENT, "there is no such weights file", str(path))
     family = config.CONVENTIONS
     if path.suffix not in READERS:
         if _is_keras_classifier(path) and FAMILIES[family].stride_on_first:
@@ -78,17 +78,17 @@ def load(
 
 
 def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], config: Config) -> str:
-    """Return what is wrong with shapes, by the settings that differ where the file has them."""
+    """Explain a shape mismatch by the settings that differ, if the file contains settings."""
     differing = [
         f"{name} {stored[name]} (this network: {setting_values.plain(getattr(config, name))})"
         for name in Config.marked(Mark.SHAPES)
         if name in stored and stored[name] != setting_values.plain(getattr(config, name))
     ]
     if not differing or set(error.args[1]) <= set(hdf5.CLASS_LAYERS):
-        return str(error)  # which says what to do about other classes
+        return str(error)  # already says what to do about other classes
     return (
         f"{path}: the file has {', '.join(differing)}; use its settings "
-        f"(MaskRCNN.from_checkpoint), or exclude the layers that differ to start them anew, "
+        f"(MaskRCNN.from_checkpoint), or exclude the layers that differ to re-initialize them, "
         f"exclude={error.args[1]} ({error.args[2]})"
     )
 
@@ -96,11 +96,11 @@ def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], con
 def read_state(path: Path) -> dict[str, np.ndarray]:
     """Return a state dict whose batch norms have the epsilon of torchvision's functions.
 
-    The detectors that torchvision published in 2019 have none, and its loader sets it to 0. Here
-    gamma is raised instead: gamma / sqrt(variance) is what they were trained with.
+    The detectors that torchvision published in 2019 use epsilon 0, which its loader sets. Here
+    gamma is increased instead: they were trained with gamma / sqrt(variance).
 
     Raises:
-        ValueError: When the file cannot be read.
+        ValueError: If the file cannot be read.
     """
     read = READERS[path.suffix](path)
     state = {name.removeprefix("module."): array for name, array in read.items()}
@@ -114,10 +114,10 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """Return the settings that a weight file came with, or that its arrays tell.
+    """Return the settings stored in a weights file, or inferred from its arrays.
 
     Raises:
-        ValueError: When the file cannot be read.
+        ValueError: If the file cannot be read.
     """
     if path.suffix in READERS:
         state = read_state(path)
@@ -127,21 +127,21 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def _of_torchvision(path: Path) -> AbstractContextManager[None]:
-    """Return what turns the faults of arrays of unexpected shapes into one that names the file."""
-    return array_files.readable(path, "weights of torchvision")
+    """Return a context that turns errors from unexpected shapes into one that names the file."""
+    return array_files.readable(path, "torchvision weights")
 
 
 def _network_settings(path: Path) -> dict[str, Any]:
-    """Return the settings in a file, whose network is no larger than its arrays.
+    """Return the settings in a file, checked against the number of its weights.
 
     Raises:
-        ValueError: When it is: the settings are not those of the weights.
+        ValueError: If their network is larger: the settings do not belong to the weights.
     """
     found = hdf5.read_settings(path).get("config", {})
-    # Earlier versions left a backbone that is a function out.
+    # Earlier versions did not store a backbone function.
     if "BACKBONE" not in found or setting_values.is_function(found["BACKBONE"]):
         return found
-    with array_files.readable(path, "a weight file"):
+    with array_files.readable(path, "a weights file"):
         setting_bounds.check({k: v for k, v in found.items() if k in OF_SIZE})
         needed = _least_weights({name: found.get(name, getattr(Config, name)) for name in OF_SIZE})
     with hdf5.arrays_of(path) as arrays:
@@ -149,15 +149,15 @@ def _network_settings(path: Path) -> dict[str, Any]:
     if needed > held:
         raise ValueError(
             f"{path}: its settings are of a network of at least {needed} weights, and it holds "
-            f"{held}: they do not belong together; take another copy"
+            f"{held}: they do not belong together; use another copy"
         )
     return found
 
 
 def _least_weights(sizes: Mapping[str, Any]) -> int:
-    """Return a number of weights that every network of these settings has, from its largest layers.
+    """Return a lower bound of the number of weights for these settings, from the largest layers.
 
-    Building one takes memory before a file can turn out to be of another.
+    Building the network to find a mismatch would take its memory first.
     """
     width, classes = sizes["BACKBONE_WIDTH"], sizes["NUM_CLASSES"]
     count = 2 * (8 * width) ** 2 + 9 * sizes["IMAGE_CHANNEL_COUNT"] * width
@@ -181,10 +181,10 @@ def _least_weights(sizes: Mapping[str, Any]) -> int:
 
 
 def recipe(path: Path) -> type[Config]:
-    """Return the settings to train under, from a weight file: those of its family.
+    """Return the training settings for a weights file: those of its family.
 
     Raises:
-        ValueError: When the file cannot be read.
+        ValueError: If the file cannot be read.
     """
     if path.suffix in READERS:
         return presets.OF_FAMILY[TORCHVISION.name]
@@ -195,7 +195,7 @@ def recipe(path: Path) -> type[Config]:
 
 
 def _is_keras_classifier(path: Path) -> bool:
-    """Tell whether a file holds a classifier of Keras 2: layers of a backbone, and no others.
+    """Return whether a file holds a Keras 2 classifier: layers of a backbone, and no others.
 
     Its bottlenecks have the stride on their first convolution.
     """
@@ -209,11 +209,11 @@ def _is_keras_classifier(path: Path) -> bool:
 
 
 def _without_biases(arrays: hdf5.Arrays, epsilon: float) -> hdf5.Arrays:
-    """Return a Keras classifier's arrays for a backbone without biases, whose input is RGB.
+    """Convert a Keras classifier's arrays to a backbone without biases and with RGB input.
 
-    A bias before a batch norm is the same as a lower moving mean, and another epsilon the same as
-    another variance. The published weights were trained on BGR: their first kernel is turned, which
-    Matterport's network leaves undone.
+    A bias before a batch norm is equivalent to a lower moving mean, and another epsilon to another
+    variance. The published weights were trained on BGR: their first kernel's channels are
+    reversed, which Matterport's network omits.
     """
     changed: dict[str, Any] = {}
     for name, array in arrays.items():
@@ -248,7 +248,7 @@ def _check_family(path: Path, settings: dict, family: str) -> None:
 def _refuse_other(path: Path, found: str, family: str) -> None:
     if found != family:
         raise ValueError(
-            f"{path}: its weights are of the family {found}, the network's CONVENTIONS are "
+            f"{path}: its weights are of the family {found}, but the network's CONVENTIONS are "
             f"{family}, under which they would mean something else: build the network from "
             f"{PRESETS.get(found, 'a newer version of this package')} (CONVENTIONS = {found!r})"
         )

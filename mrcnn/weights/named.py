@@ -1,4 +1,4 @@
-"""Keras models whose own `save_weights` and `load_weights` also speak Matterport's files."""
+"""Keras models whose `save_weights` and `load_weights` also support Matterport's files."""
 
 import itertools
 import math
@@ -14,38 +14,38 @@ from mrcnn.weights import hdf5, loading
 
 
 class NamedWeights:
-    """Mixed into a `keras.Model`: `.h5` weight files are read and written by layer name.
+    """Mixin for `keras.Model`: `.h5` weights files are read and written by layer name.
 
     Keras 3 refuses to write weights under names that do not end in `.weights.h5`, and reads old
-    files by place. Files of that name are written by layer name, too (Keras' own ModelCheckpoint
-    insists on it), so that a training's are read by the network that detects.
+    files by layer position. Files of that name are written by layer name, too (Keras' own
+    ModelCheckpoint requires it), so that the inference network can read those of a training.
 
     Attributes:
-        config: The settings of the network, which travel in its files. A model that Keras itself
-            has read from a file has none.
+        config: The settings of the network, which are stored in its files. A model that Keras
+            itself loaded from a file has none.
     """
 
     config: Config
 
     def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-        """Write the weights; `.h5` and `.hdf5` in Matterport's form.
+        """Write the weights; `.h5` and `.hdf5` in Matterport's format.
 
         Raises:
-            FileExistsError: When the file is there and overwrite is False.
+            FileExistsError: If the file exists and overwrite is False.
         """
         path = Path(filepath)
         if not _is_matterports(path):
             super().save_weights(filepath, overwrite=overwrite, **options)  # type: ignore[misc]
             return
         if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} is there; pass overwrite=True to replace it")
+            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
         config = getattr(self, "config", None)
         hdf5.save(path, self, {"config": config.to_dict()} if config else {})
 
     def load_weights(
         self, filepath: Any, by_name: bool = True, **options: Any
     ) -> hdf5.LoadReport | None:
-        """Read weights, by layer name unless the file is in Keras' own form; see `hdf5.load`."""
+        """Read weights, by layer name unless the file is in Keras' own format; see `hdf5.load`."""
         if not _is_matterports(Path(filepath)) or hdf5.is_of_keras(Path(filepath)):
             super().load_weights(filepath, **options)  # type: ignore[misc]
             return None
@@ -57,14 +57,14 @@ class NamedWeights:
 
 @keras.saving.register_keras_serializable("mrcnn")
 class InferenceModel(NamedWeights, keras.Model):
-    """The inference graph as callers see it: any `keras.Model` method, and `.h5` weight files."""
+    """The inference graph for callers: any `keras.Model` method, and `.h5` weights files."""
 
     def predict_generator(self, generator: Iterable[Any], steps: Any = None, **options: Any) -> Any:
         """Return the outputs on batches of a generator, each [images, metas, anchors] or a tuple.
 
         Args:
-            generator: Of batches. steps: Their number, rounded up; None for all.
-            options: Keras 2's, which have no effect.
+            generator: Yields batches. steps: Number of batches, rounded up; None for all.
+            options: Keras 2's; ignored.
         """
         del options
         batches = itertools.islice(generator, None if steps is None else math.ceil(steps))
@@ -73,7 +73,7 @@ class InferenceModel(NamedWeights, keras.Model):
         return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
 
-# In `.h5` files Keras writes the class of a model without its package.
+# In `.h5` files, Keras stores a model's class name without its package.
 keras.saving.get_custom_objects()["InferenceModel"] = InferenceModel
 
 

@@ -1,4 +1,4 @@
-"""Folders of runs of training, and the checkpoints in them."""
+"""Folders of training runs, and the checkpoints in them."""
 
 import datetime
 import errno
@@ -21,14 +21,14 @@ STARTED = ".started"
 
 
 class Found(str):
-    """The path of a checkpoint that also is the pair (folder, path).
+    """The path of a checkpoint that also acts as the pair (folder, path).
 
-    Until June 2018 Matterport's `find_last` returned that pair, and programs still take its
-    second part. Everything else acts as on any path in a str.
+    Until June 2018, Matterport's `find_last` returned that pair, and programs still take its
+    second element. Otherwise it behaves like any str.
     """
 
     def __getitem__(self, key: Any) -> str:
-        """Return folder (0) or path (1); of a slice, those characters."""
+        """Return the folder (0) or the path (1); for a slice, characters."""
         return self._pair()[key] if isinstance(key, int) else super().__getitem__(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -40,15 +40,15 @@ class Found(str):
 
 
 def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
-    """Return the newest checkpoint of the newest run under a folder.
+    """Return the newest checkpoint of the newest run in a folder.
 
-    Damaged ones are passed over, with a warning.
+    Damaged checkpoints are skipped, with a warning.
 
     Args:
-        name: Only runs of this NAME count; None for all.
+        name: Consider only runs of this NAME; None for all.
 
     Raises:
-        FileNotFoundError: When there is none.
+        FileNotFoundError: If there is none.
     """
     prefix = (name or "").lower()
     runs = sorted(
@@ -73,7 +73,7 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
 
 
 def newest_in(folder: Path) -> Path:
-    """Return the newest checkpoint of a folder, that of a run or one with runs in it."""
+    """Return the newest checkpoint of a run folder, or of a folder with runs."""
     if checkpoint := _newest(folder):
         return checkpoint
     try:
@@ -81,26 +81,26 @@ def newest_in(folder: Path) -> Path:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             errno.ENOENT,
-            "the folder holds no checkpoint mask_rcnn_<name>_<epoch>.h5; give a weight file",
+            "the folder has no checkpoint mask_rcnn_<name>_<epoch>.h5; give a weights file",
             str(folder),
         ) from error
 
 
 def _newest(run: Path) -> Path | None:
-    """Return the newest checkpoint of a run that can be read; log which were passed over."""
+    """Return the newest readable checkpoint of a run; log which were skipped."""
     found = [path for path in run.iterdir() if CHECKPOINT.fullmatch(path.name)]
     for path in sorted(found, key=_age, reverse=True):
         try:
             _check(path)
         except (ValueError, OSError) as error:
-            logger.warning("passed over a checkpoint that cannot be read: %s", error)
+            logger.warning("skipped a checkpoint that cannot be read: %s", error)
         else:
             return path
     return None
 
 
 def _check(checkpoint: Path) -> None:
-    """Raise ValueError where a checkpoint is not what was written, or holds no weights."""
+    """Raise ValueError if a checkpoint is damaged or has no weights."""
     hdf5.read_settings(checkpoint)
     hdf5.read_optimizer(checkpoint)
     if not hdf5.read(checkpoint):
@@ -108,7 +108,7 @@ def _check(checkpoint: Path) -> None:
 
 
 def new_run(model_dir: Path, name: str) -> Path:
-    """Return the folder of a run that starts now; names tell minutes, so some runs must move on."""
+    """Return the folder of a run that starts now; if its minute is taken, that of a later one."""
     start = datetime.datetime.now()
     while is_begun(folder := model_dir / f"{name}{start:%Y%m%dT%H%M}"):
         start += datetime.timedelta(minutes=1)
@@ -116,15 +116,15 @@ def new_run(model_dir: Path, name: str) -> Path:
 
 
 def is_begun(run: Path) -> bool:
-    """Tell whether a training has written into a folder; programs may have made it before."""
+    """Return whether a training has written to a folder, which programs may have created before."""
     return any(run.glob("*.h5")) or any(run.glob("train*/")) or (run / STARTED).exists()
 
 
 def begin(run: Path) -> None:
-    """Make the folder of a run, and mark it as one's own.
+    """Create the folder of a run, and claim it.
 
     Raises:
-        FileExistsError: Another training has begun in it.
+        FileExistsError: If another training has claimed it.
     """
     make_folder(run)
     if is_begun(run):
@@ -134,25 +134,25 @@ def begin(run: Path) -> None:
 
 
 class RunInUse(RuntimeError):  # noqa: N818 (it names what is wrong)
-    """Another training is writing into the folder of a run."""
+    """Another training is writing to the folder of a run."""
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep the folder of a run to this training, until the block or the process ends.
+    """Lock the folder of a run for this training, until the block or the process ends.
 
     Raises:
-        RunInUse: Another training has it, of this process or another one of this machine.
+        RunInUse: If another training on this machine, or in this process, has locked it.
     """
-    # The lock is on the open file and dies with it, whatever is on the disk.
+    # The lock is on the open file and is released with it, whatever is on the disk.
     with _told_of(run):
         file = open(run / STARTED, "a+b")  # noqa: SIM115 (closed below)
     with file:
         if not _lock(file.fileno()):
             raise RunInUse(
-                f"another training is writing into {run.absolute()}: wait for its end, or begin a "
-                "run of your own (in Python: set_log_dir() after load_weights; on the command "
-                "line: the checkpoint's path as --weights and another --logs)"
+                f"another training is writing to {run.absolute()}: wait until it ends, or begin a "
+                "new run (in Python: set_log_dir() after load_weights; on the command line: the "
+                "checkpoint's path as --weights and another --logs)"
             )
         yield
 
@@ -185,10 +185,10 @@ else:
 
 
 def make_folder(run: Path) -> None:
-    """Make the folder of a run where it is not there.
+    """Create the folder of a run unless it exists.
 
     Raises:
-        OSError: When nothing can be written there, with the place and the remedy.
+        OSError: If it is not writable, with its path and the remedy.
     """
     with _told_of(run):
         run.mkdir(parents=True, exist_ok=True)
@@ -216,9 +216,9 @@ def _cannot_write(run: Path, reason: str) -> str:
 
 
 def run_of(checkpoint: Path) -> tuple[str, int] | None:
-    """Return time of start and epoch that the path of a checkpoint tells, None where it does not.
+    """Parse the start time and epoch from the path of a checkpoint; None if it has none.
 
-    As in logs/shapes20180605T1530/mask_rcnn_shapes_0010.h5: ("20180605T1530", 10).
+    For example logs/shapes20180605T1530/mask_rcnn_shapes_0010.h5: ("20180605T1530", 10).
     """
     folder = RUN_TIME.fullmatch(checkpoint.parent.name)
     file = CHECKPOINT.fullmatch(checkpoint.name)
@@ -226,13 +226,13 @@ def run_of(checkpoint: Path) -> tuple[str, int] | None:
 
 
 def _age(checkpoint: Path) -> tuple[int, bool]:
-    """Return the epoch, and whether the checkpoint is from the middle of the one after it."""
+    """Return the epoch, and whether the checkpoint is from the middle of the next one."""
     _, epoch, interrupted = CHECKPOINT.fullmatch(checkpoint.name).groups()  # type: ignore[union-attr]
     return int(epoch), bool(interrupted)
 
 
 def _is_run(folder: str, prefix: str) -> bool:
-    """Tell whether a folder's name is NAME and a time, such as shapes20180605T1530."""
+    """Return whether a folder's name is NAME and a time, such as shapes20180605T1530."""
     name, time = folder[:-13], folder[-13:]
     is_time = len(time) == 13 and time[8] == "T" and (time[:8] + time[9:]).isdigit()
     return is_time and (not prefix or name == prefix)

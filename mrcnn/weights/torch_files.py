@@ -1,9 +1,9 @@
-"""Reading state dicts that PyTorch saved, without PyTorch and without unpickling.
+"""Reads state dicts saved by PyTorch, without PyTorch and without unpickling.
 
-A pickle is a small program. This one is read, not run: its few instructions that build dicts,
-tuples and numbers are followed here, tensors are taken from the file's raw storages, and anything
-that would call or import something else is refused. Both forms are read: the zip archive of
-PyTorch 1.6 and later, and the stream of pickles and storages before it (`torch/serialization.py`).
+A pickle is a small program. Here it is parsed, not executed: the few instructions that build dicts,
+tuples and numbers are interpreted, tensors are taken from the file's raw storages, and anything
+that would call or import something else is refused. Both formats are supported: the zip archive of
+PyTorch 1.6 and later, and the older stream of pickles and storages (`torch/serialization.py`).
 """
 
 import itertools
@@ -31,7 +31,7 @@ DTYPES: dict[str, np.dtype] = {
     "BoolStorage": np.dtype("?"),
 }
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
-# What a state dict may name, beside the types of storages.
+# Globals that a state dict may reference, besides storage types.
 DICT = "collections OrderedDict"
 TENSOR = "torch._utils _rebuild_tensor_v2"
 PARAMETER = "torch._utils _rebuild_parameter"
@@ -47,7 +47,7 @@ MOST_AXES = 32
 
 
 class Storage(NamedTuple):
-    """The numbers of one or several tensors, by the name under which the file has them."""
+    """The values of one or several tensors, by their key in the file."""
 
     key: str
     dtype: np.dtype
@@ -63,12 +63,12 @@ class Tensor(NamedTuple):
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name; of a checkpoint with a state dict inside, that.
+    """Return the arrays of a state dict, or of a checkpoint that contains one, by name.
 
     Raises:
-        ValueError: It is no such file, is cut off, or holds anything but a dict of arrays.
+        ValueError: If the file has another format, is truncated, or is not a dict of arrays.
     """
-    with readable(path, "a state dict of PyTorch"), open(path, "rb") as file:
+    with readable(path, "a PyTorch state dict"), open(path, "rb") as file:
         budget = Budget(file)
         is_zip = zipfile.is_zipfile(file)
         file.seek(0)
@@ -83,7 +83,7 @@ def _state_of(content: Any) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise ValueError("it holds no dict of arrays")
+        raise ValueError("it does not hold a dict of arrays")
     state = {
         name: item
         for name, item in content.items()
@@ -100,7 +100,7 @@ def _array(tensor: Tensor, fetch: Callable[[Storage], np.ndarray], budget: Budge
     least = min(tensor.offset, *itertools.chain.from_iterable(extent), 0)
     reach = tensor.offset + sum((length - 1) * stride for length, stride in extent)
     is_empty = 0 in tensor.shape
-    # What is read is in the storage, and never more than it holds.
+    # Never reads outside the storage.
     is_inside = is_empty or (reach < len(numbers) and math.prod(tensor.shape) <= len(numbers))
     if least < 0 or tensor.offset > len(numbers) or not is_inside:
         raise ValueError(f"an array of shape {tensor.shape} reaches beyond its storage")
@@ -116,10 +116,10 @@ def _of_zip(file: BinaryIO, budget: Budget) -> tuple[Any, Callable[[Storage], np
     archive = archive_of(file, budget)
     programs = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(programs) != 1:
-        raise ValueError(f"it has {len(programs)} programs data.pkl, one is wanted")
+        raise ValueError(f"it has {len(programs)} pickles data.pkl instead of one")
     program = programs[0]
     folder = program.removesuffix("data.pkl")
-    # Of the last storage only: arrays of one storage follow one another.
+    # Caches only the last storage: arrays of one storage are consecutive.
     kept: dict[Storage, np.ndarray] = {}
 
     def fetch(storage: Storage) -> np.ndarray:
@@ -131,7 +131,7 @@ def _of_zip(file: BinaryIO, budget: Budget) -> tuple[Any, Callable[[Storage], np
         return kept[storage]
 
     def read(name: str) -> bytes:
-        # PyTorch compresses nothing; a few bytes that become gigabytes are no state dict.
+        # PyTorch never compresses; a few bytes that expand to gigabytes are not a state dict.
         if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"its part {name} is compressed, which PyTorch never does")
         return archive.read(name)
@@ -140,14 +140,14 @@ def _of_zip(file: BinaryIO, budget: Budget) -> tuple[Any, Callable[[Storage], np
 
 
 class _Bounded:
-    """A file of which no more is read, nor is memory asked for, than it has."""
+    """A file whose reads, and the memory for them, are bounded by its size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
         self.tell, self.readline = file.tell, file.readline
 
     def read(self, count: int) -> bytes:
-        """Return so many bytes."""
+        """Return exactly `count` bytes."""
         if not 0 <= count <= self._size - self._file.tell():
             raise ValueError("it is cut off")
         return self._file.read(count)
@@ -156,7 +156,7 @@ class _Bounded:
 def _of_stream(raw: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     file: Any = _Bounded(raw)
     if _follow(file) != OLD_MAGIC:
-        raise ValueError("it does not begin as a file of PyTorch")
+        raise ValueError("it does not begin like a PyTorch file")
     _, _, content, keys = (_follow(file) for _ in range(4))
     dtypes = {item.storage.key: item.storage.dtype for item in _state_of(content).values()}
     storages = {}
@@ -168,7 +168,7 @@ def _of_stream(raw: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
 
 
 def _follow(program: bytes | BinaryIO) -> Any:
-    """Return what a pickle builds, of the few things that are known here."""
+    """Return what a pickle builds, supporting only the few instructions of state dicts."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(program):
@@ -189,7 +189,7 @@ def _follow(program: bytes | BinaryIO) -> Any:
 
 
 class Name(str):
-    """A function or a type that a state dict may name."""
+    """A function or a type that a state dict may reference."""
 
 
 def _known(name: str) -> Name:
@@ -232,20 +232,20 @@ def _set_item(stack: list[Any]) -> None:
 
 
 def _dict_of(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a dict of simple keys: the hash of a tuple of tuples may take for ever."""
+    """Return a dict with simple keys: hashing nested tuples may take forever."""
     pairs = list(pairs)
     for key, _ in pairs:
         if not isinstance(key, str | int | float | None):
-            raise ValueError("its pickle has a dict whose keys are no texts or numbers")
+            raise ValueError("its pickle has a dict whose keys are not strings or numbers")
     return dict(pairs)
 
 
 def _taken_over(*items: list[Any]) -> dict[Any, Any]:
-    """Return what `OrderedDict()` or `OrderedDict([[key, value], ...])` does."""
+    """Return the result of `OrderedDict()` or `OrderedDict([[key, value], ...])`."""
     found = {}
     for pairs in items:
         found = _dict_of([(key, value) for key, value in pairs])
-        pairs.clear()  # a list is taken over once, not copied again and again
+        pairs.clear()  # a list is consumed once, not copied repeatedly
     return found
 
 
@@ -253,7 +253,7 @@ def _whole(*numbers: Any) -> tuple[int, ...]:
     if len(numbers) > MOST_AXES or not all(
         isinstance(number, int) and abs(number) < 1 << 62 for number in numbers
     ):
-        raise ValueError("its pickle has an array whose shape or strides are no numbers")
+        raise ValueError("its pickle has an array whose shape or strides are not numbers")
     return numbers
 
 
@@ -266,7 +266,7 @@ def _call(stack: list[Any]) -> None:
     elif function == TENSOR:
         storage, offset, shape, strides, *_ = arguments
         if not isinstance(storage, Storage) or max(len(shape), len(strides)) > MOST_AXES:
-            raise ValueError("its pickle makes an array of something that is no storage")
+            raise ValueError("its pickle makes an array of something that is not a storage")
         place = _whole(offset)[0]
         stack.append(Tensor(storage, place, _whole(*shape), _whole(*strides)))
     elif function == PARAMETER:
@@ -279,7 +279,7 @@ def _storage(stack: list[Any]) -> None:
     kind, name, key, *_ = stack.pop()
     is_named = isinstance(name, Name) and isinstance(key, str | int)
     if kind != "storage" or not is_named:
-        raise ValueError("its pickle refers to something that is no storage")
+        raise ValueError("its pickle refers to something that is not a storage")
     stack.append(Storage(str(key), DTYPES[name.partition(" ")[2]]))
 
 

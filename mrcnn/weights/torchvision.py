@@ -1,4 +1,4 @@
-"""torchvision's state dicts by the names and in the layouts of this package's layers.
+"""Conversion of torchvision's state dicts to the names and layouts of this package's layers.
 
     name in torchvision                     here
     backbone.body.layer2.0.conv1            res3a_branch2a
@@ -30,10 +30,10 @@ OF_NORM = {
     "running_var": "moving_variance",
 }
 OF_OTHERS = {"weight": "kernel"}
-# torchvision's detectors number classes as COCO's files do, with gaps.
+# torchvision's detectors use COCO's category ids, with gaps.
 COCO_NAMES = ["BG", *(COCO_CLASSES.get(number, "N/A") for number in range(1, 91))]
-# Blocks of the four stages, whether they are bottlenecks, and the input of a group of the first
-# one's 3x3 convolution -> the backbone.
+# Blocks per stage, whether they are bottlenecks, and input channels per group of the first 3x3
+# convolution -> the backbone.
 CLASSIFIERS: dict[tuple[tuple[int, ...], bool, int], str] = {
     ((2, 2, 2, 2), False, 64): "resnet18",
     ((3, 4, 6, 3), False, 64): "resnet34",
@@ -43,7 +43,7 @@ CLASSIFIERS: dict[tuple[tuple[int, ...], bool, int], str] = {
     ((3, 4, 23, 3), True, 8): "resnext101_32x8d",
     ((3, 4, 23, 3), True, 4): "resnext101_64x4d",
 }
-# Functions of torchvision, without the backbone in their names.
+# torchvision's functions, without the backbone in their names.
 DETECTORS = {
     presets.TorchvisionConfig: "maskrcnn",
     presets.TorchvisionV2Config: "maskrcnn, version 2,",
@@ -51,7 +51,7 @@ DETECTORS = {
     presets.TorchvisionBoxConfig: "fasterrcnn",
     presets.TorchvisionBoxV2Config: "fasterrcnn, version 2,",
 }
-# Settings that are the first length of an array.
+# Settings that equal the first dimension of an array.
 WIDTHS = {
     "BACKBONE_WIDTH": "backbone.body.conv1.weight",
     "TOP_DOWN_PYRAMID_SIZE": "backbone.fpn.layer_blocks.0.0.weight",
@@ -86,7 +86,7 @@ def _dense_of_vector(array: np.ndarray) -> np.ndarray:
     return array.T[None, None]
 
 
-# Pattern of a layer's name -> name here, and the layout of its kernel.
+# Pattern of a layer name -> name in this package, and the layout of its kernel.
 LAYERS: tuple[tuple[str, str, Layout], ...] = (
     (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?", "fpn_c{2}p{2}", _convolution),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.1", "fpn_c{2}p{2}_bn", _convolution),
@@ -115,10 +115,9 @@ OF_BOXES = ("rpn_bbox_pred", "mrcnn_bbox_fc")
 
 
 def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays of a state dict by "layer/weight", and the names that have no place here.
+    """Return the arrays of a state dict by "layer/weight", and the names that are not supported.
 
-    The number of batches that a batch norm has seen, and a classifier's last layer, are left out
-    without a word.
+    A batch norm's number of batches, and a classifier's last layer, are dropped silently.
     """
     arrays, unknown = {}, []
     for key, array in state.items():
@@ -135,7 +134,7 @@ def by_layer(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], li
 
 
 def kind(state: Mapping[str, np.ndarray]) -> str:
-    """Return what a state dict looks like, in words."""
+    """Describe what a state dict looks like."""
     if any(key.startswith("roi_heads.") for key in state):
         return f"{DETECTORS[presets_of(state)]} on {classifier_of(_body(state)) or 'a backbone'}"
     if any(key.startswith("head.") for key in state):
@@ -145,18 +144,18 @@ def kind(state: Mapping[str, np.ndarray]) -> str:
     blocks, of_body = list(_blocks(state)), list(_blocks(_body(state)))
     if any(of_body):
         return "a network that neither classifies nor detects"
-    return f"a classifier with {blocks} blocks" if any(blocks) else "no model of torchvision"
+    return f"a classifier with {blocks} blocks" if any(blocks) else "not a torchvision model"
 
 
 def classifier_of(state: Mapping[str, np.ndarray]) -> str | None:
-    """Return the name of the backbone whose classifier a state dict is of; None for another."""
+    """Return the backbone of a classifier's state dict; None if it is not a known classifier."""
     has_bottlenecks = "layer1.0.conv3.weight" in state
     width = np.shape(state.get("layer1.0.conv2.weight", np.empty((0, 0))))[1]
     return CLASSIFIERS.get((_blocks(state), has_bottlenecks, width))
 
 
 def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfig]:
-    """Return the settings of the detector that a state dict is of."""
+    """Return the settings class for a detector's state dict."""
     heads = {".".join(key.split(".")[1:3]) for key in state if key.startswith("roi_heads.")}
     has_keypoints = any(head.startswith("keypoint") for head in heads)
     has_masks = any(head.startswith("mask") for head in heads)
@@ -168,12 +167,12 @@ def presets_of(state: Mapping[str, np.ndarray]) -> type[presets.TorchvisionConfi
 
 
 def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the settings of the network that a state dict is of; of a classifier, its backbone.
+    """Return the network settings for a state dict; for a classifier, only the backbone.
 
-    They are those in which a family differs from `Config`, and what the arrays tell.
+    These are the family's differences from `Config`, and what can be inferred from the arrays.
 
     Raises:
-        ValueError: When it is of neither a detector nor a classifier that is known here.
+        ValueError: If it belongs to neither a known detector nor a known classifier.
     """
     if name := classifier_of(state):
         return {"CONVENTIONS": TORCHVISION.name, "BACKBONE": name}
@@ -200,13 +199,13 @@ def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _body(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the backbone of a detector, or of another network, under a classifier's names."""
+    """Return the backbone of a detector, or of another network, with a classifier's names."""
     names = (re.match(r"backbone\.(?:body\.)?(.*)", key) for key in state)
     return {match[1]: state[match[0]] for match in names if match}
 
 
 def _blocks(state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """Return the number of blocks of a classifier's four stages."""
+    """Return the number of blocks in each of a classifier's four stages."""
     return tuple(
         len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
         for stage in range(1, 5)
@@ -225,7 +224,7 @@ def _leaf(leaf: str, layer: str) -> str:
 
 
 def _layer(name: str) -> tuple[str, Layout] | None:
-    """Return a layer's name here and the layout of its kernel; None for an unknown one."""
+    """Return a layer's name in this package and its kernel layout; None if unknown."""
     for pattern, ours, layout in LAYERS:
         if match := re.fullmatch(pattern, name):
             number = int(match[1]) if match.groups() else 0
@@ -241,7 +240,7 @@ def _of_body(name: str) -> str | None:
     match = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)", name)
     if match is None:
         return None
-    if int(match[2]) >= len(LETTERS):  # a deeper network than any here
+    if int(match[2]) >= len(LETTERS):  # deeper than any supported network
         return None
     block = f"{int(match[1]) + 1}{LETTERS[int(match[2])]}"
     if match[3] == "downsample.":

@@ -291,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights",
         default="none",
-        help="what to start from: none (random weights, the default), last (go on with the "
+        help="what to start from: none (random weights, the default), last (resume the "
         "newest run) or a file (a new run with its weights)",
     )
     command.add_argument(
@@ -299,14 +299,14 @@ def _parser() -> argparse.ArgumentParser:
         type=common.positive,
         default=EPOCHS,
         metavar="N",
-        help="number of the last epoch, counted from the run's beginning (default %(default)s)",
+        help="number of the last epoch, counted from the start of the run (default %(default)s)",
     )
     command.add_argument(
         "--steps",
         type=common.positive,
         default=ShapesConfig.STEPS_PER_EPOCH,
         metavar="N",
-        help="steps an epoch (default %(default)s)",
+        help="steps per epoch (default %(default)s)",
     )
     command = _command(commands, "detect", detect, "write pictures: ground truth | found")
     _add_test_options(command, count=12)

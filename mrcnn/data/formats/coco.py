@@ -1,6 +1,6 @@
 """COCO annotations: polygons, RLE and crowds (Lin et al. 2014, cocodataset.org).
 
-Also LVIS (Gupta et al. 2019), and exports that lean on COCO's form, such as Roboflow's.
+Also LVIS (Gupta et al. 2019), and exports in variants of COCO's format, such as Roboflow's.
 """
 
 from collections import Counter
@@ -31,29 +31,29 @@ def load_coco(
     """Return the prepared dataset of a COCO instances file.
 
     Classes are numbered from 1 in the order of their category ids. Images without objects are
-    kept. An object without a pixel in its image is dropped with a warning; polygons that
-    reach beyond the image are cut off.
+    kept. An object without a pixel in its image is dropped with a warning; polygons are clipped
+    to the image.
 
     Args:
         annotations: the JSON file.
         image_dir: the folder that the file names are relative to; None: looked for nearby.
-        allow_empty: accept a file without any annotation.
+        allow_empty: accept a file without annotations.
         channels: of the images.
         class_names: see `make_dataset`.
 
     Raises:
-        ValueError: the file is no JSON, lacks a part, or refers to what it does not list.
+        ValueError: If the file is not JSON, lacks a part, or refers to unlisted ids.
     """
     problems = Problems()
     content = files.read_json(annotations)
     read = read_coco(content, Path(annotations), image_dir, problems)
     if not any(image.objects for image in read.images) and not allow_empty:
-        raise ValueError(f"{annotations} has no annotations; pass allow_empty=True if so meant")
+        raise ValueError(f"{annotations} has no annotations; pass allow_empty=True if intended")
     return make_dataset(read, problems, channels=channels, class_names=class_names)
 
 
 def recognise(content: Any) -> bool:
-    """Tell whether the content of a JSON file is COCO's."""
+    """Return whether the content of a JSON file is in COCO format."""
     if foreign.described(content):
         return False
     listed = isinstance(content, dict) and content.get("images")
@@ -63,10 +63,10 @@ def recognise(content: Any) -> bool:
 def read_coco(
     content: Any, path: Path, image_dir: str | PathLike | None, problems: Problems
 ) -> Annotations:
-    """Return what the content of a COCO file describes.
+    """Return the annotations in the content of a COCO file.
 
     Raises:
-        ValueError: it lacks a list, or an entry what it needs; with strict problems, any fault.
+        ValueError: If it lacks a list, or an entry lacks a key; with strict problems, any fault.
     """
     listed = {part: _list_of(content, part, path) for part in ("images", "categories")}
     annotations = _list_of(content, "annotations", path)
@@ -94,10 +94,10 @@ def read_coco(
 
 
 def image_names(content: Any, path: Path) -> dict[Any, list[str]]:
-    """Return the names that the file of each image id may have.
+    """Return the possible file names of each image id.
 
     Raises:
-        ValueError: the content is none of COCO.
+        ValueError: If the content is not in COCO format.
     """
     return {image["id"]: _file_names(image) for image in _list_of(content, "images", path)}
 
@@ -106,7 +106,7 @@ def category_names(content: Any, path: Path) -> dict[Any, str]:
     """Return the name of each category id.
 
     Raises:
-        ValueError: the content is none of COCO.
+        ValueError: If the content is not in COCO format.
     """
     return {
         entry["id"]: names_of_classes.text_of(entry.get("name"), entry["id"])
@@ -115,7 +115,7 @@ def category_names(content: Any, path: Path) -> dict[Any, str]:
 
 
 def _list_of(content: Any, part: str, path: Path) -> list[dict]:
-    """Return a list of a file, which some programs write as an object keyed by id."""
+    """Return one of a file's lists, which some programs write as an object keyed by id."""
     listed = content.get(part) if isinstance(content, dict) else None
     if listed is None and part == "annotations":
         return []
@@ -145,7 +145,7 @@ def _check_id(record: dict, part: str, path: Path) -> None:
 
 
 def _images(listed: list[dict], path: Path, problems: Problems) -> dict[Any, dict]:
-    """Return the entries of images by id."""
+    """Return the image entries by id."""
     images: dict[Any, dict] = {}
     for image in listed:
         first = images.setdefault(image["id"], image)
@@ -154,7 +154,7 @@ def _images(listed: list[dict], path: Path, problems: Problems) -> dict[Any, dic
                 "duplicate-image",
                 f"{path}: several images have the same id, {image['id']!r} "
                 f"({first.get('file_name')!r} and {image.get('file_name')!r})",
-                remedy="give each its own",
+                remedy="give each a unique one",
             )
     return images
 
@@ -169,10 +169,10 @@ def _size(image: dict, path: Path, problems: Problems) -> tuple[int, int] | None
 
 
 def _file_names(image: dict) -> list[str]:
-    """Return the names that the file of an image may have, the one it is given first.
+    """Return the possible file names of an image, the stated one first.
 
-    LVIS 0.5 writes COCO's names of 2014, LVIS 1 none at all; the files are named by id, as the
-    URL has it.
+    LVIS 0.5 writes COCO's names of 2014, LVIS 1 none at all; the files are named after the id, as
+    in the URL.
     """
     names = [image.get("file_name"), PurePosixPath(str(image.get("coco_url") or "")).name]
     number = str(image["id"]).lstrip("0") or "0"
@@ -184,7 +184,7 @@ def _file_names(image: dict) -> list[str]:
 def _classes(
     categories: list[dict], annotations: list[dict], path: Path, problems: Problems
 ) -> dict[Any, str]:
-    """Return the names of the category ids, in their order."""
+    """Return the names by category id, in order."""
     by_id = sorted(categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
     pairs = [
         (entry["id"], names_of_classes.text_of(entry.get("name"), entry["id"])) for entry in by_id
@@ -212,7 +212,7 @@ def _category_of(annotation: dict) -> Any:
 def _without_unused_twins(
     named: list[tuple[Any, str]], used: set[str], problems: Problems
 ) -> list[tuple[Any, str]]:
-    """Return the categories without those that have no objects and the name of another one."""
+    """Return the categories without unused duplicates of a name."""
     left = Counter(name for _, name in named)
     kept = []
     for class_id, name in named:
@@ -230,9 +230,9 @@ def _without_unused_twins(
 
 
 def _titles(categories: list[dict]) -> list[Any]:
-    """Return the ids of what is no class where nothing is outlined as it.
+    """Return the ids that are not classes unless they have objects.
 
-    They are the background, and the title of the set that Roboflow lists as the parent of the
+    They are the background, and the dataset title that Roboflow lists as the parent of the
     classes, itself without parent.
     """
     parents = {str(entry.get("supercategory")) for entry in categories}
@@ -248,7 +248,7 @@ def _titles(categories: list[dict]) -> list[Any]:
 
 
 def _keypoint_names(categories: list[dict]) -> list[str]:
-    """Return the names of the category's keypoints that has most of them (COCO: the person)."""
+    """Return the keypoint names of the category with the most keypoints (COCO: person)."""
     listed = [entry.get("keypoints") for entry in categories]
     names = max((each for each in listed if isinstance(each, list)), key=len, default=[])
     return [str(name) for name in names]

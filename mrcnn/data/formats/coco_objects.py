@@ -1,7 +1,7 @@
-"""The objects of a COCO file: annotations in all spellings that programs write, all at once.
+"""The objects of a COCO file: annotations in all variants that programs write, vectorised.
 
-Points of all polygons are converted and checked together: of files with a hundred thousand objects
-each costs some microseconds.
+The points of all polygons are converted and checked together: a few microseconds per object in
+files with a hundred thousand objects.
 """
 
 import math
@@ -22,10 +22,10 @@ Size = tuple[int, int] | None
 
 
 class Ids:
-    """The ids that a list of a file has: found whether they are given as numbers or as text.
+    """The ids in a list of a file, found whether given as numbers or as strings.
 
     Args:
-        values: of the list.
+        values: the ids in the list.
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
@@ -33,11 +33,11 @@ class Ids:
         self._by_text: dict[str, Any] = {}
         for value in self._exact:
             self._by_text.setdefault(str(value), value)
-        for value in self._exact:  # 007 is 7 where no other is
+        for value in self._exact:  # 007 is 7 unless there is another 7
             self._by_text.setdefault(_plain(str(value)), value)
 
     def find(self, value: Any) -> Any:
-        """Return an id as the list has it, None if it does not: 1.0, true and "1" are 1."""
+        """Return an id as in the list, or None if it is not there: 1.0, true and "1" are 1."""
         if not isinstance(value, int | float | str):
             return None
         found = self._exact.get(value)
@@ -49,13 +49,13 @@ class Ids:
 
 
 def _plain(text: str) -> str:
-    """Return a whole number without zeros before it."""
+    """Return an integer without leading zeros."""
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 @dataclass
 class _Draft:
-    """An annotation on the way to an object; its polygons are numbers in the list of all."""
+    """An annotation being converted; its polygons are indices into the list of all polygons."""
 
     record: Mapping[str, Any]
     image_id: Any
@@ -69,11 +69,11 @@ class ObjectReader:
     """Reads the annotations of a file.
 
     Attributes:
-        path: of the file, for messages.
-        images: name and stated size of each image, by its id.
-        classes: name of each category, by its id.
+        path: path of the file, for messages.
+        images: name and stated size of each image, by id.
+        classes: name of each category, by id.
         has_outlines: some annotation has a segmentation; else the boxes are the outlines.
-        problems: where faults are noted.
+        problems: collects faults.
     """
 
     path: Any
@@ -83,7 +83,7 @@ class ObjectReader:
     problems: Problems
 
     def read(self, records: Sequence[Mapping[str, Any]]) -> dict[Any, list[AnnotatedObject]]:
-        """Return the objects of each image id, in the order of the file."""
+        """Return the objects by image id, in file order."""
         self._image_ids, self._class_ids = Ids(self.images), Ids(self.classes)
         self._lists: list[Sequence[Any]] = []
         drafts = [draft for record in records if (draft := self._draft(record)) is not None]
@@ -150,7 +150,7 @@ class ObjectReader:
             made = [polygons[number] for number in draft.polygons]
             shapes = [each for each in made if isinstance(each, Polygon)]
             faults = [each for each in made if isinstance(each, str)]
-            # Pieces of fewer than three points are left over by many tools.
+            # Many tools leave fragments of fewer than three points.
             severe = [fault for fault in faults if not fault.endswith(TOO_FEW)]
             if severe or not shapes:
                 raise ValueError((severe or faults)[0])
@@ -164,14 +164,14 @@ class ObjectReader:
         )
 
     def _sure(self, ready: Sequence[tuple[_Draft, AnnotatedObject]]) -> np.ndarray:
-        """Return which objects have a pixel for sure; the others have to be drawn."""
+        """Return which objects certainly have a pixel; the others must be rasterised."""
         points, sizes, places = [], [], []
         sure = np.zeros(len(ready), bool)
         for place, (draft, item) in enumerate(ready):
             size = self.images[draft.image_id][1]
             shape = item.shapes[0]
             if size is None:
-                sure[place] = True  # is not known until the picture is opened
+                sure[place] = True  # unknown until the image is opened
             elif isinstance(shape, Polygon):
                 points.append(shape.points)
                 sizes.append(size)
@@ -205,10 +205,10 @@ class ObjectReader:
 
 
 def is_crowd(value: Any) -> bool:
-    """Return whether an `iscrowd` says so, whatever a program wrote there.
+    """Parse `iscrowd` in all variants that programs write.
 
     Raises:
-        ValueError: it says neither.
+        ValueError: If it is neither true nor false.
     """
     if value is None:
         return False
@@ -224,7 +224,7 @@ TOO_FEW = "are no polygon: three points of x and y are six"
 
 
 def _lists(segmentation: list) -> list[Sequence[Any]]:
-    """Return the polygons of a segmentation as lists of x and y in turn.
+    """Return the polygons of a segmentation as lists of alternating x and y.
 
     They may be given as one flat list, as pairs, or as lists of pairs.
     """
@@ -232,7 +232,7 @@ def _lists(segmentation: list) -> list[Sequence[Any]]:
     if not isinstance(first, list):
         return [segmentation]  # VIA's own export
     if len(first) == 2 and not isinstance(first[0], list) and len(segmentation) > 2:
-        return [list(chain.from_iterable(segmentation))]  # pairs of one polygon
+        return [list(chain.from_iterable(segmentation))]  # one polygon as pairs
     flat: list[Sequence[Any]] = []
     for part in segmentation:
         if not isinstance(part, list):
@@ -255,7 +255,7 @@ def _corners(bbox: Any) -> list[float]:
 
 
 def _polygons(lists: Sequence[Sequence[Any]]) -> list[Polygon | str]:
-    """Return the polygon of each list of x and y in turn, or what is wrong with it."""
+    """Return the polygon of each list of alternating x and y, or what is wrong with it."""
     lengths = np.array([len(each) for each in lists], np.int64)
     try:
         flat = np.fromiter(chain.from_iterable(lists), np.float64, int(lengths.sum()))
@@ -265,7 +265,7 @@ def _polygons(lists: Sequence[Sequence[Any]]) -> list[Polygon | str]:
     is_whole = (lengths >= 6) & (lengths % 2 == 0)
     sound = np.zeros(len(lists), bool)
     if is_whole.any():
-        # Of those alone: reduceat has no empty ranges.
+        # Only nonempty ones: reduceat does not support empty ranges.
         known = np.abs(np.append(flat, 0.0))
         bounds = np.stack([first, first + lengths], axis=1)[is_whole].ravel()
         sound[is_whole] = np.maximum.reduceat(known, bounds)[::2] <= outlines.FARTHEST
@@ -300,13 +300,13 @@ def _keypoints(listed: Any) -> np.ndarray | None:
     if numbers.size % 3 or not (np.abs(numbers) <= outlines.FARTHEST).all():
         raise ValueError("its keypoints are no triples of x, y and visibility")
     points = numbers.astype(np.float32).reshape(-1, 3)[:, [1, 0, 2]]
-    # COCO's keypoints are numbers of pixels: their centres are half a pixel on.
+    # COCO's keypoints are pixel indices: pixel centres are half a pixel further.
     points[:, :2] += 0.5 * (points[:, 2:] > 0)
     return points
 
 
 def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return area and bbox where they are numbers; scores compute what is missing."""
+    """Return area and bbox if they are numbers; scoring computes missing ones."""
     bbox: Any = record.get("bbox")
     area: Any = record.get("area")
     stated: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the readers share: texts and JSON with good errors, listings of folders, names of sets."""
+"""Shared by the readers: text and JSON files with good errors, folder listings, dataset names."""
 
 import gc
 import json
@@ -16,10 +16,10 @@ from typing import Any
 from mrcnn.geometry import image_files
 
 LARGEST_SIDE = 1_000_000  # pixels
-MOST_PIXELS = 2**31  # of a stated size: RLE counts in 32 bits
-LISTED = 3  # names of files that are passed over, so many are shown
+MOST_PIXELS = 2**31  # limit of a stated size: RLE counts have 32 bits
+LISTED = 3  # maximum number of skipped file names shown
 
-# What systems and programs leave in folders, beside names that begin with a dot.
+# Files that systems and programs leave in folders, besides dot files.
 SYSTEM_NAMES = {
     "__macosx",
     "thumbs.db",
@@ -33,7 +33,7 @@ SYSTEM_NAMES = {
 HIDDEN = "hidden or system names"
 FOREIGN = "of no image format"
 IRREGULAR = "no regular files"
-# Names of folders that tell a part of a set, or a kind of file, but not what is to be seen.
+# Folder names that denote a part of a dataset, or a kind of file, but not its subject.
 _PARTS = {"train", "val", "valid", "validation", "test", "dev"}
 _KINDS = {
     "image",
@@ -51,18 +51,18 @@ _KINDS = {
 
 @dataclass
 class Listing:
-    """The images of a folder, and what is there beside them.
+    """The images of a folder, and its other files.
 
     Attributes:
         images: by path.
-        passed_over: names of other files, by the reason.
+        passed_over: names of skipped files, by reason.
     """
 
     images: list[Path] = field(default_factory=list)
     passed_over: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def summary(self) -> str:
-        """Return a line that says what was passed over, "" if nothing was."""
+        """Return a line that says what was skipped; "" if nothing was."""
         parts = []
         for reason, names in self.passed_over.items():
             more = ", ..." if len(names) > LISTED else ""
@@ -71,13 +71,13 @@ class Listing:
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> Listing:
-    """Return the images of a folder: regular files of the suffixes that are decoded.
+    """Return the images of a folder: regular files with supported suffixes.
 
-    Names that are hidden or the system's are passed over, folders named like images too.
+    Hidden and system names are skipped, as are folders named like images.
 
     Args:
-        folder: a folder that can be read.
-        recursive: the folders inside as well; each is entered once, whatever links lead there.
+        folder: a readable folder.
+        recursive: include subfolders; each is entered once, whatever links lead there.
     """
     listing = Listing()
     for path, reason in _walk(folder, recursive):
@@ -92,7 +92,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> Listing:
 
 
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
-    """Return the regular files of a folder with one of these suffixes, by name, none hidden."""
+    """Return the regular, visible files of a folder with one of these suffixes, sorted by name."""
     if not folder.is_dir():
         return []
     walk = _walk(folder, recursive=False)
@@ -100,25 +100,25 @@ def list_files(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, by name, none hidden."""
+    """Return the visible subfolders of a folder, sorted by name."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_system(path.name))
 
 
 def is_system(name: str) -> bool:
-    """Tell whether a file or folder of this name is no part of a set: hidden, or the system's."""
+    """Return whether a file or folder name is hidden or the system's, so not part of a dataset."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 def same_name(name: str) -> str:
-    """Return a name in the spelling that equal names share, however letters and case are stored."""
+    """Normalize a name's Unicode form and letter case."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Leave out the search for cycles: among a million new objects it takes half of the time."""
+    """Disable garbage collection, which takes half of the time for a million new objects."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -129,10 +129,10 @@ def without_collection() -> Iterator[None]:
 
 
 def read_text(path: str | PathLike) -> str:
-    """Return a text file: UTF-8 with or without its mark, else Latin-1, as old tools write.
+    """Read a text file: UTF-8 with or without BOM, else Latin-1, as written by old tools.
 
     Raises:
-        ValueError: there is no such file, or it is binary.
+        ValueError: If there is no such file, or it is binary.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file")
@@ -154,7 +154,7 @@ def read_json(path: str | PathLike) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        ValueError: it is no JSON; with line and column.
+        ValueError: If it is not JSON; with line and column.
     """
     try:
         return json.loads(read_text(path))
@@ -169,12 +169,12 @@ def read_json(path: str | PathLike) -> Any:
 
 
 def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
-    """Return the size of an image (H, W) as annotations state it; None: the picture tells.
+    """Return the size of an image (H, W) as stated in annotations; None: that of the file.
 
     Tools write 0, -1 or nothing for images that were never opened.
 
     Raises:
-        ValueError: it is none.
+        ValueError: If it is not a size.
     """
     if height in (None, "") or width in (None, ""):
         return None
@@ -190,9 +190,9 @@ def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
 
 
 def descriptive_name(folder: Path) -> str:
-    """Return the name of the nearest folder upward that tells what a set shows, "object" if none.
+    """Return the nearest folder name upward that describes a dataset's subject, or "object".
 
-    It names the class of objects that have none: `balloon/train` is about balloons.
+    It names the class of objects without one: `balloon/train` contains balloons.
     """
     for part in (folder.resolve(), *folder.resolve().parents):
         words = {word.lower() for word in re.findall("[A-Za-z]+", part.name)}
@@ -202,7 +202,7 @@ def descriptive_name(folder: Path) -> str:
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
-    """Yield the files of a folder with the reason why they are no part of a set, "" if they are."""
+    """Yield the files of a folder, each with the reason to skip it, or ""."""
     pending, entered = [folder], set()
     while pending:
         folder = pending.pop()
@@ -220,7 +220,7 @@ def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _judge(entry: os.DirEntry, recursive: bool) -> tuple[str | None, bool]:
-    """Return why an entry is passed over and whether to enter it; "": it is part of the set."""
+    """Return why an entry is skipped ("" if it is not), and whether to enter it."""
     if is_system(entry.name):
         return HIDDEN, False
     try:
@@ -228,5 +228,5 @@ def _judge(entry: os.DirEntry, recursive: bool) -> tuple[str | None, bool]:
             looks_like_image = Path(entry.name).suffix.lower() in image_files.SUFFIXES
             return (IRREGULAR if looks_like_image else None), recursive
         return ("" if entry.is_file() else IRREGULAR), False
-    except OSError:  # a link that leads nowhere, or round in a circle
+    except OSError:  # a broken or circular link
         return IRREGULAR, False

@@ -1,4 +1,4 @@
-"""Formats that are known and not read: each is named, with the export to choose instead."""
+"""Known but unsupported formats, each with the export to choose instead."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ _CHOOSE_COCO = "export the project as COCO (with images)"
 
 
 def described(content: Any) -> str | None:
-    """Return what the content of a JSON file is, with the export to choose; None: not known."""
+    """Describe a JSON file's format, with the export to choose; None: unknown."""
     return next((text for text, is_it in _KNOWN.items() if is_it(content)), None)
 
 
@@ -55,7 +55,7 @@ def _is_detections(content: Any) -> bool:
 
 
 def _first(content: Any) -> dict:
-    """Return the first entry of a list of objects, an empty one if it is none."""
+    """Return the first entry of a list of objects, or an empty one."""
     is_list = isinstance(content, list) and bool(content) and isinstance(content[0], dict)
     return content[0] if is_list else {}
 

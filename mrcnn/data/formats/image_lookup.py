@@ -1,18 +1,18 @@
-"""Which image file an annotation means: decided here, for all readers.
+"""Maps annotations to image files, for all readers.
 
-The path that the annotations state counts first, then ever less of its beginning; letter case and
-the storage of accents count last. It is looked for
+The stated path is tried first, then with ever fewer leading folders; differences in letter case and
+Unicode form are tolerated last. It is searched for
 
-1. from the folder of the annotations on,
+1. relative to the folder of the annotations,
 2. in the folder that the annotation file's name, or its part of the set, names: `train.json` and
    `instances_val2017.json` mean `train/` and `val2017/`,
-3. in the set's folder of images, and in the folders there,
-4. in neighbouring folders that hold most of the images, where the folder of the annotations is
-   called so, or the neighbour is called a folder of images.
+3. in the dataset's image folder, and in its subfolders,
+4. in neighbouring folders that contain most of the images, if the folder of the annotations is
+   named as such, or the neighbour is named like an image folder.
 
-Folders of another part, of masks, and those that have annotations of their own are left out.
+Folders of another part, of masks, and those with their own annotations are excluded.
 
-What fits two files is refused, and so are two entries that would share one.
+An entry that matches two files is rejected, as are two entries that match the same file.
 """
 
 import os
@@ -40,8 +40,8 @@ _OF_IMAGES = {
 SAY_NOTHING = {"..", *_OF_IMAGES, "JPEGImages"}  # of a folder in a path
 _OF_MASKS = {"mask", "masks", "label", "labels", "seg", "segmentation", "annotations", "gt"}
 # fmt: on
-MOST_FOLDERS = 1000  # inside folders of images, so many are looked into
-SAMPLE = 200  # entries by which neighbouring folders are judged
+MOST_FOLDERS = 1000  # maximum number of subfolders searched in image folders
+SAMPLE = 200  # number of entries used to judge neighbouring folders
 REMEDY = "pass --images DIR (or --val-images DIR), or write the path into the annotations"
 _PARTS = {
     "train": {"train", "training"},
@@ -52,22 +52,22 @@ Match = tuple[Path, str]
 
 
 def part_of(name: str) -> str | None:
-    """Return which part of a set a name tells: train, val, test; None: none, or several."""
+    """Return the dataset part in a name: train, val or test; None: none, or several."""
     found = [part for part, known in _PARTS.items() if _words(name) & known]
     return found[0] if len(found) == 1 else None
 
 
 def part_called(folder: Path) -> str | None:
-    """Return the part that a folder is called after, if by nothing else than what it holds."""
+    """Return the dataset part that a folder is named after, if its name has no other words."""
     own = _words(folder.name).difference(*_PARTS.values())
     return part_of(folder.name) if own <= _OF_IMAGES | _OF_ANNOTATIONS else None
 
 
 class Stems:
-    """Files by their names without suffix, however letters and case are stored.
+    """Files by stem, ignoring letter case and Unicode form.
 
     Args:
-        paths: of the files.
+        paths: paths of the files.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -78,21 +78,21 @@ class Stems:
             self._loose.setdefault(files.same_name(path.stem), []).append(path)
 
     def find(self, stem: str) -> list[Path]:
-        """Return the files of this stem; more than one is a tie."""
+        """Return the files with this stem; more than one is a tie."""
         return self._exact.get(stem) or self._loose.get(files.same_name(stem), [])
 
 
 class ImageLookup:
-    """Finds the files that a set of annotations names; each folder is listed once.
+    """Finds the image files that annotations refer to; each folder is listed only once.
 
     Args:
-        file: with the annotations of all images; or the folder of files that have one each.
-        images: the folder of the images; None: looked for nearby.
-        names: of each entry, those that its file may have, the stated one first.
-        problems: where ties are noted.
+        file: the annotation file of all images; or the folder of annotation files per image.
+        images: the image folder; None: looked for nearby.
+        names: possible file names of each entry, the stated one first.
+        problems: collects ties.
 
     Raises:
-        ValueError: the folder that was given is none.
+        ValueError: If the given folder does not exist.
     """
 
     def __init__(
@@ -114,12 +114,11 @@ class ImageLookup:
         self._owners: dict[str, str] = {}
 
     def find(self, names: Sequence[str], stem: str | None = None) -> str:
-        """Return the path of the image with one of these names, or where it is missing.
+        """Return the path of the image with one of these names, or the path where it is missing.
 
         Args:
-            names: that its file may have, the stated one first.
-            stem: of the annotation file of this image alone, for sets whose images are named by
-                it where no name fits.
+            names: possible file names, the stated one first.
+            stem: stem of this image's own annotation file, used if no name matches.
         """
         found = self._candidates(names, stem)
         stated = names[0] if names else stem or ""
@@ -135,11 +134,11 @@ class ImageLookup:
         return self._claimed(str(found[0]), stated)
 
     def exists(self, names: Sequence[str], stem: str | None = None) -> bool:
-        """Tell whether there is a file of one of these names."""
+        """Return whether there is a file with one of these names."""
         return bool(self._candidates(names, stem))
 
     def _candidates(self, names: Sequence[str], stem: str | None) -> list[Path]:
-        """Return the file of one of these names, or those among which they do not choose."""
+        """Return the file with one of these names, or all tied candidates."""
         spelled = [*names, *(other for name in names for other in _other_spellings(name))]
         found = next((match for name in spelled if (match := self._matches(name))), [])
         return self._by_stem(stem) if not found and stem is not None else found
@@ -148,10 +147,10 @@ class ImageLookup:
         return str((self._given or self._here).joinpath(*_parts(stated)))
 
     def _claimed(self, path: str, stated: str) -> str:
-        """Return a path once it is noted whose it is."""
+        """Return a path after recording which entry claims it."""
         path = os.path.normpath(path)
         name = os.path.normpath("/".join(_parts(stated)) or stated)
-        if os.path.normpath(self._here / name) == path:  # however it is written
+        if os.path.normpath(self._here / name) == path:  # in any notation
             name = os.path.basename(path)
         owner = self._owners.setdefault(path, name)
         if owner != name:
@@ -165,7 +164,7 @@ class ImageLookup:
         return path
 
     def _matches(self, name: str) -> list[Path]:
-        """Return the files that a name fits, in the first place where there are any."""
+        """Return the files that match a name, from the first tier with any matches."""
         if os.path.isabs(name) and os.path.isfile(name):
             return [Path(name)]
         parts = _parts(name)
@@ -203,11 +202,11 @@ class ImageLookup:
         return self._folders[path]
 
     def _tiers(self, *, is_path: bool = False, in_others: bool = True) -> Iterator[Sequence[Path]]:
-        """Yield the folders to look in, those that count alike together.
+        """Yield the folders to search, in tiers of equal priority.
 
         Args:
-            is_path: for a name with folders, which may begin at the root of the set.
-            in_others: in folders too whose names say more than that there are images.
+            is_path: for a name with folders, which may be relative to the root of the dataset.
+            in_others: include folders whose names are more specific than "images".
         """
         if self._given is not None:
             yield [self._given]
@@ -224,19 +223,19 @@ class ImageLookup:
 
     @cached_property
     def part(self) -> str | None:
-        """The part of the set that the annotation file is of, by its name or its folder's."""
+        """The dataset part of the annotation file, from its name or its folder's."""
         return part_of(self._stem) or part_called(self._here)
 
     @cached_property
     def _bases(self) -> list[Path]:
-        """The folders that may be the root of the set."""
+        """The folders that may be the root of the dataset."""
         above = self._here.parent
         is_nested = part_called(self._here) is not None
         return [self._here, above, *([above.parent] if is_nested else [])]
 
     @cached_property
     def _of_images(self) -> list[Path]:
-        """The folders called images or the like, and that above a folder of annotations."""
+        """The folders named images or similar, and the parent of an annotation folder."""
         above = [self._here.parent] if _is_called(self._here, _OF_ANNOTATIONS) else []
         return [folder for base in self._bases for folder in _image_folders(base)] + above
 
@@ -265,7 +264,7 @@ class ImageLookup:
 
     @cached_property
     def _in_images(self) -> list[Path]:
-        """The folders inside, of any depth."""
+        """The subfolders, at any depth."""
         found: list[Path] = []
         pending = [folder for base in self._bases for folder in _image_folders(base)]
         while pending and len(found) < MOST_FOLDERS:
@@ -283,7 +282,7 @@ class ImageLookup:
 
     @cached_property
     def _neighbours(self) -> list[Path]:
-        """The neighbours that hold most of the images; what has annotations is a set of its own."""
+        """The neighbours with most of the images; those with annotations are other datasets."""
         step = max(1, len(self._names) // SAMPLE)
         sample = [[_parts(name)[-1] for name in each if _parts(name)] for each in self._names]
         sample = sample[::step]
@@ -299,14 +298,14 @@ class ImageLookup:
         ]
 
     def _is_foreign(self, folder: Path) -> bool:
-        """Tell whether a folder is of another part of the set, or holds masks."""
+        """Return whether a folder belongs to another part of the dataset, or contains masks."""
         part = part_of(folder.name)
         is_of_other = part is not None and self.part is not None and part != self.part
         return is_of_other or bool(_words(folder.name) & _OF_MASKS)
 
 
 class _Folder:
-    """The regular files of a folder by name, those without hidden names by stem."""
+    """The regular files of a folder by name, and the visible ones by stem."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -315,7 +314,7 @@ class _Folder:
         try:
             with os.scandir(path) as entries:
                 self._names = {entry.name for entry in entries if entry.is_file()}
-        except (OSError, ValueError):  # there is no such folder, or it must not be read
+        except (OSError, ValueError):  # missing or unreadable folder
             return
         for name in self._names:
             self._loose.setdefault(files.same_name(name), []).append(name)
@@ -326,12 +325,12 @@ class _Folder:
         return sorted(self._loose.get(files.same_name(name), [])) if self._names else []
 
     def holds(self, names: Sequence[str]) -> bool:
-        """Tell whether there is a file of one of these names, by the name before the suffix."""
+        """Return whether there is a file with one of these names, by stem."""
         return any(self.stems.find(Path(name).stem) for name in names)
 
     @cached_property
     def stems(self) -> Stems:
-        """The images, by their names without suffix."""
+        """The images by stem."""
         return Stems(
             [
                 self.path / name
@@ -342,7 +341,7 @@ class _Folder:
 
 
 def _is_called(folder: Path, words: set[str]) -> bool:
-    """Tell whether a folder is called by these words alone, and that of a part of the set."""
+    """Return whether a folder's name has only these words, and a dataset part."""
     own = _words(folder.name).difference(*_PARTS.values())
     return bool(own) and own <= words
 
@@ -352,19 +351,19 @@ def _words(name: str) -> set[str]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a path of any system, without drive, root and steps in place."""
+    """Return the components of any system's path, without drive, root and "."."""
     path = name.replace("\\", "/")
     parts = (path[2:] if path[1:2] == ":" else path).split("/")
     return tuple(part for part in parts if part not in ("", "."))
 
 
 def is_of_elsewhere(name: str) -> bool:
-    """Tell whether a name is a path from a root, of this machine or another, or a URL."""
+    """Return whether a name is an absolute path, of any machine, or a URL."""
     return name[:1] in ("/", "\\") or name[1:2] == ":" or "://" in name
 
 
 def _other_spellings(name: str) -> list[str]:
-    """Return what a name may stand for: of a URL its path, unquoted; without blanks at its ends."""
+    """Return alternatives to a name: a URL's unquoted path, the name without outer whitespace."""
     path = name.partition("?")[0] if "://" in name or name.startswith("/") else name
     return [each for each in dict.fromkeys((unquote(path), name.strip())) if each != name]
 

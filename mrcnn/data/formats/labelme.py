@@ -1,4 +1,4 @@
-"""labelme 3 to 6 (Wada): one JSON file per image, beside it or with the image inside."""
+"""labelme 3 to 6 (Wada): one JSON file per image, next to it or with the image embedded."""
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
@@ -29,20 +29,19 @@ def load_labelme(
     channels: int = 3,
     class_names: Sequence[str] | None = None,
 ) -> AnnotatedDataset:
-    """Return the prepared dataset of a labelme file, or of all of a folder.
+    """Return the prepared dataset of a labelme file, or of all files in a folder.
 
-    Shapes of one label and group_id are one object. `__ignore__` is a crowd, `_background_` is
-    left out. Classes are numbered as a labels.txt in the folder or the one above lists them, else
-    by name.
+    Shapes with the same label and group_id are one object. `__ignore__` is a crowd, `_background_`
+    is left out. Classes are numbered as in a labels.txt in the folder or its parent, else by name.
 
     Args:
         path: a JSON file or a folder of them.
-        images: the folder of the images; None: where the files say.
+        images: the image folder; None: as stated in the files.
         channels: of the images.
         class_names: see `make_dataset`.
 
     Raises:
-        ValueError: a file is none of labelme, or has a label that labels.txt does not list.
+        ValueError: If a file is not a labelme file, or has a label not listed in labels.txt.
     """
     problems = Problems()
     found = files.list_files(Path(path), ".json") if Path(path).is_dir() else [Path(path)]
@@ -51,17 +50,17 @@ def load_labelme(
 
 
 def recognise(content: Any) -> bool:
-    """Tell whether the content of a JSON file is labelme's."""
+    """Return whether the content of a JSON file is in labelme format."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
 def read_labelme(
     paths: Iterable[Path], images: str | PathLike | None, problems: Problems
 ) -> Annotations:
-    """Return what labelme files describe.
+    """Return the annotations in labelme files.
 
     Raises:
-        ValueError: a file is none of labelme; with strict problems, any fault.
+        ValueError: If a file is not a labelme file; with strict problems, any fault.
     """
     paths = list(paths)
     read: list[tuple[AnnotatedImage, list[str]]] = []
@@ -80,7 +79,7 @@ def read_labelme(
     ids = {name: number for number, name in classes.items()}
     annotations = Annotations(SOURCE, classes)
     for image, _ in read:
-        # An ignored region is of no class; the first stands for all of them.
+        # An ignored region has no class; the first one is used as a placeholder.
         objects = [
             outlines.AnnotatedObject(
                 ids.get(item.class_id, 1),
@@ -101,12 +100,12 @@ def read_labelme(
 def _read_one(
     path: Path, lookup: ImageLookup, problems: Problems
 ) -> tuple[AnnotatedImage, list[str]]:
-    """Return the image of a file, the classes of its objects still labels, and those labels."""
+    """Return the image of a file, with labels instead of class ids, and those labels."""
     content = files.read_json(path)
     if not recognise(content):
         raise ValueError(f"{path} is no labelme file: it has no list of shapes")
     named = str(content.get("imagePath") or "")
-    # Some name themselves, some hold the image there.
+    # Some files name themselves there, some contain the image data.
     is_path = PurePosixPath(named).suffix.lower() != ".json" and not named.startswith("data:")
     candidates = [named] if named and is_path else []
     is_there = lookup.exists(candidates, path.stem)
@@ -124,7 +123,7 @@ def _read_one(
 def _objects(
     listed: list[dict], image: str, size: tuple[int, int] | None, problems: Problems
 ) -> list[outlines.AnnotatedObject]:
-    """Return the objects of a file, their labels as class ids; groups are joined."""
+    """Return the objects of a file, with labels as class ids; groups are merged."""
     grouped: dict[Any, tuple[str, int, list[outlines.Shape]]] = {}
     for place, entry in enumerate(listed):
         if not isinstance(entry, dict):
@@ -176,14 +175,14 @@ def _outline(points: list[tuple[float, float]]) -> outlines.Polygon:
 
 
 def _rectangle(points: list[tuple[float, float]]) -> outlines.Polygon:
-    """Return the rectangle of two opposite corners, or of all four."""
+    """Return the rectangle given by two opposite corners, or by all four."""
     if len(points) not in (2, 4):
         raise ValueError(f"a rectangle has 2 points or 4, this one {len(points)}")
     return _outline(points) if len(points) == 4 else outlines.rectangle(*points[0], *points[1])
 
 
 def _circle(points: list[tuple[float, float]]) -> outlines.Polygon:
-    """Return the circle of a centre and a point on its rim."""
+    """Return the circle given by its centre and a point on its rim."""
     if len(points) != 2:
         raise ValueError(f"a circle has 2 points, centre and rim, this one {len(points)}")
     (x, y), rim = points
@@ -194,7 +193,7 @@ def _circle(points: list[tuple[float, float]]) -> outlines.Polygon:
 def _mask(
     points: list[tuple[float, float]], encoded: str, size: tuple[int, int] | None
 ) -> outlines.Runs:
-    """Return the mask of a PNG that lies with its first pixel at the first point."""
+    """Return the mask of a PNG whose first pixel is at the first point."""
     if size is None:
         raise ValueError("it is a mask, and the file does not state the size of the image")
     try:
@@ -202,7 +201,7 @@ def _mask(
             if image.width * image.height > 4 * size[0] * size[1] + 4:
                 raise ValueError(f"its mask has {image.width} x {image.height} pixels")
             inside = np.array(image.convert("L")) > 0
-    # On damaged files decoders raise whatever they trip over: SyntaxError, struct.error.
+    # Decoders raise various errors for damaged files: SyntaxError, struct.error.
     except Exception as error:
         raise ValueError(f"its mask cannot be read: {error}") from error
     left, top = int(min(x for x, _ in points)), int(min(y for _, y in points))
@@ -214,7 +213,7 @@ def _mask(
 
 
 def _class_list(path: Path, labels: set[str], problems: Problems) -> list[str]:
-    """Return the names of the classes in order: of a labels.txt, else the labels sorted."""
+    """Return the class names in order: those of a labels.txt, else the sorted labels."""
     for folder in (path.parent, path.resolve().parent.parent):
         listing = folder / CLASS_LIST
         if not listing.is_file():
@@ -233,11 +232,11 @@ def _class_list(path: Path, labels: set[str], problems: Problems) -> list[str]:
 
 
 class _NoAreaError(ValueError):
-    """A shape that covers nothing by its kind."""
+    """A kind of shape that has no area."""
 
 
 def _plain(error: Exception) -> str:
-    """Return what a broken shape lacks in words."""
+    """Describe what a broken shape lacks."""
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]}"
     return "its points are incomplete" if isinstance(error, IndexError) else str(error)

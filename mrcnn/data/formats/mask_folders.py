@@ -1,8 +1,8 @@
 """Masks as image files.
 
-Two forms: of the Data Science Bowl 2018, a folder an image with `images/` and `masks/`, one file an
-object; and `images/` beside `masks/`, one label image for each image, in which every value above 0
-is one object.
+Two layouts: that of the Data Science Bowl 2018, one folder per image with `images/` and `masks/`,
+one file per object; and `images/` next to `masks/`, one label image per image, in which every value
+above 0 is one object.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ def load_masks(
     channels: int = 3,
     class_names: Sequence[str] | None = None,
 ) -> AnnotatedDataset:
-    """Return the prepared dataset of a folder of masks; all objects are of one class.
+    """Return the prepared dataset of a folder of masks; all objects have the same class.
 
     Args:
         path: a folder of folders that each have images/ and masks/, or a folder that has both.
-        images: the folder of the images, where path is one of label images only.
+        images: the image folder, if path only contains label images.
         channels: of the images.
         class_names: the name of the class; None: that of the folder.
 
     Raises:
-        ValueError: there are no masks, or not one image for each of them.
+        ValueError: If there are no masks, or not one image for each of them.
     """
     problems = Problems()
     return make_dataset(
@@ -48,15 +48,15 @@ def load_masks(
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether a folder has masks in one of the two forms."""
+    """Return whether a folder has masks in one of the two layouts."""
     return bool(_object_folders(path)) or _has_label_images(path)
 
 
 def read_masks(path: Path, images: str | PathLike | None, problems: Problems) -> Annotations:
-    """Return what a folder of masks describes.
+    """Return the annotations in a folder of masks.
 
     Raises:
-        ValueError: it has none; with strict problems, any fault.
+        ValueError: If there are none; with strict problems, any fault.
     """
     read = Annotations(SOURCE, {1: files.descriptive_name(path)}, is_unnamed=True)
     if images is not None:
@@ -97,7 +97,7 @@ def _one_file_an_object(folder: Path, problems: Problems) -> list[AnnotatedImage
 
 
 def _objects_in(folder: Path, problems: Problems) -> list[outlines.AnnotatedObject]:
-    """Return the objects of a folder that has a file for each."""
+    """Return the objects of a folder with one file per object."""
     return [
         outlines.AnnotatedObject(1, [outlines.MaskFile(str(mask))], id=mask.stem)
         for mask in _listed(folder, problems)

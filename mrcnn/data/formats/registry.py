@@ -1,4 +1,4 @@
-"""Any annotations: the format is recognised by content, and read by its reader."""
+"""Annotations in any format: detected from their content, and read by the format's reader."""
 
 import dataclasses
 import os
@@ -26,15 +26,15 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be read.
+    """What to read.
 
     Attributes:
-        path: the file or folder that was given.
-        images: the folder of the images; None: looked for nearby.
-        format: one of FORMATS, or "auto": told by content.
+        path: the given file or folder.
+        images: the image folder; None: looked for nearby.
+        format: one of FORMATS, or "auto": detected from the content.
         class_attribute: of VIA, see `via.load_via`.
         channels: of the images.
-        part: train or val, where a path stands for several parts of a set.
+        part: train or val, if the path stands for several parts of a dataset.
     """
 
     path: Path
@@ -58,17 +58,17 @@ def load_dataset(
     """Return the prepared dataset of annotations in any known format.
 
     Args:
-        path: the annotation file, or the folder of the set.
-        format: one of FORMATS, or "auto": told by content. `dataset.format` has its name.
-        images: the folder of the images; None: looked for where the format has them.
+        path: the annotation file, or the dataset folder.
+        format: one of FORMATS, or "auto": detected from the content, see `dataset.format`.
+        images: the image folder; None: looked for where the format has them.
         channels: of the images.
         class_attribute: of VIA, see `via.load_via`.
-        class_names: number the classes in this order, the background left out, as in the set that
-            a network was trained on; None: in the order of the format.
-        problems: collects what is wrong, where training must not be stopped by it; None: strict.
+        class_names: class order, without background, as in the dataset that a network was trained
+            on; None: in the order of the format.
+        problems: collects faults instead of raising; None: strict.
 
     Raises:
-        ValueError: the format is unknown or ambiguous, or the annotations have a fault.
+        ValueError: If the format is unknown or ambiguous, or the annotations have a fault.
     """
     source = Source(Path(path), images, format, class_attribute, channels)
     return load(source, class_names=class_names, problems=problems)
@@ -87,17 +87,17 @@ def load(
 
 
 def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, AnnotatedDataset]:
-    """Return the datasets of two parts of a set, the second with the classes of the first.
+    """Return two parts of a dataset, the second with the classes of the first.
 
-    Classes are matched by name. What may be a title or the background is told from both parts.
+    Classes are matched by name. Titles and background are recognised from both parts together.
 
     Raises:
-        ValueError: as `load_dataset`; or the second has objects of a class that the first lacks.
+        ValueError: As `load_dataset`, or if the second has objects of a class that the first lacks.
     """
     reports = Problems(), Problems()
     first, second = read(training, reports[0]), read(validation, reports[1])
     _tell_of_shared(first, second, reports[1])
-    if first.is_unnamed and len(second.classes) == 1:  # whose name is that of a folder
+    if first.is_unnamed and len(second.classes) == 1:  # named after a folder
         second = dataclasses.replace(second, is_unnamed=True)
     dataset = make_dataset(
         first, reports[0], channels=training.channels, used_names=second.used_names()
@@ -111,35 +111,35 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
 
 
 def _search_of(path: Path, part: str | None) -> "_Search":
-    """Return the search in a path; in the folder of a part, where a path holds one for each."""
+    """Return the search in a path, or in a part's folder if the path contains one per part."""
     whole = _Search(path)
     if part is None or not path.is_dir() or whole.json_files():
         return whole
     folders = [folder for folder in files.list_folders(path) if part_called(folder) == part]
     if len(folders) != 1:
         return whole
-    of_part = _Search(folders[0])  # which keeps what it reads
+    of_part = _Search(folders[0])  # caches what it reads
     return of_part if of_part.holds_a_set() else whole
 
 
 def _tell_of_shared(first: Annotations, second: Annotations, problems: Problems) -> None:
-    """Warn of images that are in both parts."""
+    """Warn about images that are in both parts."""
     known = {os.path.realpath(image.path) for image in first.images}
     shared = [image for image in second.images if os.path.realpath(image.path) in known]
     if shared:
         problems.warning(
             "image-in-both-sets",
             f"{len(shared)} of {len(second.images)} images of the validation set are in the "
-            f"training set, {Path(shared[0].path).name} for one: scores on them tell nothing",
+            f"training set, such as {Path(shared[0].path).name}: scores on them are meaningless",
             remedy="re-split the dataset",
         )
 
 
 def read(source: Source, problems: Problems) -> Annotations:
-    """Return what the reader of its format reads of a source.
+    """Read a source with the reader of its format.
 
     Raises:
-        ValueError: as `load_dataset`.
+        ValueError: As `load_dataset`.
     """
     path = source.path
     if source.format not in ("auto", *FORMATS):
@@ -163,10 +163,10 @@ def read(source: Source, problems: Problems) -> Annotations:
 
 
 class _Search:
-    """What a path holds; each JSON file is read once.
+    """The contents of a path; each JSON file is read once.
 
     Args:
-        path: a file or folder that is there.
+        path: an existing file or folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,10 +174,10 @@ class _Search:
         self._contents: dict[Path, Any] = {}
 
     def format(self) -> str:
-        """Return the format that the path holds, told by its content.
+        """Detect the format from the content.
 
         Raises:
-            ValueError: there is none, or there are several; with what was looked for or found.
+            ValueError: If there is none, or several; with what was looked for or found.
         """
         found = self._in_folder() if self.path.is_dir() else self._in_file()
         if len(found) == 1:
@@ -193,14 +193,14 @@ class _Search:
         raise ValueError(f"{self.path}: no known annotations. Looked for {listed}")
 
     def holds_a_set(self) -> bool:
-        """Tell whether a folder holds a set of one format."""
+        """Return whether a folder contains a dataset in exactly one format."""
         return len(self._in_folder()) == 1
 
     def content(self, path: Path) -> Any:
-        """Return the content of a JSON file, or of a CSV file of VIA as JSON has it.
+        """Return the content of a JSON file, or of VIA's CSV file in JSON form.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: If it cannot be read.
         """
         if path not in self._contents:
             is_csv = path.suffix.lower() == ".csv"
@@ -208,14 +208,14 @@ class _Search:
         return self._contents[path]
 
     def only_file(self, name: str, part: str | None = None) -> Path:
-        """Return the one file of a format that holds a whole set, in a folder or given.
+        """Return the single annotation file of a dataset, given or in a folder.
 
         Args:
-            name: of the format.
-            part: of several files, the one that is named like this part of the set.
+            name: name of the format.
+            part: of several files, choose the one named after this part.
 
         Raises:
-            ValueError: the folder has none, or several.
+            ValueError: If the folder has none, or several.
         """
         if self.path.is_file():
             return self.path
@@ -230,12 +230,12 @@ class _Search:
         return found[0]
 
     def json_files(self) -> list[Path]:
-        """Return the JSON and CSV files of a set: of its folder, else of its annotations/."""
+        """Return the JSON and CSV files of a dataset: in its folder, else in its annotations/."""
         own = files.list_files(self.path, ".json", ".csv")
         return own or files.list_files(self.path / "annotations", ".json", ".csv")
 
     def labelme_files(self) -> list[Path]:
-        """Return the files of a labelme set: broken ones too, so that they are named."""
+        """Return the files of a labelme dataset, including broken ones, which are reported."""
         if self.path.is_file():
             return [self.path]
         return [
@@ -249,7 +249,7 @@ class _Search:
             return True
 
     def _in_folder(self) -> dict[str, Path]:
-        """Return the formats found in a folder, each with a file or folder that shows it."""
+        """Return the formats found in a folder, each with a file or folder as evidence."""
         found: dict[str, Path] = {}
         for file in self.json_files():
             for name in self._formats_of(file):
@@ -265,7 +265,7 @@ class _Search:
     def _in_file(self) -> dict[str, Path]:
         suffix = self.path.suffix.lower()
         if suffix in (".json", ".csv"):
-            self.content(self.path)  # raises where it is broken
+            self.content(self.path)  # raises if it is broken
             return dict.fromkeys(self._formats_of(self.path), self.path)
         if suffix == ".xml":
             return {"voc": self.path}
@@ -279,7 +279,7 @@ class _Search:
         return [name for name, module in _BY_JSON.items() if module(content)]
 
     def _refuse_foreign(self) -> None:
-        """Raise for a format that is known and not read."""
+        """Raise for a known but unsupported format."""
         in_folder = self.json_files() or files.list_files(self.path / "ann", ".json")
         candidates = [self.path] if self.path.is_file() else in_folder
         for file in _of_suffix(candidates, ".json"):
@@ -292,7 +292,7 @@ class _Search:
 
 
 def _of_suffix(paths: Sequence[Path], suffix: str) -> list[Path]:
-    """Return the paths of one suffix."""
+    """Return the paths with one suffix."""
     return [path for path in paths if path.suffix.lower() == suffix]
 
 

@@ -1,8 +1,8 @@
-"""VGG Image Annotator 1 and 2 (Dutta & Zisserman 2019): one JSON or CSV file, its images beside it.
+"""VGG Image Annotator 1 and 2 (Dutta & Zisserman 2019): one JSON or CSV file next to its images.
 
-Entries of version 1 hold their regions in a dict, those of version 2 in a list; a file may mix
-them. Projects of version 2 hold the entries under `_via_img_metadata`. A CSV file has a row for
-each region.
+Entries of version 1 have their regions in a dict, those of version 2 in a list; a file may mix
+them. Projects of version 2 have the entries under `_via_img_metadata`. A CSV file has one row per
+region.
 """
 
 import csv
@@ -22,13 +22,13 @@ from mrcnn.data.formats.image_lookup import ImageLookup
 from mrcnn.data.problems import POINTS, Problems
 
 SOURCE = "via"
-UNDEFINED = "not_defined"  # what VIA 2 writes where nothing was chosen
+UNDEFINED = "not_defined"  # VIA 2's value if nothing was chosen
 CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
 
 @dataclass(frozen=True)
 class _Region:
-    """A region with its place in the file: name of the image, and number in it."""
+    """A region with its position in the file: image name, and index in it."""
 
     image: str
     place: Any
@@ -52,15 +52,15 @@ def load_via(
     Args:
         path: the JSON or CSV file.
         images: the folder of the images; None: looked for nearby.
-        class_attribute: the region attribute that holds the class. None: the only one that has
-            values, or any of several with the same values. Without one all objects are of one
+        class_attribute: the region attribute that holds the class. None: the only one with
+            values, or any of several with the same values. If there is none, all objects have one
             class, named after the folder.
         channels: of the images.
         class_names: see `make_dataset`.
 
     Raises:
-        ValueError: the file is no VIA file, several attributes could be the class, or an object
-            has no class.
+        ValueError: If the file is not a VIA file, several attributes could be the class, or an
+            object has no class.
     """
     problems = Problems()
     is_csv = Path(path).suffix.lower() == ".csv"
@@ -70,7 +70,7 @@ def load_via(
 
 
 def recognise(content: Any) -> bool:
-    """Tell whether the content of a JSON file is VIA's."""
+    """Return whether the content of a JSON file is in VIA format."""
     if not isinstance(content, dict):
         return False
     entries = content.get("_via_img_metadata", content)
@@ -80,10 +80,10 @@ def recognise(content: Any) -> bool:
 
 
 def read_csv(path: Path) -> dict[str, dict]:
-    """Return the rows of a CSV file as a JSON file has them; none where it is not one of VIA.
+    """Return the rows of a CSV file in the form of a JSON file; empty if it is not VIA's.
 
     Raises:
-        ValueError: it is no text, or the attributes of a region are no JSON.
+        ValueError: If it is not text, or the attributes of a region are not JSON.
     """
     try:
         lines = files.read_text(path).removeprefix("#").splitlines()  # VIA 1 has a # there
@@ -114,10 +114,10 @@ def read_via(
     problems: Problems,
     class_attribute: str | None = None,
 ) -> Annotations:
-    """Return what the content of a VIA file describes.
+    """Return the annotations in the content of a VIA file.
 
     Raises:
-        ValueError: it is none of VIA; with strict problems, any fault.
+        ValueError: If it is not in VIA format; with strict problems, any fault.
     """
     if not recognise(content):
         raise ValueError(f"{path} is no VIA file: its entries have no filename")
@@ -150,7 +150,7 @@ def read_via(
 
 
 def _default_folder(content: dict) -> str:
-    """Return the folder of the images that a project of VIA 2 states, "" if it states none."""
+    """Return the image folder stated in a VIA 2 project; "" if it states none."""
     settings = content.get("_via_settings")
     core = settings.get("core") if isinstance(settings, dict) else None
     folder = core.get("default_filepath") if isinstance(core, dict) else None
@@ -169,7 +169,7 @@ def _regions(entry: dict, problems: Problems) -> list[_Region]:
         if not isinstance(shape, dict):
             problems.error("bad-entry", "it has no shape_attributes", image=image, object=place)
             continue
-        # Some hands have moved the attributes into the shape.
+        # Some edited files have the attributes inside the shape.
         attributes = region.get("region_attributes") or shape.get("region_attributes") or {}
         if not isinstance(attributes, dict):
             problems.error(
@@ -187,7 +187,7 @@ def _regions(entry: dict, problems: Problems) -> list[_Region]:
 
 
 def _value(value: Any) -> str:
-    """Return the text of an attribute; of boxes to tick, the one that is ticked."""
+    """Return the value of an attribute; for checkboxes, the checked one."""
     if isinstance(value, dict):
         ticked = [name for name, state in value.items() if _is_ticked(state)]
         return str(ticked[0]).strip() if len(ticked) == 1 else ""
@@ -199,7 +199,7 @@ def _is_ticked(state: Any) -> bool:
 
 
 def _class_attribute(regions: list[_Region], problems: Problems) -> str | None:
-    """Return the attribute that holds the class, None where no region has any."""
+    """Return the attribute that holds the class; None if no region has attributes."""
     counts = Counter(name for region in regions for name in region.attributes)
     if not counts:
         return None

@@ -1,6 +1,6 @@
-"""Pascal VOC (Everingham et al. 2010): an XML file an image with boxes, and masks where there are.
+"""Pascal VOC (Everingham et al. 2010): one XML file per image with boxes, and optional masks.
 
-The boxes of VOC count pixels from 1 and include the last one: xmin = 1 is the first column.
+VOC's boxes count pixels from 1 and include the last one: xmin = 1 is the first column.
 """
 
 import re
@@ -31,9 +31,9 @@ def load_voc(
 ) -> AnnotatedDataset:
     """Return the prepared dataset of a Pascal VOC folder, or of one of its XML files.
 
-    The mask of an object is its box. Where there is a folder SegmentationObject, the images with a
-    file there are read and no others: object i is what has the value i. Difficult objects are
-    crowds. Classes are numbered by name.
+    The mask of an object is its box. If there is a folder SegmentationObject, only images with a
+    file there are read: object i is the region of value i. Difficult objects are crowds. Classes
+    are numbered by name.
 
     Args:
         path: the set's folder, its folder of XML files, or one of these.
@@ -42,7 +42,7 @@ def load_voc(
         class_names: see `make_dataset`.
 
     Raises:
-        ValueError: a file is no annotation of VOC.
+        ValueError: If a file is not a VOC annotation.
     """
     problems = Problems()
     read = read_voc(annotation_files(Path(path)), images, problems)
@@ -50,10 +50,10 @@ def load_voc(
 
 
 def annotation_files(path: Path, part: str | None = None) -> list[Path]:
-    """Return the XML files that a path stands for; none where it is no set of VOC.
+    """Return the XML files that a path stands for; none if it is not a VOC dataset.
 
     Args:
-        part: train or val, where the set has lists of the images of each in ImageSets/.
+        part: train or val, if the dataset has image lists for them in ImageSets/.
     """
     if path.is_file():
         return [path] if path.suffix.lower() == ".xml" else []
@@ -67,7 +67,7 @@ def annotation_files(path: Path, part: str | None = None) -> list[Path]:
 
 
 def _image_set(path: Path, part: str) -> Path | None:
-    """Return the list of the images of a part: that of the masks first, if there are masks."""
+    """Return the image list of a part, preferring that of the masks, if there are masks."""
     kinds = ("Segmentation", "Main") if (path / MASK_FOLDER).is_dir() else ("Main", "Segmentation")
     listings = [path / "ImageSets" / kind / f"{part}.txt" for kind in kinds]
     return next((listing for listing in listings if listing.is_file()), None)
@@ -76,10 +76,10 @@ def _image_set(path: Path, part: str) -> Path | None:
 def read_voc(
     paths: Iterable[Path], images: str | PathLike | None, problems: Problems
 ) -> Annotations:
-    """Return what VOC files describe.
+    """Return the annotations in VOC files.
 
     Raises:
-        ValueError: with strict problems, any fault.
+        ValueError: With strict problems, for any fault.
     """
     paths = list(paths)
     roots = [(path, root) for path in paths if (root := _root(path, problems)) is not None]
@@ -119,7 +119,7 @@ def _parsed(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError:
-        # Another encoding than it declares. Without the declaration a text is taken as it is.
+        # Not in the declared encoding. Without the declaration, the string is parsed as is.
         text = re.sub(r"^\s*<\?xml[^>]*\?>", "", files.read_text(path))
         return ElementTree.fromstring(text)
 
@@ -141,7 +141,7 @@ def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
 
 
 def _masks(paths: list[Path]) -> dict[str, str]:
-    """Return the mask file of each image that has one, by the name of the XML file."""
+    """Return the mask files of images that have one, by the name of the XML file."""
     folder = paths[0].resolve().parent.parent / MASK_FOLDER if paths else Path()
     if folder.name != MASK_FOLDER or not folder.is_dir():
         return {}
@@ -177,9 +177,9 @@ def _object(
 
 
 def _colour(number: int) -> int:
-    """Return the colour of an object of this number, of VOC's palette, as one number."""
+    """Return the colour of an object index in VOC's palette as one number."""
     red = green = blue = 0
-    for bit in range(7, -1, -1):  # three bits of the number for each bit of the colour
+    for bit in range(7, -1, -1):  # three bits of the index per bit of the colour
         red, green, blue = (
             value | (number >> channel & 1) << bit
             for channel, value in enumerate((red, green, blue))
@@ -189,7 +189,7 @@ def _colour(number: int) -> int:
 
 
 def _polygon(entry: ElementTree.Element) -> outlines.Polygon | None:
-    """Return the outline that some tools write beside the box, or in its place; None without.
+    """Return the outline that some tools write in addition to or instead of the box, or None.
 
     Points are pt elements with x and y, or x1, y1, x2, ... (Roboflow).
     """

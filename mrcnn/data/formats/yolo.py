@@ -1,7 +1,7 @@
-"""YOLO texts: a text for each image, one object per line, in fractions of the image.
+"""YOLO label files: one per image, one object per line, in fractions of the image.
 
-A line is a class id and the corners of a polygon, or a class id and a box (centre, size), after
-which keypoints may follow.
+A line is a class id and the corners of a polygon, or a class id and a box (centre, size),
+optionally followed by keypoints.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from mrcnn.data.problems import Problems
 
 __all__ = ["label_folders", "load_yolo", "read_yolo"]
 SOURCE = "yolo"
-LARGEST_FRACTION = 2  # what goes beyond the image a little is cut off
+LARGEST_FRACTION = 2  # slightly out-of-image coordinates are clipped
 
 
 def load_yolo(
@@ -33,17 +33,17 @@ def load_yolo(
 ) -> AnnotatedDataset:
     """Return the prepared dataset of a YOLO folder.
 
-    Every image of the folder is read; one without a text has no objects. Classes are numbered in
-    the order of their ids, and named by the YAML file or the classes.txt of the set.
+    Every image of the folder is read; one without a label file has no objects. Classes are
+    numbered in the order of their ids, and named by the dataset's YAML file or classes.txt.
 
     Args:
-        path: the set's folder, the folder of one part's labels or images, or its YAML file.
+        path: the dataset folder, the folder of one part's labels or images, or its YAML file.
         images: the folder of the images; None: looked for nearby.
         channels: of the images.
         class_names: see `make_dataset`.
 
     Raises:
-        ValueError: the folder has several parts, or a line cannot be read.
+        ValueError: If the folder has several parts, or a line cannot be read.
     """
     problems = Problems()
     return make_dataset(
@@ -57,13 +57,13 @@ def load_yolo(
 def read_yolo(
     path: Path, images: str | PathLike | None, problems: Problems, part: str | None = None
 ) -> Annotations:
-    """Return what a YOLO set describes.
+    """Return the annotations in a YOLO dataset.
 
     Args:
-        part: train or val, where the path stands for several.
+        part: train or val, if the path stands for both.
 
     Raises:
-        ValueError: it has no labels or several parts; with strict problems, any fault.
+        ValueError: If it has no labels or several parts; with strict problems, any fault.
     """
     found = find_set(path, images, part, problems)
     names, pose_values = find_names(found)
@@ -156,7 +156,7 @@ def _shape(values: list[float]) -> outlines.Polygon:
 
 
 def _may_be_pose(values: list[float]) -> bool:
-    """Tell whether numbers are a box and triples of x, y and a visibility up to 2."""
+    """Return whether numbers are a box and triples of x, y and a visibility up to 2."""
     visibilities = values[6::3]
     is_whole = len(values) > 4 and (len(values) - 4) % 3 == 0
     return is_whole and set(visibilities) <= {0, 1, 2} and 2 in visibilities

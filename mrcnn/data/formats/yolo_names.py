@@ -1,4 +1,4 @@
-"""The names of classes of a YOLO set, and what its YAML file says of keypoints."""
+"""The class names of a YOLO dataset, and the keypoint settings of its YAML file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ CLASS_LIST = "classes.txt"
 
 
 def find_names(found: YoloSet) -> tuple[dict[int, str], int]:
-    """Return the name of each class id, none where the set has no names, and the values of poses.
+    """Return the name of each class id, empty if there are none, and the number of pose values.
 
-    A list of names beside the texts counts as much as a YAML file; the nearest is taken.
+    A list of names next to the label files is equivalent to a YAML file; the nearest is used.
 
     Raises:
-        ValueError: they cannot be read, or are there twice.
+        ValueError: If they cannot be read, or are ambiguous.
     """
     path = find_yaml(found)
     listing = _class_list(found.home)
@@ -33,7 +33,7 @@ def read_names(path: Path) -> dict[int, str]:
     """Return the name of each class id in a YAML file.
 
     Raises:
-        ValueError: there is no `names`, or it is no list and no mapping from numbers.
+        ValueError: If there is no `names`, or it is neither a list nor a mapping from numbers.
     """
     content = read_yaml(path)
     if "names" not in content:
@@ -52,7 +52,7 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def keypoint_values(content: dict[str, Any]) -> int:
-    """Return how many numbers of keypoints follow the box of each line, 0 for no poses."""
+    """Return how many keypoint values follow the box in each line; 0 without poses."""
     shape = content.get("kpt_shape")
     try:
         count, values = (int(each) for each in shape or (0, 0))

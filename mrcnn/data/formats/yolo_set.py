@@ -1,7 +1,7 @@
-"""What a path of a YOLO set stands for: texts, images, and the YAML file that names the classes.
+"""The files of a YOLO dataset: label files, images, and the YAML file that names the classes.
 
-A set is laid out in one of three ways: `labels/` beside `images/`, with or without a folder for
-each part; texts beside their images; or a data.yaml that says where the images of a part are.
+There are three layouts: `labels/` next to `images/`, with or without a folder per part; label files
+next to their images; or a data.yaml that says where the images of a part are.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from mrcnn.data.formats import files
 from mrcnn.data.formats.image_lookup import ImageLookup, Stems, part_of
 from mrcnn.data.problems import Problems
 
-LEVELS_UP = 3  # from the folder of labels to the file of names
+LEVELS_UP = 3  # from the label folder to the file of names
 LARGEST_YAML = 2 * 2**20  # bytes: a hundred thousand names
 YAML_SUFFIXES = (".yaml", ".yml")
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 NO_TEXTS = ("classes.txt", "labels.txt", "names.txt", "train.txt", "val.txt", "test.txt")
-SAMPLE = 4096  # characters by which a text is told to be one of YOLO
-# The loader that makes texts of all values: `no` and `1` are names as they are written.
+SAMPLE = 4096  # characters read to recognise a label file
+# Loads all values as strings: `no` and `1` are names, taken literally.
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
@@ -31,11 +31,11 @@ Pair = tuple[Path, Path | None]
 
 @dataclass
 class YoloSet:
-    """The files of one part of a set.
+    """The files of one part of a dataset.
 
     Attributes:
-        pairs: each image, missing ones too, with its text, if it has one.
-        home: the folder from which names are looked for.
+        pairs: images, including missing ones, with their label files, if any.
+        home: the folder where the search for names starts.
         yaml: the file that was given.
     """
 
@@ -50,13 +50,13 @@ def find_set(
     """Return the files that a path stands for.
 
     Args:
-        path: of a folder or a YAML file.
-        images: the folder of the images; None: as the set has them.
-        part: train or val, where the path stands for several.
-        problems: told what was passed over, and of ties.
+        path: path of a folder or a YAML file.
+        images: the image folder; None: that of the dataset.
+        part: train or val, if the path stands for both.
+        problems: collects skipped files and ties.
 
     Raises:
-        ValueError: there are no texts, or those of several parts.
+        ValueError: If there are no label files, or those of several parts.
     """
     is_yaml = path.suffix.lower() in YAML_SUFFIXES and path.is_file()
     found = _listed_in(path, part, problems) if is_yaml else None
@@ -70,7 +70,7 @@ def find_set(
 
 
 def label_folders(path: Path) -> list[Path]:
-    """Return the folders of texts that a path stands for, one for each part of the set."""
+    """Return the label folders that a path stands for, one per part of the dataset."""
     if path.is_file():
         path = path.parent
     path = path.resolve()
@@ -90,7 +90,7 @@ def label_folders(path: Path) -> list[Path]:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the texts of a folder that may hold labels."""
+    """Return the text files of a folder that may be label files."""
     return [
         path
         for path in files.list_files(folder, ".txt")
@@ -99,15 +99,15 @@ def text_files(folder: Path) -> list[Path]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file as texts, lists and dicts of them; an empty dict if it is none.
+    """Return a YAML file as strings, lists and dicts; an empty dict if it is not a mapping.
 
     Raises:
-        ValueError: it is no YAML, or too large for a list of names.
+        ValueError: If it is not YAML, or too large for a list of names.
     """
     if path.stat().st_size > LARGEST_YAML:
         raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for a list of names")
     try:
-        content = yaml.load(files.read_text(path), Loader=_Loader)  # makes nothing but text
+        content = yaml.load(files.read_text(path), Loader=_Loader)  # strings only
     except yaml.YAMLError as error:
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -119,12 +119,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def find_yaml(found: YoloSet) -> Path | None:
-    """Return the YAML file that names the classes of a set, None if there is none.
+    """Return the YAML file that names the classes of a dataset, or None.
 
-    One that says where other images are is another set's.
+    A file that refers to other images belongs to another dataset.
 
     Raises:
-        ValueError: there are several.
+        ValueError: If there are several.
     """
     if found.yaml is not None:
         return found.yaml
@@ -146,11 +146,11 @@ def find_yaml(found: YoloSet) -> Path | None:
 
 
 def _may_name_classes(path: Path, folders: set[Path], *, is_near: bool) -> bool:
-    """Tell whether a YAML file may be the one of images in these folders."""
+    """Return whether a YAML file may belong to the images in these folders."""
     try:
         content = read_yaml(path)
     except ValueError:
-        return is_near and path.stem in ("data", "dataset")  # broken ones are named by the reader
+        return is_near and path.stem in ("data", "dataset")  # the reader reports broken ones
     if "names" not in content:
         return False
     places = [each for part in PARTS for each in _places(path, content, part)]
@@ -179,10 +179,10 @@ def _only_folder(path: Path, part: str | None) -> Path:
 
 
 def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | None:
-    """Return the part of a set that a YAML file lists, None if it says nowhere where images are.
+    """Return the part of a dataset that a YAML file lists, None if it does not state any images.
 
     Raises:
-        ValueError: it lists several parts, and none was asked for; or not the one that was.
+        ValueError: If it lists several parts and none was requested, or lacks the requested one.
     """
     content = read_yaml(path)
     there = {
@@ -212,14 +212,14 @@ def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | No
 
 
 def _places(path: Path, content: dict[str, Any], part: str) -> list[Path]:
-    """Return where a YAML file says that the images of a part are."""
+    """Return the image paths of a part according to a YAML file."""
     stated: Any = next((content[key] for key in PARTS[part] if content.get(key)), [])
     here, root = path.parent, str(content.get("path") or ".")
     found = []
     for entry in stated if isinstance(stated, list) else [stated]:
         if not isinstance(entry, str):
             continue
-        # Roboflow writes ../train/images for what is in train/images beside the file.
+        # Roboflow writes ../train/images for train/images next to the file.
         near = entry.replace("\\", "/").removeprefix("../")
         candidates = [here / root / entry, here / entry, here / near]
         found.append(next((each for each in candidates if each.exists()), candidates[0]))
@@ -227,7 +227,7 @@ def _places(path: Path, content: dict[str, Any], part: str) -> list[Path]:
 
 
 def _pairs_at(place: Path, problems: Problems) -> Iterator[Pair]:
-    """Yield the images of a folder, or those that a text lists, with their texts."""
+    """Yield the images of a folder or of a list file, with their label files."""
     if place.is_dir():
         images = _images_of(place, problems, recursive=True)
     else:
@@ -240,16 +240,16 @@ def _pairs_at(place: Path, problems: Problems) -> Iterator[Pair]:
         by_folder.setdefault(image.parent, []).append(image)
     for folder, inside in by_folder.items():
         pairs = _paired(inside, folder, _label_folder(folder), problems)
-        # A list has a part of the images of a folder, so other texts there are of others.
+        # A list has only some images of a folder, so other label files there belong to others.
         yield from pairs if place.is_dir() else pairs[: len(inside)]
 
 
 def _paired(images: list[Path], folder: Path, labels: Path, problems: Problems) -> list[Pair]:
-    """Return images with their texts, and after them the images of other texts, which are missing.
+    """Return images with their label files, then the missing images of other label files.
 
     Args:
         images: of one folder, which is given as well.
-        labels: the folder of the texts.
+        labels: the folder of the label files.
     """
     by_stem = Stems(files.list_files(labels, ".txt"))
     pairs: list[Pair] = []
@@ -269,17 +269,17 @@ def _paired(images: list[Path], folder: Path, labels: Path, problems: Problems) 
 
 
 def _label_folder(images: Path) -> Path:
-    """Return the folder of the texts of images: labels/ for images/, else their own."""
+    """Return the folder of the images' label files: labels/ for images/, else their own."""
     return _counterpart(images, "images", "labels")
 
 
 def _image_folder(labels: Path) -> Path:
-    """Return the folder of the images of texts: images/ for labels/, else their own."""
+    """Return the folder of the label files' images: images/ for labels/, else their own."""
     return _counterpart(labels, "labels", "images")
 
 
 def _counterpart(folder: Path, kind: str, other: str) -> Path:
-    """Return a folder with the last part of this kind changed to another, if there is one."""
+    """Return a folder with the last path component of this name replaced, if there is one."""
     parts = folder.parts
     if kind not in parts:
         return folder
@@ -301,7 +301,7 @@ def _is_strange(name: str) -> bool:
 
 
 def _with_texts_beside(path: Path) -> list[Path]:
-    """Return the folder, or those in it, in which texts of YOLO lie beside their images."""
+    """Return the folder, or its subfolders, with YOLO label files next to their images."""
     if not path.is_dir():
         return []
     return [folder for folder in (path, *files.list_folders(path)) if _has_texts_beside(folder)]
@@ -317,7 +317,7 @@ def _has_texts_beside(folder: Path) -> bool:
 
 
 def _is_label(path: Path) -> bool:
-    """Tell whether the first line of a text is one of labels: five numbers or more."""
+    """Return whether the first line of a file is a YOLO label: five numbers or more."""
     try:
         with path.open(encoding="utf-8") as text:
             first = text.readline(SAMPLE).split()

@@ -1,4 +1,4 @@
-"""Backbones by name, each of a family in a file of its own."""
+"""Backbones by name, one file per family."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ BACKBONES: dict[str, ResNet] = {
 
 
 def get(name: str) -> ResNet:
-    """Return the backbone of this name.
+    """Return the backbone with this name.
 
     Raises:
-        ValueError: For a name that is not in BACKBONES.
+        ValueError: If the name is not in BACKBONES.
     """
     if name not in BACKBONES:
         raise ValueError(f"BACKBONE must be a callable or one of {sorted(BACKBONES)}, got {name!r}")
@@ -48,5 +48,5 @@ def build_res5(
     width: int,
     options: resnet.Options = resnet.DEFAULTS,
 ) -> keras.Model:
-    """Return stage 5 of a backbone as a head of RoIs; see `resnet.stage_5`."""
+    """Return stage 5 of a backbone as an RoI head; see `resnet.stage_5`."""
     return resnet.stage_5(get(name), channels, width, options)

@@ -16,21 +16,21 @@ from mrcnn.network.layers.grouped_conv import GroupedConv2D
 from mrcnn.network.layers.norm import BatchNorm, batch_norm
 
 Tensor = Any
-# The names of the layers of a stage, as a regular expression.
+# Regular expression of the layer names of a stage.
 STAGE_LAYERS = r"(res{stage}.*)|(bn{stage}.*)"
 
 
 class Options(NamedTuple):
-    """In what networks of one name differ, by default as Matterport's.
+    """Variants of ResNets that share a name; the defaults are Matterport's.
 
     Attributes:
         stride_on_first: a strided bottleneck has its stride on the first 1x1 convolution; else on
             the 3x3 convolution.
-        symmetric_padding: strided convolutions and the stem's pooling pad all sides alike; else
-            as TensorFlow's "same".
-        epsilon: of batch norm.
+        symmetric_padding: strided convolutions and the stem's pooling pad all sides equally; else
+            like TensorFlow's "same".
+        epsilon: epsilon of batch norm.
         use_bias: convolutions have biases.
-        train_bn: batch norms use, and update, the statistics of batches.
+        train_bn: batch norms use and update batch statistics.
     """
 
     stride_on_first: bool = True
@@ -55,7 +55,7 @@ def bottleneck(
     The first block of a stage ("2a") projects its shortcut.
 
     Args:
-        conv: `conv_norm` of a options.
+        conv: `conv_norm` bound to an `Options`.
     """
     shortcut = features
     inner = width * net.group_width * net.groups // 64
@@ -87,10 +87,10 @@ class ResNet:
     """A residual network.
 
     Attributes:
-        depths: number of blocks of stages 2 to 5.
+        depths: number of blocks in each of stages 2 to 5.
         block: `bottleneck` or `basic_block`.
-        groups, group_width: of the 3x3 convolutions of bottlenecks: their number, and the channels
-            of each in stage 2.
+        groups, group_width: number of groups of the bottlenecks' 3x3 convolutions, and channels
+            per group in stage 2.
     """
 
     depths: tuple[int, ...]
@@ -110,14 +110,14 @@ def stages(
     """Return [C1, ..., C5] of an image (B, H, W, C), strides 4, 4, 8, 16 and 32.
 
     Args:
-        width: Channels of the stem; stage s is width * 2**(s - 2) wide.
-        last_stage: 4 leaves out C5.
+        width: Channels of the stem; stage s has a width of width * 2**(s - 2).
+        last_stage: 4 omits C5.
     """
     features = layers.ZeroPadding2D(3)(image)
     stem = layers.Conv2D(width, 7, 2, "valid", use_bias=options.use_bias, name="conv1")
     features = layers.ReLU()(options.batch_norm("bn_conv1")(stem(features)))
     if options.symmetric_padding:
-        # Zeros are never larger than what a ReLU leaves.
+        # Zero padding is safe: ReLU outputs are never negative.
         features = layers.MaxPooling2D(3, 2, "valid")(layers.ZeroPadding2D(1)(features))
     else:
         features = layers.MaxPooling2D(3, 2, "same")(features)
@@ -134,7 +134,7 @@ def stage_5(
     width: int,
     options: Options = DEFAULTS,
 ) -> keras.Model:
-    """Return stage 5 as a head that keeps the size of RoIs, (N, h, w, channels).
+    """Return stage 5 as a head that preserves the RoI size, (N, h, w, channels).
 
     *(Mask R-CNN, figure 4, left: "res5 ... altered so that the first conv operates on a 7x7 RoI
     with stride 1")*
@@ -168,7 +168,7 @@ def conv_norm(
 def _stage(
     features: Tensor, stage: int, net: ResNet, width: int, strides: int, conv: Callable
 ) -> Tensor:
-    """Return the features after the blocks of a stage, the first of which has the strides."""
+    """Return the features after the blocks of a stage; only the first block is strided."""
     channels = width * 2 ** (stage - 2)
     for letter in ascii_lowercase[: net.depths[stage - 2]]:
         first = strides if letter == "a" else 1

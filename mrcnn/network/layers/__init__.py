@@ -1,1 +1,1 @@
-"""Layers that several parts of the network are made of."""
+"""Layers shared by several parts of the network."""

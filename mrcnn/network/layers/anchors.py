@@ -1,4 +1,4 @@
-"""Anchors of inputs of one size, as a layer."""
+"""The anchors of a fixed input size, as a layer."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from mrcnn.network.layers.geometry_layer import GeometryLayer
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Anchors(GeometryLayer):
-    """The anchors of a fixed input size, once for each image: (B, ...) -> (B, N, 4) normalized."""
+    """The anchors of a fixed input size, repeated per image: (B, ...) -> (B, N, 4) normalized."""
 
     def __init__(self, anchors, **kwargs):
         super().__init__(**kwargs)

@@ -1,9 +1,9 @@
-"""Batch norms that nothing trains, folded into the convolutions before them.
+"""Batch norm folding: frozen batch norms are merged into the preceding convolutions.
 
-A batch norm with stored statistics is a factor and a summand per channel, which a convolution can
-have in its kernel and bias *(Jacob et al. 2018, section 3.2)*: large maps are then gone through
-once instead of three times. The weights stay those of the two layers, and are folded anew in every
-step, so that what trains or loads them need not know.
+A batch norm with moving statistics is a scale and an offset per channel, which can be folded into
+the convolution's kernel and bias *(Jacob et al. 2018, section 3.2)*: large maps are then traversed
+once instead of three times. The two layers keep their weights, which are folded anew in every
+step, so that training and loading need not know about it.
 """
 
 from collections import defaultdict
@@ -21,12 +21,12 @@ CONVOLUTIONS = (layers.Conv2D, GroupedConv2D)
 
 
 class FoldedConv(layers.Layer):
-    """What a convolution and the batch norm after it compute together, with stored statistics.
+    """A convolution and the batch norm after it, with moving statistics, as one convolution.
 
-    Folds in float32; the kernel is rounded once, to the precision of the convolution.
+    Folds in float32; the kernel is rounded once, to the convolution's precision.
 
     Args:
-        convolution, norm: Built; their weights are used, and are the weights of this layer.
+        convolution, norm: Built; this layer shares their weights.
     """
 
     def __init__(self, convolution: layers.Conv2D, norm: BatchNorm) -> None:
@@ -44,7 +44,7 @@ class FoldedConv(layers.Layer):
         kernel = ops.cast(convolution.kernel * factor, precision)
         features = convolution.convolution_op(ops.cast(features, precision), kernel)
         bias = ops.reshape(ops.cast(bias, precision), (1, 1, 1, -1))
-        return ops.add(features, bias)  # which becomes TensorFlow's bias_add, where `+` would not
+        return ops.add(features, bias)  # compiles to TensorFlow's bias_add, unlike `+`
 
     def compute_output_shape(self, input_shape):
         return self.convolution.compute_output_shape(input_shape)
@@ -55,20 +55,20 @@ class FoldedConv(layers.Layer):
 
 
 def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
-    """Return a model that computes what a functional model does, over the same weights.
+    """Return an equivalent of a functional model with folded batch norms and the same weights.
 
     Args:
-        training: Only the batch norms that use stored statistics in training, too, are folded.
+        training: Fold only batch norms that also use moving statistics during training.
     """
     partners = _partners(model, training=training)
     norms = {id(norm) for norm in partners.values()}
-    made: dict[int, layers.Layer] = {}  # a layer that is used twice is replaced by one
+    made: dict[int, layers.Layer] = {}  # a shared layer gets one replacement
 
     def replacement(layer: layers.Layer) -> layers.Layer:
         inner = _inner(layer)
         if id(layer) in partners:
             found = FoldedConv(inner, _inner(partners[id(layer)]))
-        elif type(inner) is type(model):  # functional, too
+        elif type(inner) is type(model):  # also functional
             found = folded(inner, training=training)
         else:
             return layer
@@ -88,9 +88,9 @@ def folded(model: keras.Model, *, training: bool = False) -> keras.Model:
 
 
 def _partners(model: keras.Model, *, training: bool) -> dict[int, layers.Layer]:
-    """Return the batch norm that alone follows a convolution, by the convolution's id.
+    """Return, by a convolution's id, the batch norm that is its only consumer.
 
-    Both are called once in the model.
+    Both are called exactly once in the model.
     """
     calls, consumers = defaultdict(list), defaultdict(list)
     for nodes in model._nodes_by_depth.values():

@@ -1,4 +1,4 @@
-"""The base of all layers that work on boxes and masks rather than features."""
+"""Base class of layers that operate on boxes and masks rather than features."""
 
 from keras import layers
 
@@ -6,9 +6,9 @@ from mrcnn.network.ops import backend
 
 
 class GeometryLayer(layers.Layer):
-    """A layer without weights that computes in float32 whatever the precision of the network.
+    """A layer without weights that computes in float32 regardless of the network's precision.
 
-    In bfloat16 a normalized box of a 1024 pixel input would be off by more than a pixel.
+    In bfloat16, a normalized box in a 1024 pixel input would be off by more than a pixel.
     """
 
     def __init__(self, **kwargs):
@@ -17,9 +17,9 @@ class GeometryLayer(layers.Layer):
 
     @property
     def supports_jit(self) -> bool:
-        """Whether what it takes has XLA kernels: else Keras must not compile a model with it.
+        """Whether its operations have XLA kernels; if not, Keras must not compile the model.
 
-        TensorFlow's crops and suppression have none; see `backend.within_xla`.
+        TensorFlow's crop_and_resize and NMS have none; see `backend.within_xla`.
         """
         return self._can_be_compiled and backend.is_static()
 

@@ -13,10 +13,10 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable("mrcnn")
 class GroupedConv2D(layers.Conv2D):
-    """A convolution by groups *(ResNeXt, Xie et al. 2017)*; on CPUs one over all channels.
+    """A grouped convolution *(ResNeXt, Xie et al. 2017)*; on CPUs computed as a dense one.
 
-    There TensorFlow's own is some fifty times slower than a convolution of all channels, which is
-    the same with zeros between the groups.
+    On CPUs, TensorFlow's grouped convolution is some fifty times slower than a dense convolution,
+    which is equivalent if the kernel is zero between groups.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -25,7 +25,7 @@ class GroupedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, kernel)
 
     def _same_group(self, kernel: Tensor) -> Tensor:
-        """Return 1 where input and output channel are of one group: (inputs, outputs)."""
+        """Return 1 where input and output channel are in the same group: (inputs, outputs)."""
         inputs, outputs = kernel.shape[2] * self.groups, kernel.shape[3]
         groups = (
             np.arange(inputs) // kernel.shape[2],

@@ -1,4 +1,4 @@
-"""What the heads are made of: layers applied to every RoI, with or without batch norm."""
+"""Building blocks of the heads: layers applied to every RoI, with or without batch norm."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from mrcnn.network.layers.time_distributed import TimeDistributed
 
 @dataclass(frozen=True)
 class HeadLayers:
-    """Makes the layers of heads that are applied to every RoI.
+    """Creates the head layers that are applied to every RoI.
 
     Attributes:
         where: one of `conventions.HEAD_NORMS`.
-        train_bn: batch norm uses and updates the statistics of batches.
-        epsilon: of batch norm.
+        train_bn: batch norm uses and updates batch statistics.
+        epsilon: epsilon of batch norm.
     """
 
     where: str = "all"
@@ -27,14 +27,14 @@ class HeadLayers:
         return batch_norm(name, train_bn=self.train_bn, epsilon=self.epsilon)
 
     def conv(self, name: str, norm: str, channels: int, size: int) -> list[layers.Layer]:
-        """Return a convolution that keeps the size, batch norm of the name `norm`, and ReLU."""
+        """Return a size-preserving convolution, a batch norm named `norm`, and ReLU."""
         convolution = layers.Conv2D(
             channels, size, padding="same", use_bias=self.where != "convolutions", name=name
         )
         return self._followed(convolution, norm, self.where != "none")
 
     def dense(self, name: str, norm: str, channels: int, size: int) -> list[layers.Layer]:
-        """Return a convolution of all that a RoI has, size x size, batch norm, and ReLU."""
+        """Return a convolution over the whole RoI, size x size, batch norm, and ReLU."""
         convolution = layers.Conv2D(channels, size, name=name)
         return self._followed(convolution, norm, self.where == "all")
 

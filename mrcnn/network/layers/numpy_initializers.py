@@ -1,4 +1,4 @@
-"""Initial weights drawn by NumPy, for a backend that compiles a program for every new shape."""
+"""Initial weights drawn with NumPy, for a backend that compiles a program per shape."""
 
 import math
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import numpy as np
 
 @keras.saving.register_keras_serializable("mrcnn")
 class NumpyGlorotUniform(keras.initializers.GlorotUniform):
-    """Glorot's uniform distribution; JAX takes a second for each shape to compile Keras' own."""
+    """Glorot's uniform distribution; JAX takes a second per shape to compile Keras' own."""
 
     def __call__(self, shape, dtype=None):
-        """Return the numbers that the seed gives for this shape."""
+        """Return the values for this shape that the seed determines."""
         receptive = math.prod(shape[:-2])
         limit = math.sqrt(6.0 / max(1.0, receptive * sum(shape[-2:])))
         numbers = np.random.default_rng(self.seed).uniform(-limit, limit, shape)
@@ -22,6 +22,6 @@ class NumpyGlorotUniform(keras.initializers.GlorotUniform):
 
 @contextmanager
 def numpy_draws() -> Iterator[None]:
-    """Let layers that name no initializer draw their weights so."""
+    """Make NumpyGlorotUniform the default initializer of layers."""
     with keras.saving.custom_object_scope({"glorot_uniform": NumpyGlorotUniform}):
         yield

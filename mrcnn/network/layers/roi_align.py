@@ -26,32 +26,32 @@ def levels(
 
     Args:
         boxes: Normalized.
-        input_area: Pixels of the input; the canonical 224 pixels are of the input.
-        floors: As in the paper; else rounded, as in Matterport's weights.
+        input_area: Number of input pixels; the canonical 224 pixels are input pixels.
+        floors: Round down, as in the paper; else to nearest, as in Matterport's weights.
     """
     height = ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     width = ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     side = ops.maximum(ops.sqrt(height * width), 1e-12)
     exponent = ops.log(side / (CANONICAL_SIZE / ops.sqrt(input_area))) / math.log(2.0)
-    # The margin is torchvision's: a box of just 224 pixels is of the upper level.
+    # The margin is torchvision's: a box of exactly 224 pixels goes to the upper level.
     whole = ops.floor(exponent + 1e-6) if floors else ops.round(exponent)
     return ops.clip(CANONICAL_LEVEL + ops.cast(whole, "int32"), finest, coarsest)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class PyramidROIAlign(GeometryLayer):
-    """Features of boxes as (B, N, h, w, C), float32.
+    """RoI features of boxes as (B, N, h, w, C), float32.
 
     Called on [boxes (B, N, 4) normalized, image_meta (B, M), maps (B, H, W, C) of successive
-    levels...]. No gradient to boxes.
+    levels...]. No gradient flows into the boxes.
 
     Args:
         pool_shape: (h, w), at least 2 each.
         form: One of `conventions.ROI_FEATURES`.
-        finest_level: Of the first map.
+        finest_level: Level of the first map.
         floors_level: See `levels`.
-        inclusive: The form of the normalized frame of the boxes; the form of features "corners"
-            lives in the inclusive one, the others in the other, and boxes are converted.
+        inclusive: Whether boxes are in the inclusive normalized frame. The form "corners" uses the
+            inclusive frame, the others the exclusive one; boxes are converted as needed.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PyramidROIAlign(GeometryLayer):
     def _chosen(self, boxes: Tensor, image_meta: Tensor, count: int) -> Tensor:
         if count == 1:
             return ops.zeros(ops.shape(boxes)[:2], "int32")
-        # Columns 4 and 5 of the record: height and width of the input, one for the batch.
+        # Columns 4 and 5 of image_meta: height and width of the input, the same for the batch.
         input_area = image_meta[0, 4] * image_meta[0, 5]
         finest = self.finest_level
         coarsest = finest + count - 1

@@ -15,12 +15,12 @@ Tensor = Any
 class TimeDistributed(layers.Layer):
     """A layer applied to every RoI: (B, N, ...) -> (B, N, ...), folded into one large batch.
 
-    Keras' layer of this name would unroll a Python loop over the RoIs. Programs find the layer
-    inside by the class's name and by `.layer`.
+    Keras' layer of this name would unroll a Python loop over the RoIs. Programs find the wrapped
+    layer by the class name and `.layer`.
 
     Args:
-        layer: The layer; the wrapper bears its name.
-        activation: Follows the layer, unless it is called for logits.
+        layer: The layer; the wrapper takes its name.
+        activation: Applied after the layer, except when called for logits.
     """
 
     def __init__(self, layer, activation=None, **kwargs):
@@ -31,11 +31,11 @@ class TimeDistributed(layers.Layer):
 
     @property
     def has_norms(self) -> bool:
-        """Whether it is, or may hold, batch norms: of the rows (B, N) it may be called with."""
+        """Whether the layer is or may contain batch norms, so that `call` may be given `rows`."""
         return isinstance(self.layer, layers.BatchNormalization | keras.Model)
 
     def build(self, input_shape):
-        if not self.layer.built:  # a layer that Keras loads from a file comes built
+        if not self.layer.built:  # layers that Keras loads from a file are already built
             self.layer.build((None, *input_shape[2:]))
 
     def call(self, features, training=None, as_logits=False, rows=None):
@@ -68,10 +68,10 @@ class TimeDistributed(layers.Layer):
 
 
 def apply_layers(trunk: Sequence[layers.Layer], features: Tensor, rows: Tensor | None) -> Tensor:
-    """Return what layers make of RoIs: (B, N, ...) -> (B, N, ...).
+    """Return the output of layers applied to RoIs: (B, N, ...) -> (B, N, ...).
 
     Args:
-        rows: (B, N), above 0 for RoIs that batch norms take their statistics of; None for all.
+        rows: (B, N), above 0 for RoIs that count in batch norm statistics; None for all.
     """
     for layer in trunk:
         is_counting = rows is not None and getattr(layer, "has_norms", False)

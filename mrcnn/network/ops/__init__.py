@@ -1,1 +1,1 @@
-"""Operations on tensors: RoIAlign and its relatives, suppression, the seam of the backends."""
+"""Tensor operations: RoIAlign and its variants, NMS, backend-specific code."""

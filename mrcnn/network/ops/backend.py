@@ -1,8 +1,8 @@
-"""The operations that each backend does in its own way: crops, suppression, statistics.
+"""Operations whose implementation depends on the backend: crops, NMS, batch statistics.
 
-TensorFlow has its own operations, which also take numbers of rows that depend on the data; what
-XLA compiles is written in `keras.ops` with fixed shapes (`portable_ops`). JAX compiles everything,
-TensorFlow what lies `within_xla`.
+TensorFlow has its own operations, which support data-dependent numbers of rows; code for XLA is
+written in `keras.ops` with static shapes (`portable_ops`). JAX compiles everything, TensorFlow
+whatever is called `within_xla`.
 """
 
 import threading
@@ -17,9 +17,9 @@ from mrcnn import backends
 from mrcnn.network.ops import portable_ops
 
 BACKEND = backends.check(keras.backend.backend())
-# Models are compiled for every size of inputs.
+# Models are compiled once per input size.
 COMPILES_EVERY_SIZE = BACKEND == "jax"
-# Batch norm of a replica sees its own images. JAX runs one program over the global batch.
+# A replica's batch norm sees only its own images. JAX runs one program over the global batch.
 HAS_REPLICAS = BACKEND == "tensorflow"
 
 if BACKEND == "tensorflow":
@@ -34,7 +34,7 @@ _scope = threading.local()
 
 @contextmanager
 def within_xla(is_within: bool) -> Iterator[None]:
-    """Let layers that are called within take operations that XLA has, or not, in this thread."""
+    """Set whether layers called in this context use XLA-compatible operations, in this thread."""
     before = getattr(_scope, "is_static", False)
     _scope.is_static = is_within
     try:
@@ -44,18 +44,18 @@ def within_xla(is_within: bool) -> Iterator[None]:
 
 
 def is_static() -> bool:
-    """Return whether shapes must be known when the graph is compiled."""
+    """Return whether shapes must be static."""
     return COMPILES_EVERY_SIZE or getattr(_scope, "is_static", False)
 
 
 @contextmanager
 def norm_statistics_of(rows: Any | None) -> Iterator[None]:
-    """Let batch norms that are called within take statistics of these rows, in this thread.
+    """Restrict the statistics of batch norms called in this context to some rows, in this thread.
 
-    They may lie deep in a model that is called on RoIs, some of which are padding.
+    They may be nested deep in a model that is called on RoIs, some of which are padding.
 
     Args:
-        rows: (N,), above 0 for those that count; None for all.
+        rows: (N,), above 0 for rows that count; None for all.
     """
     before = norm_rows()
     _scope.rows = rows
@@ -66,18 +66,18 @@ def norm_statistics_of(rows: Any | None) -> Iterator[None]:
 
 
 def norm_rows() -> Any | None:
-    """Return the rows of `norm_statistics_of`, None for all."""
+    """Return the rows set by `norm_statistics_of`; None for all."""
     return getattr(_scope, "rows", None)
 
 
 def operations() -> ModuleType:
-    """Return the module of crops and suppression for what is being traced."""
+    """Return the module that implements crops and NMS for the current trace."""
     return portable_ops if is_static() else own_ops
 
 
 def has_gpu() -> bool:
-    """Return whether the backend computes on a GPU."""
+    """Return whether the backend uses a GPU."""
     try:
         return bool(keras.distribution.list_devices("gpu"))
-    except RuntimeError:  # JAX raises where there is none
+    except RuntimeError:  # JAX raises if there is none
         return False

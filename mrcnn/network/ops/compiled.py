@@ -1,4 +1,4 @@
-"""Models as functions of arrays, compiled for inputs of every size at once."""
+"""Models as functions of arrays, compiled for all input sizes at once."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ Arrays = dict[str, np.ndarray]
 class Compiled:
     """A model with a dict of outputs, run on batches of arrays.
 
-    Under TensorFlow it is traced once, for all sizes of inputs, at no cost in speed; Keras' own
-    `predict_on_batch` would be traced anew for the first few sizes, seconds each. JAX
-    compiles for every size. Several threads may call it.
+    Under TensorFlow it is traced once for all input sizes, at no cost in speed; Keras' own
+    `predict_on_batch` would be retraced for the first few sizes, taking seconds each. JAX compiles
+    once per size. Thread-safe.
     """
 
     def __init__(self, model: keras.Model) -> None:

@@ -1,4 +1,4 @@
-"""Rows and classes picked out of tensors."""
+"""Gathers of rows and of classes."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ Tensor = Any
 
 
 def gather_rows(values: Tensor, index: Tensor) -> Tensor:
-    """Return chosen rows of each image: (B, N, C), (B, M) -> (B, M, C).
+    """Return selected rows per image: (B, N, C), (B, M) -> (B, M, C).
 
-    One gather of whole rows; `ops.take_along_axis` would fetch every number by itself.
+    One gather of whole rows; `ops.take_along_axis` would gather every element separately.
     """
     batch, count, channels = ops.shape(values)
     start = ops.arange(batch, dtype="int32")[:, None] * count
@@ -19,7 +19,7 @@ def gather_rows(values: Tensor, index: Tensor) -> Tensor:
 
 
 def of_class(values: Tensor, class_ids: Tensor) -> Tensor:
-    """Return what each roi predicts for its class: (B, R, ..., K, C), (B, R) -> (B, R, ..., C)."""
+    """Return each RoI's prediction for its class: (B, R, ..., K, C), (B, R) -> (B, R, ..., C)."""
     chosen = ops.one_hot(class_ids, values.shape[-2], dtype=values.dtype)
     lead = (1,) * (len(values.shape) - 4)
     chosen = ops.reshape(chosen, (*ops.shape(class_ids), *lead, values.shape[-2], 1))

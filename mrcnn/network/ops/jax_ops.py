@@ -1,6 +1,6 @@
-"""What JAX does in its own way: a model compiled, and a gradient added in place.
+"""JAX implementations: a compiled model, and a gradient that is accumulated in place.
 
-The gradient that it would derive adds whole copies.
+The gradient that JAX would derive adds whole copies.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-# One after the other, (B, ...) each, of as many parts as make a value.
+# The parts that are summed to a value, (B, ...) each.
 Parts = Sequence[jax.Array]
 
 
 def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, jax.Array]]:
-    """Return a model with a dict of outputs as a function, compiled for each size of inputs.
+    """Return a model with a dict of outputs as a function, compiled once per input size.
 
-    Unlike that of Keras it leaves the weights where they are, so that several threads may call it.
+    Unlike Keras' own, it does not move the weights, and so is thread-safe.
     """
 
     @jax.jit
@@ -31,7 +31,7 @@ def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, jax.Array
 
 
 def sum_over_replicas(value: jax.Array) -> jax.Array:
-    """Return the value itself: one program computes the global batch."""
+    """Return the value unchanged: one program computes the global batch."""
     return value
 
 
@@ -61,7 +61,7 @@ def _add(cells: jax.Array, rows: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _forward(cells: jax.Array, index: Parts, weights: Parts) -> tuple:
-    # Of the cells the gradient needs the shape alone.
+    # The gradient needs only the shape of the cells.
     return weighted_rows(cells, index, weights), (cells[..., :0], index, weights)
 
 

@@ -1,7 +1,7 @@
-"""Crops and suppression in `keras.ops`, of fixed shapes, so that they compile on any backend.
+"""Crops and NMS in `keras.ops` with static shapes, which compile on any backend.
 
-What each function returns is what that of its name in `tensorflow_ops` does. Gradients are those
-that the backend derives.
+Each function returns the same as its namesake in `tensorflow_ops`. Gradients are derived by the
+backend.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from keras import ops
 from mrcnn.network.ops import bilinear, gathers
 
 Tensor = Any
-# Boxes of which all pairs are compared at once in a suppression.
+# Tile size of NMS: number of boxes whose pairs are all compared at once.
 TILE = 1024
 
 
@@ -82,14 +82,14 @@ def suppress(
 
     Args:
         boxes: (B, N, 1, 4), shared by the classes, or (B, N, K, 4).
-        scores: (B, N, K); entries that are not positive are left out. Of equal scores the one of
-            the first box, then of the first class, is better.
+        scores: (B, N, K); non-positive entries are ignored. Ties go to the first box, then to the
+            first class.
         max_boxes: Number of rows returned per image, over all classes, highest scores first.
-        iou_threshold: A box is dropped when its IoU with a better one exceeds this.
+        iou_threshold: A box is dropped if its IoU with a higher-scoring one exceeds this.
 
     Returns:
-        boxes (B, max_boxes, 4), scores (B, max_boxes) and classes (B, max_boxes) float32; rows
-        after the last box are zero.
+        boxes (B, max_boxes, 4), scores (B, max_boxes) and classes (B, max_boxes) float32, zero
+        padded.
     """
     boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
     _, count, classes = scores.shape
@@ -114,7 +114,7 @@ def suppress(
 def kept_rows(boxes: Tensor, scores: Tensor, max_boxes: int, iou_threshold: float) -> Tensor:
     """Return the rows that `suppress` keeps of one image and class: (N, 4), (N,) -> (n,) int32.
 
-    Not inside what is compiled, where n would have to be known.
+    Cannot be compiled, since n depends on the data.
     """
     best, order = ops.top_k(ops.convert_to_tensor(scores), len(scores))
     ordered = ops.take(ops.convert_to_tensor(boxes), order, axis=0)[None]
@@ -126,14 +126,14 @@ def kept_rows(boxes: Tensor, scores: Tensor, max_boxes: int, iou_threshold: floa
 def _greedy(
     boxes: Tensor, class_ids: Tensor, is_candidate: Tensor, max_boxes: int, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the rows that greedy suppression keeps, and their number: (B, max_boxes), (B,) int32.
+    """Return the rows that greedy NMS keeps, and their number: (B, max_boxes), (B,) int32.
 
-    Takes a tile of boxes after the other, until enough are kept or no candidate is left. Within a
-    tile it repeats "kept is what nothing that is kept suppresses", from all on, until that is
-    true: the greedy result, after as many rounds as the longest chain of overlapping boxes.
+    Processes tiles of boxes until enough are kept or no candidate is left. Within a tile it starts
+    from all boxes and iterates "keep the boxes that no kept box suppresses" to a fixed point: the
+    greedy result, after as many iterations as the longest chain of overlapping boxes.
 
     Args:
-        boxes: (B, N, 4), class_ids: (B, N), is_candidate: (B, N), best first.
+        boxes: (B, N, 4), class_ids: (B, N), is_candidate: (B, N), highest scores first.
     """
     batch, count = ops.shape(class_ids)
     side = min(TILE, count)
@@ -181,7 +181,7 @@ def _greedy(
 
 
 def _fixed_point(alive: Tensor, suppresses: Tensor) -> Tensor:
-    """Return which of the living no kept box before them suppresses: (B, T) -> (B, T)."""
+    """Return which alive boxes are not suppressed by an earlier kept box: (B, T) -> (B, T)."""
 
     def sweep(kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
         del changed
@@ -192,7 +192,7 @@ def _fixed_point(alive: Tensor, suppresses: Tensor) -> Tensor:
 
 
 def _iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU of all pairs; 0 with a box without area: (B, M, 4), (B, N, 4) -> (B, M, N)."""
+    """Return the IoU of all pairs; 0 for empty boxes: (B, M, 4), (B, N, 4) -> (B, M, N)."""
     low, high = _sorted(boxes[:, :, None])
     other_low, other_high = _sorted(others[:, None])
     side = ops.maximum(ops.minimum(high, other_high) - ops.maximum(low, other_low), 0.0)

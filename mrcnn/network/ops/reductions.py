@@ -1,4 +1,4 @@
-"""Distances, and their means over the global batch, of which the losses are made."""
+"""Building blocks of the losses: distances, and means over the global batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,15 @@ AcrossReplicas = Callable[[Tensor], Tensor]
 
 
 def on_one_device(count: Tensor) -> Tensor:
-    """Return the count itself: the `across_replicas` of a step on one device."""
+    """Return the count unchanged: the `across_replicas` of a step on one device."""
     return count
 
 
 def masked_mean(values: Tensor, weights: Tensor, across_replicas: AcrossReplicas) -> Tensor:
-    """Return this replica's share of the weighted mean over the global batch; 0 without weight.
+    """Return this replica's share of the weighted mean over the global batch; 0 if no weight.
 
-    The shares of all replicas sum to the mean, as their gradients do, so that a loss does not
-    depend on how a batch is divided over devices.
+    The shares of all replicas sum to the mean, as do their gradients, so that a loss does not
+    depend on how a batch is split over devices.
     """
     weights = ops.broadcast_to(ops.cast(weights, "float32"), ops.shape(values))
     return masked_share(values, weights, ops.sum(weights), across_replicas)
@@ -28,14 +28,14 @@ def masked_mean(values: Tensor, weights: Tensor, across_replicas: AcrossReplicas
 def masked_share(
     values: Tensor, weights: Tensor, divisor: Tensor, across_replicas: AcrossReplicas
 ) -> Tensor:
-    """Return this replica's share of a weighted sum over the global batch, divided.
+    """Return this replica's share of a weighted sum over the global batch, over a divisor.
 
     Args:
-        divisor: This replica's part of what the sum is divided by; at least 1 in the whole.
+        divisor: This replica's part of the divisor, whose total is clamped to at least 1.
     """
     weights = ops.broadcast_to(ops.cast(weights, "float32"), ops.shape(values))
     total = across_replicas(ops.cast(divisor, "float32"))
-    # where, not multiply: an infinite value in a row without weight must not become NaN.
+    # where, not multiply: an infinite value in a row of weight 0 must not become NaN.
     weighted = ops.where(weights > 0, values * weights, 0.0)
     return ops.sum(weighted) / ops.maximum(total, 1.0)
 
@@ -44,7 +44,7 @@ def smooth_l1(targets: Tensor, predictions: Tensor, beta: float = 1.0) -> Tensor
     """Return the element-wise smooth L1 distance (Fast R-CNN, Girshick 2015, equation 3).
 
     Args:
-        beta: Distance from which on it is linear, as in torchvision's smooth_l1_loss; 0 for L1.
+        beta: Distance beyond which it is linear, as in torchvision's smooth_l1_loss; 0 for L1.
     """
     distance = ops.abs(targets - predictions)
     if not beta:

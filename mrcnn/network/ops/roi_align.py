@@ -1,4 +1,4 @@
-"""Features of boxes: RoIAlign in its forms *(Mask R-CNN, He et al. 2017, section 3)*."""
+"""RoI features: RoIAlign and its variants *(Mask R-CNN, He et al. 2017, section 3)*."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ def features(
     Args:
         maps: (B, H', W', C) each.
         boxes: normalized; inclusive for the form "corners", else in fractions of the map.
-        indices: (M,) int32, the image of each box. chosen: (M,) int32, its place in maps.
+        indices: (M,) int32, the image of each box. chosen: (M,) int32, its index into maps.
         size: (h, w).
         form: One of `conventions.ROI_FEATURES`.
-        aligned: What takes the means of samples: `crop` (None), or `sampled`, which rounds places
-            as torchvision does, in several times the time.
+        aligned: The function that averages samples: `crop` (None), or `sampled`, which rounds
+            positions like torchvision, but is several times slower.
     """
 
     def of_map(features: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
@@ -60,18 +60,18 @@ def crop(
     half_pixel: bool,
     largest: bool = False,
 ) -> Tensor:
-    """Return what `sampled` does, by one crop: the samples of a box are a regular grid.
+    """Return the same as `sampled` with a single crop: the samples of a box are a regular grid.
 
-    The crop takes fractions of the map, by which the place of a sample is rounded a few times: for
-    features of size 1 the results differ by up to 1e-4.
+    The crop works in fractions of the map, which rounds sample positions a few times: for features
+    of magnitude 1 the results differ by up to 1e-4.
 
     Args:
-        largest: The largest sample of a bin instead of their mean.
+        largest: Take the maximum of a bin's samples instead of their mean.
     """
     low, high = _corners(boxes, half_pixel=half_pixel)
     counts = (size[0] * samples, size[1] * samples)
     half = (high - low) / (2.0 * ops.convert_to_tensor(counts, "float32"))
-    # With its border cells doubled the map has their value for a cell around, and 0 beyond.
+    # Doubling the border cells gives edge padding for one cell, and 0 beyond.
     features = ops.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
     last = ops.cast(ops.shape(features)[1:3], "float32") - 1.0
     grid = ops.concatenate([(low + half + 1.0) / last, (high - half + 1.0) / last], axis=1)
@@ -90,17 +90,17 @@ def sampled(
     half_pixel: bool,
     most: int | None = None,
 ) -> Tensor:
-    """Return the mean of regular samples in each bin of boxes: (M, 4) -> (M, h, w, C).
+    """Return the mean of a regular grid of samples per bin: (M, 4) -> (M, h, w, C).
 
-    A sample up to a cell beyond the map has the value of the border, further out it is 0, as in
-    torchvision's and detectron2's roi_align.
+    Edge padding up to one cell beyond the map, zero padding further out, as in torchvision's and
+    detectron2's roi_align.
 
     Args:
         features: (B, H', W', C). boxes: (M, 4), cells of the map.
-        samples: In each direction of a bin; None for one a cell, rounded up, of each box by
-            itself: all boxes then need the memory of the largest.
-        most: Samples of a bin where their number is of the box; the memory is then of so many.
-        half_pixel: A cell's value lies at its centre, else at its top left corner.
+        samples: Per bin and direction; None for one per cell, rounded up, depending on the box:
+            every box then takes the memory of the largest.
+        most: Maximum of samples if their number depends on the box; determines the memory.
+        half_pixel: A cell's value is at its centre, else at its top left corner.
     """
     low, high = _corners(boxes, half_pixel=half_pixel)
     shape = ops.shape(features)
@@ -135,8 +135,8 @@ def _bin_taps(
 ) -> bilinear.Taps:
     """Return the taps of the samples of bins along an axis: (M,) -> (M, count * samples) each.
 
-    The weights of a bin sum to 1. Where boxes have different numbers of samples, the others of the
-    largest number weigh nothing.
+    The weights of a bin sum to 1. If boxes have different numbers of samples, those with fewer are
+    padded with samples of weight 0.
 
     Args:
         low, high: (M,), the ends of the boxes in cells. extent: Number of cells.

@@ -1,8 +1,8 @@
-"""RoIAlign over a whole pyramid by gathers of fixed shape, as compilers want it.
+"""RoIAlign over a whole pyramid with gathers of static shape, for compilers.
 
-The maps of an image lie behind each other as one list of cells, so that every box reads only the
-cells of its own map, whichever that is, and boxes need not be sorted by map. The batch stays an
-axis of its own: devices that share a batch need not exchange maps.
+The maps of an image are concatenated into one list of cells, so that every box reads only the cells
+of its own map, and boxes need not be sorted by map. The batch remains a separate axis: devices that
+share a batch need not exchange maps.
 """
 
 import math
@@ -16,7 +16,7 @@ from mrcnn.network.ops import backend, bilinear
 
 Tensor = Any
 SAMPLES = 2
-# What it has of `conventions.ROI_FEATURES`: those that networks are trained with.
+# The supported subset of `conventions.ROI_FEATURES`: those used to train networks.
 FORMS = ("corners", "aligned", "unaligned")
 
 
@@ -28,7 +28,7 @@ def features(
     Args:
         maps: (B, H', W', C) each.
         boxes: normalized; inclusive for the form "corners", else in fractions of the map.
-        chosen: (B, N) int32, the place in maps.
+        chosen: (B, N) int32, index into maps.
         size: (h, w).
         form: One of FORMS.
     """
@@ -52,12 +52,12 @@ def features(
 
 
 def _of_box(values: np.ndarray, chosen: Tensor) -> Tensor:
-    """Return the number of each box's map: (L,), (B, N) -> (B, N, 1)."""
+    """Return a per-map value for each box: (L,), (B, N) -> (B, N, 1)."""
     return ops.take(ops.convert_to_tensor(values, "int32"), chosen, axis=0)[..., None]
 
 
 def _taps(low: Tensor, high: Tensor, count: int, extent: Tensor, form: str) -> bilinear.Taps:
-    """Return the taps that make the bins of boxes along an axis: (B, N) -> (B, N, count) each."""
+    """Return the taps of the bins of boxes along an axis: (B, N) -> (B, N, count) each."""
     if form == "corners":
         return bilinear.corner_taps(low, high, count, extent)
     scale = ops.cast(extent[..., 0], "float32")

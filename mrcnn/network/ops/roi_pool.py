@@ -1,4 +1,4 @@
-"""RoIPool: the largest cell of each bin *(Fast R-CNN, Girshick 2015, section 2.1)*."""
+"""RoIPool: the maximum of each bin *(Fast R-CNN, Girshick 2015, section 2.1)*."""
 
 import math
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from keras import ops
 
 Tensor = Any
-# Of two, in `largest_in_rectangles`: sides of up to twice the greatest power are covered.
+# Powers of two in `largest_in_rectangles`: sides of up to twice the largest power are covered.
 POWERS = 6
 
 
 def pool(features: Tensor, boxes: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the largest cell of each bin of boxes: (M, 4) -> (M, h, w, C). RoIPool.
+    """Return the maximum of each bin of boxes (RoIPool): (M, 4) -> (M, h, w, C).
 
-    Borders are rounded to cells, the last cell included; bins beyond the map are 0, as in
+    Borders are rounded to cells, including the last cell; bins outside the map are 0, as in
     torchvision's roi_pool.
 
     Args:
@@ -27,19 +27,19 @@ def pool(features: Tensor, boxes: Tensor, indices: Tensor, size: tuple[int, int]
 
 
 def round_to_cells(boxes: Tensor) -> Tensor:
-    """Return boxes whose borders are those of cells, the same that `pool` takes: (M, 4)."""
+    """Return boxes (M, 4) with borders rounded to cells as in `pool`."""
     corners = _half_away_from_zero(boxes)
     low = corners[:, :2]
     return ops.concatenate([low, ops.maximum(corners[:, 2:], low) + 1.0], axis=1)
 
 
 def _half_away_from_zero(values: Tensor) -> Tensor:
-    """Return whole numbers, halves away from zero as in C; ops.round takes them to the even one."""
+    """Round to the nearest integer, halves away from zero as in C; ops.round rounds to even."""
     return ops.sign(values) * ops.floor(ops.abs(values) + 0.5)
 
 
 def _bins(low: Tensor, high: Tensor, count: int, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first cell of each bin of an axis, and the one after its last: (M, count) each."""
+    """Return the first cell of each bin along an axis, and one past its last: (M, count) each."""
     length = ops.cast(ops.maximum(high - low + 1, 1), "float32") / count
     place = ops.arange(count, dtype="float32")[None]
     first = ops.cast(ops.floor(place * length[:, None]), "int32") + low[:, None]
@@ -53,12 +53,11 @@ def largest_in_rectangles(
     rows: tuple[Tensor, Tensor],
     cols: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return the largest values of rectangles of cells: (M, h), (M, w) -> (M, h, w, C).
+    """Return the maxima over rectangles of cells: (M, h), (M, w) -> (M, h, w, C).
 
     Args:
         features: (B, H, W, C). indices: (M,) int32, the image of each row of rectangles.
-        rows, cols: First and one after the last, at most 64 apart; without a cell between them
-            the result is 0.
+        rows, cols: First and one past the last, at most 64 apart; empty rectangles give 0.
     """
     row_power, *row_starts = _covering(*rows)
     col_power, *col_starts = _covering(*cols)
@@ -77,7 +76,7 @@ def largest_in_rectangles(
 
 
 def _covering(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the greatest power of two in each run of cells, and where two such runs begin."""
+    """Return the largest power of two in each run of cells, and the starts of two such runs."""
     length = ops.maximum(stop - first, 1)
     power = ops.cast(ops.log(ops.cast(length, "float32")) / math.log(2.0) + 1e-6, "int32")
     first = ops.maximum(ops.minimum(first, stop - 1), 0)
@@ -85,7 +84,7 @@ def _covering(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _maxima(features: Tensor) -> Tensor:
-    """Return the maxima of 2**i x 2**j cells from each cell on: (I, J, B, H, W, C)."""
+    """Return the maxima of 2**i x 2**j cells starting at each cell: (I, J, B, H, W, C)."""
     by_row = _doubled(features, axis=1)
     return ops.stack([ops.stack(_doubled(maxima, axis=2)) for maxima in by_row])
 
@@ -93,6 +92,6 @@ def _maxima(features: Tensor) -> Tensor:
 def _doubled(features: Tensor, axis: int) -> list[Tensor]:
     maxima = [features]
     for power in range(POWERS - 1):
-        # What comes round the end is in no window that lies on the map.
+        # Values that wrap around are never in a window inside the map.
         maxima.append(ops.maximum(maxima[-1], ops.roll(maxima[-1], -(2**power), axis)))
     return maxima

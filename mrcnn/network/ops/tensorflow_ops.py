@@ -1,4 +1,4 @@
-"""What the network takes from TensorFlow itself: crops, suppression, and their gradients."""
+"""TensorFlow implementations of crops and NMS, with their gradients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mrcnn.network.ops import bilinear, portable_ops
 
 
 def compiled(model: Any) -> Callable[[Sequence[np.ndarray]], dict[str, tf.Tensor]]:
-    """Return a model with a dict of outputs as a function that is traced once, for all sizes."""
+    """Return a model with a dict of outputs as a function, traced once for all input sizes."""
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
     return tf.function(
         lambda inputs: model(inputs, training=False), input_signature=[signature], autograph=False
@@ -24,8 +24,9 @@ def crop_and_resize(
     """Return bilinear crops with an exact gradient: (B, H, W, C), (M, 4) -> (M, h, w, C).
 
     Samples lie on a grid whose corners are the corners of the box; outside the map they are 0.
-    TensorFlow's own gradient of this operation adds without locks on several CPU threads, so that
-    it is sometimes wrong (tensorflow#42033) and never repeatable; this one sums segments.
+    TensorFlow's own gradient of this operation accumulates without locks on several CPU threads,
+    so that it is sometimes wrong (tensorflow#42033) and never reproducible; this one uses segment
+    sums.
 
     Args:
         features: float32.
@@ -52,8 +53,8 @@ def weighted_rows(
 ) -> tf.Tensor:
     """Return weighted sums of rows of each image: (B, S, C), K of (B, ...) -> (B, ..., C).
 
-    No gradient flows into the weights; into the cells it is added part by part, where the one that
-    TensorFlow would derive has as many copies of them as parts.
+    No gradient flows into the weights; that of the cells is accumulated part by part, whereas the
+    gradient that TensorFlow would derive holds one copy of the cells per part.
 
     Args:
         index: K of (B, ...) int32, rows of cells. weights: K of (B, ...).
@@ -99,7 +100,7 @@ def by_level(
         for features, chosen in zip(maps, rows, strict=True)
     ]
     stitched = tf.dynamic_stitch([tf.cast(chosen, tf.int32) for chosen in rows], crops)
-    # With no box at all the stitched tensor has no rows and an unknown shape.
+    # Without any box, the stitched tensor is empty and of unknown shape.
     return tf.ensure_shape(stitched, (None, *crops[0].shape[1:]))
 
 
@@ -110,13 +111,13 @@ def suppress(
 
     Args:
         boxes: (B, N, 1, 4), shared by the classes, or (B, N, K, 4).
-        scores: (B, N, K); entries that are not positive are left out.
+        scores: (B, N, K); non-positive entries are ignored.
         max_boxes: Number of rows returned per image, over all classes, highest scores first.
-        iou_threshold: A box is dropped when its IoU with a better one exceeds this.
+        iou_threshold: A box is dropped if its IoU with a higher-scoring one exceeds this.
 
     Returns:
-        boxes (B, max_boxes, 4), scores (B, max_boxes) and classes (B, max_boxes) float32; rows
-        after the last box are zero.
+        boxes (B, max_boxes, 4), scores (B, max_boxes) and classes (B, max_boxes) float32, zero
+        padded.
     """
     kept = tf.image.combined_non_max_suppression(
         tf.stop_gradient(boxes),

@@ -1,1 +1,1 @@
-"""The second stage: which RoIs learn, and the heads of boxes, masks and keypoints."""
+"""The second stage: RoI sampling, and the box, mask and keypoint heads."""

@@ -19,11 +19,11 @@ Tensor = Any
 def fully_connected(
     side: int, fc_size: int, norms: HeadLayers, convs: Sequence[int] = ()
 ) -> list[layers.Layer]:
-    """Return the layers from the features of rois to vectors: (B, N, side, side, C) -> (B, N, F).
+    """Return the layers from RoI features to vectors: (B, N, side, side, C) -> (B, N, F).
 
     Args:
-        fc_size: F, width of the fully connected layers: of two, or of one after convolutions.
-        convs: Widths of 3x3 convolutions before the fully connected layers.
+        fc_size: F, width of the two fully connected layers, or of the one after convolutions.
+        convs: Channels of 3x3 convolutions before the fully connected layer.
     """
     trunk: list[layers.Layer] = []
     for number, width in enumerate(convs, start=1):
@@ -35,12 +35,12 @@ def fully_connected(
 
 
 def averaged(stage: layers.Layer) -> list[layers.Layer]:
-    """Return the layers to vectors of a network whose stage of rois is a backbone's last one."""
+    """Return the layers to vectors if the RoI stage is the backbone's last stage (C4)."""
     return [stage, TimeDistributed(layers.GlobalAveragePooling2D(name="pool_squeeze"))]
 
 
 class BoxHead:
-    """Class logits and one box per class, from vectors of rois; shared by both graphs."""
+    """Class logits and one box per class, from RoI vectors; shared by both graphs."""
 
     def __init__(
         self, num_classes: int, roi_align: PyramidROIAlign, trunk: Sequence[layers.Layer]
@@ -48,13 +48,13 @@ class BoxHead:
         """Create the layers.
 
         Args:
-            roi_align: Takes the features.
-            trunk: Makes vectors of them, see `fully_connected` and `averaged`.
+            roi_align: Extracts the RoI features.
+            trunk: Turns them into vectors, see `fully_connected` and `averaged`.
         """
         self.roi_align = roi_align
         self.trunk = trunk
         normal = keras.initializers.RandomNormal
-        # Deviations of the new layers as in Fast R-CNN, section 4.5.
+        # Standard deviations of the new layers as in Fast R-CNN, section 4.5.
         self.logits = TimeDistributed(
             layers.Dense(
                 num_classes,
@@ -83,7 +83,7 @@ class BoxHead:
         maps: Sequence[Tensor],
         rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, N, K), probabilities (B, N, K) and deltas (B, N, K, 4) of rois.
+        """Return logits (B, N, K), probabilities (B, N, K) and deltas (B, N, K, 4) of RoIs.
 
         Args:
             rows: See `apply_layers`.
@@ -100,10 +100,10 @@ def class_loss(
     weights: Tensor,
     across_replicas: reductions.AcrossReplicas,
 ) -> Tensor:
-    """Return the mean cross-entropy of rois: (B, R), (B, R, K) -> scalar.
+    """Return the mean cross-entropy of RoIs: (B, R), (B, R, K) -> scalar.
 
-    A roi counts only where its predicted class is annotated in the data its image is from, so that
-    data sets with different classes can be mixed.
+    A RoI counts only if its predicted class is annotated in the source of its image, so that
+    datasets with different classes can be mixed.
 
     Args:
         active_class_ids: (B, K), 1 for the classes that the image's source annotates.
@@ -125,14 +125,14 @@ def box_loss(
     weights: Tensor | None = None,
     beta: float = 1.0,
 ) -> Tensor:
-    """Return the smooth L1 of positive rois, on their true class.
+    """Return the smooth L1 loss of positive RoIs, for their true class.
 
     Args:
         target_deltas: (B, R, 4).
         target_class_ids: (B, R), 0 for background and padding.
         deltas: (B, R, K, 4).
-        weights: (B, R), 0 for padding: the sum is divided by the rois that learn, as in torchvision
-            and detectron2; None for the mean over the positive ones, as in Matterport's network.
+        weights: (B, R), 0 for padding: the sum is divided by the number of sampled RoIs, as in
+            torchvision and detectron2; None: mean over positive RoIs, as in Matterport's network.
         beta: See `reductions.smooth_l1`.
     """
     distance = reductions.smooth_l1(target_deltas, gathers.of_class(deltas, target_class_ids), beta)
@@ -147,15 +147,15 @@ class DetectionLayer(GeometryLayer):
     """Detections from the head's outputs: (B, D, 6) of y1, x1, y2, x2, class id, score.
 
     Called on [rois (B, P, 4), probs (B, P, K), deltas (B, P, K, 4), image_meta (B, M)]. Boxes are
-    normalized and cut at the image's window. Suppression acts within a class. Rows after the last
-    detection are zero.
+    normalized and clipped to the image's window. NMS runs per class. Rows after the last detection
+    are zero.
 
     Args:
         max_detections: D.
-        min_confidence: Lowest score of a detection; 0 or None keeps all.
-        every_class: A roi becomes a detection of every class that reaches the score, as in
+        min_confidence: Minimum score of a detection; 0 or None keeps all.
+        every_class: A RoI yields a detection for every class that reaches the score, as in
             Detectron; else at most one, of its best class, as in Matterport's network.
-        largest_log_scale: See `boxes.decode`. inclusive: The form of the normalized frame.
+        largest_log_scale: See `boxes.decode`. inclusive: Whether the frame is inclusive.
     """
 
     def __init__(
@@ -184,14 +184,14 @@ class DetectionLayer(GeometryLayer):
         return self.detections(rois, probs, deltas, window)
 
     def detections(self, rois: Tensor, probs: Tensor, deltas: Tensor, window: Tensor) -> Tensor:
-        """Return the detections of rois cut at a window (B, 4), normalized."""
+        """Return the detections of RoIs, clipped to a window (B, 4), normalized."""
         scores = ops.where(probs >= (self.min_confidence or 0.0), probs, 0.0)
         if not self.every_class:
             best = ops.argmax(probs, axis=-1)
             scores *= ops.one_hot(best, probs.shape[-1], dtype="float32")
         refined = refine(rois, deltas, window, self.std_dev, self.largest_log_scale)
         scores = scores[:, :, 1:]
-        if self.every_class:  # a box without area, padding too, is none
+        if self.every_class:  # drop empty boxes, including padding
             scores = ops.where(box_math.area(refined, ops) > 0, scores, 0.0)
         boxes, scores, classes = backend.operations().suppress(
             refined,
@@ -199,7 +199,7 @@ class DetectionLayer(GeometryLayer):
             self.max_detections,
             self.nms_threshold,
         )
-        # The background was left out of the suppression, so its class 0 is class 1.
+        # NMS ran without the background, so its class 0 is class 1.
         class_ids = ops.where(scores > 0, classes + 1.0, 0.0)
         return ops.concatenate([boxes, class_ids[:, :, None], scores[:, :, None]], axis=-1)
 
@@ -226,12 +226,12 @@ def refine(
     std_dev: Sequence[float],
     largest_log_scale: float = box_math.LARGEST_LOG_SCALE,
 ) -> Tensor:
-    """Return rois refined for each class but the background: (B, P, K-1, 4) normalized.
+    """Return RoIs refined for each class except the background: (B, P, K-1, 4) normalized.
 
     Args:
-        rois: (B, P, 4) normalized. Padding yields boxes without area, as in Matterport's network.
+        rois: (B, P, 4) normalized. Padding yields empty boxes, as in Matterport's network.
         deltas: (B, P, K, 4), divided by std_dev.
-        window: (B, 4) normalized, at which boxes are cut.
+        window: (B, 4) normalized, which boxes are clipped to.
         largest_log_scale: See `boxes.decode`.
     """
     deltas = deltas[:, :, 1:] * ops.convert_to_tensor(std_dev, "float32")

@@ -14,7 +14,7 @@ from mrcnn.network.ops import gathers, reductions
 
 Tensor = Any
 CONVOLUTIONS = 8
-UPSAMPLED = 4  # of the pooled features, by a deconvolution and a bilinear resize
+UPSAMPLED = 4  # upsampling factor: a deconvolution and a bilinear resize
 
 
 class KeypointHead:
@@ -24,7 +24,7 @@ class KeypointHead:
         """Create the layers.
 
         Args:
-            roi_align: Takes the features; heatmaps are four times as large.
+            roi_align: Extracts the RoI features; heatmaps are four times as large.
         """
         self.roi_align = roi_align
         self.trunk: list[layers.Layer] = []
@@ -41,7 +41,7 @@ class KeypointHead:
         self.trunk += [TimeDistributed(deconv), TimeDistributed(enlarge)]
 
     def __call__(self, rois: Tensor, image_meta: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Return logits of each keypoint's place: (B, N, 4) -> (B, N, h, w, P)."""
+        """Return the heatmap logits of each keypoint: (B, N, 4) -> (B, N, h, w, P)."""
         features = self.roi_align([rois, image_meta, *maps])
         for layer in self.trunk:
             features = layer(features)
@@ -49,13 +49,13 @@ class KeypointHead:
 
 
 def targets(rois: Tensor, keypoints: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the heatmap's cell of each keypoint, and whether it has one: (B, M, P), (B, M, P).
+    """Return the heatmap cell of each keypoint, and whether it has one: (B, M, P), (B, M, P).
 
-    Cells are numbered by row. A keypoint that is not there (its third number is 0), or not in the
-    roi, has none.
+    Cells are numbered row-major. An unlabelled keypoint (visibility 0), or one outside the RoI,
+    has none.
 
     Args:
-        rois: (B, M, 4), and keypoints: (B, M, P, 3), in pixels of the input.
+        rois: (B, M, 4), and keypoints: (B, M, P, 3), in input pixels.
         side: h and w of the heatmaps.
     """
     low, high = rois[:, :, None, :2], rois[:, :, None, 2:]
@@ -75,7 +75,7 @@ def keypoint_loss(
     logits: Tensor,
     across_replicas: reductions.AcrossReplicas,
 ) -> Tensor:
-    """Return the mean cross-entropy over the cells of a heatmap, of the keypoints that have one.
+    """Return the mean cross-entropy over heatmap cells, for keypoints that have a target cell.
 
     Args:
         target_cells, target_weights: (B, M, P), see `targets`.
@@ -94,8 +94,8 @@ class KeypointTargetLayer(GeometryLayer):
     """Heatmap cells (B, M, P) and weights (B, M, P); see `targets`.
 
     Called on [rois (B, M, 4) normalized, their class ids (B, M), image_meta (B, M'), matched
-    objects (B, M), gt_keypoints (B, G, P, 3) pixels of the input]. Only positive rois have weights,
-    though negative ones are near an object, too.
+    objects (B, M), gt_keypoints (B, G, P, 3) in input pixels]. Only positive RoIs have weights,
+    although negative ones may also be close to an object.
     """
 
     def __init__(self, side, inclusive, **kwargs):

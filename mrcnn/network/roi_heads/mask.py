@@ -12,8 +12,8 @@ from mrcnn.network.layers.time_distributed import TimeDistributed
 from mrcnn.network.ops import backend, gathers, reductions, roi_align
 
 Tensor = Any
-# Samples in each direction of a cell where it learns the share that is covered: torchvision takes
-# one a pixel, so that masks of boxes up to four times the size of the targets are exactly its.
+# Samples per cell and direction for "shares" targets: torchvision takes one per pixel, so that
+# targets of boxes up to four times their size match torchvision's exactly.
 MOST_SAMPLES = 4
 
 
@@ -26,7 +26,7 @@ def convolutions(channels: int, norms: HeadLayers) -> list[layers.Layer]:
 
 
 class MaskHead:
-    """An upsampling and masks, from features of rois; shared by both graphs."""
+    """Upsampling and mask prediction from RoI features; shared by both graphs."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class MaskHead:
         """Create the layers.
 
         Args:
-            num_masks: K, one per class, the background included; or 1 for all classes.
-            roi_align: Takes the features; masks are twice as large.
-            trunk: Layers between, see `convolutions`.
+            num_masks: K, one per class including background; or 1 for class-agnostic masks.
+            roi_align: Extracts the RoI features; masks are twice as large.
+            trunk: Layers in between, see `convolutions`.
             loss: One of `conventions.MASK_LOSSES`.
         """
         self.roi_align = roi_align
@@ -79,15 +79,15 @@ def targets(
     uses_mini_masks: bool,
     form: str = "corners",
 ) -> Tensor:
-    """Return the part of its object's mask that each roi sees, from 0 to 1: (B, M, h, w).
+    """Return the mask target of each RoI, cropped from its object's mask, 0 to 1: (B, M, h, w).
 
     Args:
         rois: (B, M, 4) normalized.
         gt_boxes: (B, G, 4) normalized.
-        gt_masks: (B, G, h', w'): mini-masks inside gt_boxes, or of the whole input.
-        matched: (B, M) int, the object of each roi.
-        form: One of `conventions.MASK_TARGETS`. Of mini-masks, "shares" takes rois that are half a
-            pixel of the input further, since how large a pixel is they do not tell.
+        gt_masks: (B, G, h', w'): mini-masks inside gt_boxes, or masks of the whole input.
+        matched: (B, M) int, the object of each RoI.
+        form: One of `conventions.MASK_TARGETS`. With mini-masks, "shares" needs RoIs shifted by
+            half an input pixel, since mini-masks do not know the size of a pixel.
     """
     if uses_mini_masks:
         rois = _relative(rois, gathers.gather_rows(gt_boxes, matched))
@@ -112,15 +112,15 @@ def _sampled(
     uses_mini_masks: bool,
     form: str,
 ) -> Tensor:
-    """Return masks in cells of rois (N, 4), in fractions of the planes, as RoIAlign samples."""
+    """Return masks sampled in the cells of RoIs (N, 4), in fractions of the mask planes."""
     extent = ops.cast(ops.shape(planes)[1:3], "float32")
     cells = rois * ops.concatenate([extent, extent])
     samples, most = (None, MOST_SAMPLES) if form == "shares" else (1, None)
-    if form == "shares" and not uses_mini_masks:  # torchvision's own call
+    if form == "shares" and not uses_mini_masks:  # exactly torchvision's operation
         return roi_align.sampled(
             planes, cells, index, mask_shape, samples, half_pixel=False, most=most
         )
-    # Around a mask there is nothing, where around features their border goes on.
+    # Zero padding around a mask, unlike the edge padding around features.
     planes = ops.pad(planes, [[0, 0], [1, 1], [1, 1], [0, 0]])
     return roi_align.sampled(
         planes, cells + 1.0, index, mask_shape, samples, half_pixel=True, most=most
@@ -134,13 +134,13 @@ def mask_loss(
     across_replicas: reductions.AcrossReplicas,
     loss: str = "sigmoid",
 ) -> Tensor:
-    """Return the mean cross-entropy of the masks of positive rois.
+    """Return the mean cross-entropy of the masks of positive RoIs.
 
     Args:
         target_masks: (B, M, h, w), between 0 and 1.
         target_class_ids: (B, M), 0 for background and padding.
-        logits: (B, M, h, w, K), from which a wrong cell learns however certain it is, as it would
-            not from probabilities that are clipped; K = 1 for masks without class.
+        logits: (B, M, h, w, K), since clipped probabilities would give no gradient to a cell that
+            is confidently wrong; K = 1 for class-agnostic masks.
         loss: One of `conventions.MASK_LOSSES`.
     """
     if loss == "softmax":
@@ -156,7 +156,7 @@ def mask_loss(
 
 
 def _relative(rois: Tensor, boxes: Tensor) -> Tensor:
-    """Return rois in the frame in which each box is (0, 0, 1, 1)."""
+    """Return RoIs relative to their boxes: in the frame where each box is (0, 0, 1, 1)."""
     low, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
     size = ops.where(size > 0, size, 1.0)
     return ops.concatenate([(rois[..., :2] - low) / size, (rois[..., 2:] - low) / size], axis=-1)

@@ -1,4 +1,4 @@
-"""Rows of RoIs and detections that hold something, for the heads that cost most."""
+"""Trimming of padding rows of RoIs and detections, for the most expensive heads."""
 
 import keras
 from keras import ops
@@ -9,10 +9,10 @@ from mrcnn.network.ops import backend
 
 @keras.saving.register_keras_serializable("mrcnn")
 class TrimDetections(GeometryLayer):
-    """The boxes of detections, without the padding that all images of the batch share.
+    """The boxes of detections, without the padding common to all images of the batch.
 
-    (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only. D' = D where
-    shapes must be known.
+    (B, D, 6) -> (B, D', 4) with 1 <= D' <= D: masks are computed for these only. D' = D if shapes
+    must be static.
     """
 
     def call(self, detections):
@@ -28,15 +28,15 @@ class TrimDetections(GeometryLayer):
 
 @keras.saving.register_keras_serializable("mrcnn")
 class TrimPositives(GeometryLayer):
-    """The leading rows of tensors up to the last positive roi of any image of the batch.
+    """The leading rows of tensors up to the last positive RoI of any image in the batch.
 
-    Called on [class ids (B, R), tensors (B, M, ...)...], where positive rois come first; returns
+    Called on [class ids (B, R), tensors (B, M, ...)...], where positive RoIs come first; returns
     the tensors as (B, M', ...) with 1 <= M' <= M, a multiple of `step` unless it is M. The heads
-    that learn from positive rois alone then run on few others. M' = M where shapes must be known.
+    trained only on positive RoIs then run on few others. M' = M if shapes must be static.
 
     Args:
-        step: Numbers of rows between are rounded up, so that devices which prepare for every
-            shape see few.
+        step: Numbers of rows are rounded up to a multiple, so that devices with a per-shape setup
+            see few different shapes.
     """
 
     def __init__(self, step=8, **kwargs):

@@ -1,4 +1,4 @@
-"""Targets of the second stage: which proposals learn, as what, with which box and mask."""
+"""Targets of the second stage: sampled proposals with their class, box and mask targets."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,19 +25,19 @@ def sample_rois(
     count: int,
     most_positive: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return random rois to learn from, the positive ones first.
+    """Return a random sample of RoIs to train on, positives first.
 
-    Positive is a roi with an IoU of 0.5 with an object, negative one with less and less than half
-    of its area in a crowd. The objects' own boxes are proposals too, so that the heads have
-    something to learn before the RPN does *(as in Fast R-CNN's reference code)*; negatives fill the
-    count.
+    A RoI is positive if its IoU with an object is at least 0.5, and negative if it is less and
+    less than half of its area is in a crowd. The ground truth boxes are added to the proposals, so
+    that the heads get positives before the RPN is trained *(as in Fast R-CNN's reference code)*;
+    negatives fill the remaining rows.
 
     Args:
         proposals: (B, P, 4) normalized; zero rows are padding and never chosen.
         gt_class_ids: (B, G), 0 padding, negative crowd.
         gt_boxes: (B, G, 4) normalized.
-        seeds: (B,) of the random choice.
-        count: R; most_positive: at most so many positive rois.
+        seeds: (B,) random seeds of the sample.
+        count: R; most_positive: maximum number of positive RoIs.
 
     Returns:
         rois (B, R, 4), class ids (B, R) int32 with 0 for negatives, the index of the matched
@@ -71,20 +71,20 @@ def sample_rois(
 
 @keras.saving.register_keras_serializable("mrcnn")
 class RoiTargetLayer(GeometryLayer):
-    """RoIs to learn from, with their targets.
+    """Sampled RoIs with their targets.
 
     Called on [proposals (B, P, 4) normalized, image_meta (B, M), gt_class_ids (B, G),
-    gt_boxes (B, G, 4) pixels of the input, gt_masks (B, G, h', w'), seeds (B,)]. Returns rois
-    (B, R, 4), class ids (B, R), deltas (B, R, 4), masks (B, M, h, w) of the first M rois, among
-    which all positive ones are, weights (B, R), and the matched objects of those M (B, M).
+    gt_boxes (B, G, 4) in input pixels, gt_masks (B, G, h', w'), seeds (B,)]. Returns rois
+    (B, R, 4), class ids (B, R), deltas (B, R, 4), masks (B, M, h, w) of the first M RoIs, which
+    include all positives, weights (B, R), and the matched objects of those M (B, M).
 
     Args:
         count: R.
         positive_ratio: M = int(R * positive_ratio).
         mask_shape: (h, w) of the targets.
-        uses_mini_masks: gt_masks lie inside their boxes; else they cover the input.
-        std_dev: (4,) by which deltas are divided.
-        inclusive: The form of the normalized frame.
+        uses_mini_masks: gt_masks are mini-masks inside their boxes; else they cover the input.
+        std_dev: (4,), divisor of the deltas.
+        inclusive: Whether the normalized frame is inclusive.
         mask_targets: One of `conventions.MASK_TARGETS`.
     """
 
@@ -110,7 +110,7 @@ class RoiTargetLayer(GeometryLayer):
 
     @property
     def most_positive(self) -> int:
-        """The number of rois that can be positive, and so the number of mask targets."""
+        """The maximum number of positive RoIs, and so the number of mask targets."""
         return max(int(self.count * self.positive_ratio), 1)
 
     def call(self, inputs):
@@ -131,10 +131,10 @@ class RoiTargetLayer(GeometryLayer):
         seeds: Tensor,
         shift: Tensor | float = 0.0,
     ) -> tuple[Tensor, ...]:
-        """Return what a call does, of gt_boxes that are normalized already.
+        """Return the same as `call`, for gt_boxes that are already normalized.
 
         Args:
-            shift: Of the rois whose masks are taken, broadcast to (B, M, 4).
+            shift: Offset of the RoIs for mask targets, broadcast to (B, M, 4).
         """
         rois, class_ids, matched, weights = sample_rois(
             proposals,

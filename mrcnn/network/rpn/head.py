@@ -19,7 +19,7 @@ def build_rpn_model(
 
     Args:
         conv_count: Number of 3x3 convolutions.
-        sigmoid: The network gives the logit of foreground alone, and that of background is 0.
+        sigmoid: The network predicts only the foreground logit; the background logit is 0.
     """
     features = keras.Input((None, None, depth), name="input_rpn_feature_map")
     shared = features
@@ -37,7 +37,7 @@ def build_rpn_model(
         4 * anchors_per_location, 1, name="rpn_bbox_pred", kernel_initializer=_small_normal()
     )(shared)
     logits = layers.Reshape((-1, 1 if sigmoid else 2), dtype="float32")(logits)
-    if sigmoid:  # of x is the softmax of 0 and x
+    if sigmoid:  # sigmoid(x) is the softmax of (0, x)
         logits = layers.ZeroPadding1D((1, 0), data_format="channels_first", dtype="float32")(logits)
     deltas = layers.Reshape((-1, 4), dtype="float32")(deltas)
     probs = layers.Softmax(name="rpn_class_xxx", dtype="float32")(logits)
@@ -45,5 +45,5 @@ def build_rpn_model(
 
 
 def _small_normal() -> keras.initializers.Initializer:
-    # Faster R-CNN, section 3.1.3: new layers start from a normal distribution of deviation 0.01.
+    # Faster R-CNN, section 3.1.3: normal distribution with standard deviation 0.01.
     return keras.initializers.RandomNormal(stddev=0.01)

@@ -15,11 +15,11 @@ def class_loss(
     across_replicas: reductions.AcrossReplicas,
     anchors_per_image: int | None = None,
 ) -> Tensor:
-    """Return the mean cross-entropy of the anchors that learn: (B, N), (B, N, 2) -> scalar.
+    """Return the mean cross-entropy of the sampled anchors: (B, N), (B, N, 2) -> scalar.
 
     Args:
-        anchors_per_image: So many should learn, by which the sum is divided, as in detectron2;
-            None for those that do.
+        anchors_per_image: Nominal sample size, which the sum is divided by, as in detectron2; None
+            for the actual one.
     """
     target = ops.cast(match == 1, "int32")
     entropy = ops.sparse_categorical_crossentropy(target, logits, from_logits=True)
@@ -37,11 +37,11 @@ def box_loss(
     divisor: str = "positives",
     anchors_per_image: int | None = None,
 ) -> Tensor:
-    """Return the smooth L1 of foreground anchors: (B, N, 4), (B, N), (B, N, 4) -> scalar.
+    """Return the smooth L1 loss of foreground anchors: (B, N, 4), (B, N), (B, N, 4) -> scalar.
 
     Args:
         beta: See `reductions.smooth_l1`.
-        divisor: One of `conventions.BOX_LOSS_DIVISORS`; anchors_per_image: those wanted.
+        divisor: One of `conventions.BOX_LOSS_DIVISORS`; anchors_per_image: nominal sample size.
     """
     distance = reductions.smooth_l1(target_deltas, deltas, beta)
     is_positive = (match == 1)[:, :, None]
@@ -52,7 +52,7 @@ def box_loss(
 
 
 def _count(match: Tensor, anchors_per_image: int | None) -> Tensor:
-    """Return how many anchors of a batch learn, or how many should."""
+    """Return the actual or the nominal number of sampled anchors of a batch."""
     if anchors_per_image is None:
         return ops.sum(ops.cast(match != 0, "float32"))
     return ops.cast(ops.shape(match)[0] * anchors_per_image, "float32")

@@ -1,4 +1,4 @@
-"""From the outputs of the RPN to proposals."""
+"""From RPN outputs to proposals."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ Tensor = Any
 
 
 class Candidates(NamedTuple):
-    """The best anchors before suppression, best first: scores (B, n) and boxes (B, n, 4)."""
+    """The top anchors before NMS, highest score first: scores (B, n) and boxes (B, n, 4)."""
 
     scores: Tensor
     anchors: Tensor
@@ -32,12 +32,12 @@ def best_anchors(
     window: Tensor | None = None,
     largest_log_scale: float = box_math.LARGEST_LOG_SCALE,
 ) -> Candidates:
-    """Return the anchors of the highest scores, refined by their deltas and cut at a window.
+    """Return the top-scoring anchors, refined by their deltas and clipped to a window.
 
     Args:
-        probs: (B, N), of being foreground. deltas: (B, N, 4), divided by std_dev.
+        probs: (B, N), foreground probability. deltas: (B, N, 4), divided by std_dev.
         anchors: (B, N, 4), normalized.
-        limit: The most that are returned.
+        limit: Maximum number returned.
         window: (B, 4), normalized; None for the whole input.
         largest_log_scale: See `boxes.decode`.
     """
@@ -53,7 +53,7 @@ def best_anchors(
 
 
 def suppress(groups: Sequence[Candidates], count: int, threshold: float) -> Tensor:
-    """Return the best boxes after suppression within each group: (B, count, 4), zero padded."""
+    """Return the top boxes after NMS within each group: (B, count, 4), zero padded."""
     most = _largest([ops.shape(group.scores)[1] for group in groups])
     boxes = ops.stack([_rows(group.clipped, most) for group in groups], axis=2)
     scores = ops.stack([_rows(group.scores, most) for group in groups], axis=2)
@@ -66,7 +66,7 @@ def _largest(counts: Sequence[Any]) -> Any:
 
 
 def _rows(values: Tensor, count: Any) -> Tensor:
-    """Return values (B, n, ...) with zero rows up to a count."""
+    """Return values (B, n, ...) zero padded to `count` rows."""
     missing = [[0, 0], [0, count - ops.shape(values)[1]], *[[0, 0]] * (len(values.shape) - 2)]
     return ops.pad(values, missing)
 
@@ -80,9 +80,9 @@ class ProposalLayer(GeometryLayer):
 
     Args:
         proposal_count: P.
-        nms_threshold: Of the suppression, which is over all levels together.
-        pre_nms_limit: So many anchors of the highest scores take part.
-        std_dev: (4,) by which deltas are divided.
+        nms_threshold: IoU threshold of NMS, which runs over all levels together.
+        pre_nms_limit: Number of top-scoring anchors before NMS.
+        std_dev: (4,), divisor of the deltas.
     """
 
     def __init__(self, proposal_count, nms_threshold, pre_nms_limit, std_dev, **kwargs):
@@ -97,7 +97,7 @@ class ProposalLayer(GeometryLayer):
         return suppress(groups, self.proposal_count, self.nms_threshold)
 
     def candidates(self, inputs: Sequence[Tensor]) -> list[Candidates]:
-        """Return the groups within which suppression acts."""
+        """Return the groups within which NMS runs."""
         probs, deltas, anchors = inputs
         return [best_anchors(probs[:, :, 1], deltas, anchors, self.pre_nms_limit, self.std_dev)]
 
@@ -116,13 +116,13 @@ class ProposalLayer(GeometryLayer):
 
 @keras.saving.register_keras_serializable("mrcnn")
 class LevelProposalLayer(ProposalLayer):
-    """Proposals of which each level chooses, and suppresses, its own *(FPN, section 4.1)*.
+    """Proposals with top-k and NMS per level *(FPN, section 4.1)*.
 
     Called on [probs (B, n, 2) of each level, deltas (B, n, 4) of each level, anchors (B, N, 4)
-    normalized, image_meta (B, M)], in one list. Boxes are cut at the image.
+    normalized, image_meta (B, M)], in one list. Boxes are clipped to the image.
 
     Args:
-        pre_nms_limit: Of each level.
+        pre_nms_limit: Per level.
         largest_log_scale: See `boxes.decode`.
     """
 
@@ -131,7 +131,7 @@ class LevelProposalLayer(ProposalLayer):
         self.largest_log_scale = largest_log_scale
 
     def candidates(self, inputs: Sequence[Tensor]) -> list[Candidates]:
-        """Return the candidates of each level."""
+        """Return the candidates per level."""
         *outputs, anchors, image_meta = inputs
         window = box_math.window_in_graph(image_meta, ops, inclusive=False)
         groups, start = [], 0
@@ -148,7 +148,7 @@ class LevelProposalLayer(ProposalLayer):
                 window=window,
                 largest_log_scale=self.largest_log_scale,
             )
-            # A box that was cut to nothing is no proposal.
+            # Boxes that are empty after clipping are not proposals.
             is_real = box_math.area(best.clipped, ops) > 0
             groups.append(best._replace(scores=ops.where(is_real, best.scores, 0.0)))
             start = stop

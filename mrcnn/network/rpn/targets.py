@@ -1,4 +1,4 @@
-"""What the RPN learns: which anchors are foreground, and their deltas."""
+"""RPN targets: which anchors are foreground, and their deltas."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from mrcnn.network.ops import gathers
 Tensor = Any
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
 POSITIVE_SHARE = 0.5
-# Anchors whose IoU with an object is so near to the best one's, relatively, fit it as well. All
-# that lie inside an object are equal but for rounding, which is the compiler's: it may even compute
-# a number twice, so that the best is not equal to itself.
+# Relative tolerance for ties with an object's best IoU. Anchors inside an object are equal except
+# for rounding, which is up to the compiler: it may even compute a number twice, so that the best
+# does not equal itself.
 TIE = 1e-5
 
 
@@ -32,17 +32,17 @@ def targets(
 ) -> tuple[Tensor, Tensor]:
     """Return the target of each anchor: match (B, N) int32 and deltas (B, N, 4).
 
-    Match is 1 for foreground, -1 for background, 0 for anchors that do not learn: those between,
-    those with half of their area in a crowd, and all beyond a random `anchors_per_image`, at most
-    half of them foreground. An anchor is foreground with an IoU of 0.7, or where no anchor fits an
-    object better; then it learns that object.
+    Match is 1 for foreground, -1 for background, 0 for ignored anchors: those in between, those
+    with half of their area in a crowd, and all but a random sample of `anchors_per_image`, at most
+    half of it foreground. An anchor is foreground if its IoU is at least 0.7, or if no anchor has
+    a higher IoU with some object; it is then matched to that object.
 
     Args:
-        anchors: (N, 4), pixels of the input.
+        anchors: (N, 4), input pixels.
         gt_class_ids: (B, G), 0 padding, negative crowd.
-        gt_boxes: (B, G, 4), pixels of the input.
-        seeds: (B,) of the random choice.
-        std_dev: (4,) by which deltas are divided.
+        gt_boxes: (B, G, 4), input pixels.
+        seeds: (B,) random seeds of the sample.
+        std_dev: (4,), divisor of the deltas.
     """
     boxes = ops.convert_to_tensor(anchors, "float32")[None]
     found = _matched(boxes, gt_class_ids, gt_boxes)
@@ -59,11 +59,11 @@ def targets(
 
 
 class _Matches(NamedTuple):
-    """What anchors have to do with the objects of their images, (B, N) each.
+    """Matches of anchors with the objects of their images, (B, N) each.
 
     Attributes:
-        best_iou, best_gt: with the object that an anchor fits best; -1 where there is none.
-        forced_by: the first object that no anchor fits better, -1 for most anchors.
+        best_iou, best_gt: largest IoU of an anchor, and the object; -1 if there is none.
+        forced_by: the first object that no anchor overlaps more; -1 for most anchors.
         is_in_crowd: bool, see `matching.lies_in_crowd`.
     """
 
@@ -74,10 +74,10 @@ class _Matches(NamedTuple):
 
 
 def _matched(anchors: Tensor, gt_class_ids: Tensor, gt_boxes: Tensor) -> _Matches:
-    """Match anchors (1, N, 4) with objects (B, G), (B, G, 4), one object of each image at a time.
+    """Match anchors (1, N, 4) with objects (B, G), (B, G, 4), one object per image at a time.
 
-    All pairs at once would take gigabytes for the anchors of a large input and a hundred rows, most
-    of them padding.
+    All pairs at once would take gigabytes for the anchors of a large input and a hundred objects,
+    most of them padding.
     """
     shape = (ops.shape(gt_boxes)[0], anchors.shape[1])
 
@@ -123,7 +123,7 @@ def _sample(
 class RpnTargetLayer(GeometryLayer):
     """Match (B, N) and deltas (B, N, 4) of fixed anchors; see `rpn.targets`.
 
-    Called on [gt_class_ids (B, G), gt_boxes (B, G, 4) pixels of the input, seeds (B,)].
+    Called on [gt_class_ids (B, G), gt_boxes (B, G, 4) in input pixels, seeds (B,)].
     """
 
     def __init__(self, anchors, anchors_per_image, std_dev, **kwargs):

@@ -1,4 +1,4 @@
-"""What lies between the RPN and its proposals, for people who look inside."""
+"""The intermediate steps between the RPN and its proposals, for inspection."""
 
 import keras
 from keras import ops
@@ -10,11 +10,11 @@ from mrcnn.network.rpn import proposals
 
 @keras.saving.register_keras_serializable("mrcnn")
 class ProposalTrace(GeometryLayer):
-    """The steps of a `ProposalLayer`, by name; called on what that is called on.
+    """The steps of a `ProposalLayer`, by name; called on the same inputs.
 
-    pre_nms_anchors, refined_anchors, refined_anchors_clipped: (B, n, 4) normalized, best first
-    (of each level, where each chooses its own). kept: (p,) int32, which of them suppression keeps
-    in the first image.
+    pre_nms_anchors, refined_anchors, refined_anchors_clipped: (B, n, 4) normalized, highest score
+    first (per level, if proposals are selected per level). kept: (p,) int32, which of them NMS
+    keeps in the first image.
     """
 
     def __init__(self, proposals: proposals.ProposalLayer, **kwargs):
