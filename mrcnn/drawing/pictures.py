@@ -81,7 +81,7 @@ def save_image(path: str | PathLike[str], image: np.ndarray, *, software: str = 
 
 
 def is_written_by(path: str | PathLike[str], software: str) -> bool:
-    """Tell whether a file is a PNG that says so, see `save_image`."""
+    """Return whether a file is a PNG that says so, see `save_image`."""
     if Path(path).suffix.lower() != ".png":
         return False
     try:

@@ -1,8 +1,8 @@
 """COCO scores: average precision of masks, boxes and keypoints (Lin et al. 2014).
 
-The way of the data: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) makes
-the truth, `match_categories` ties the model's classes to it, `to_results` writes what the model
-found in one image, and `score` compares the two.
+Data flow: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) creates the ground
+truth, `match_categories` maps the model's classes to it, `to_results` converts the detections of
+one image, and `score` compares the two.
 """
 
 import json
@@ -32,12 +32,12 @@ IOU_TYPES = ("segm", "bbox")  # and keypoints
 
 
 class Truth(NamedTuple):
-    """What the detections in a dataset's images are compared with.
+    """The ground truth that detections in a dataset's images are compared with.
 
     Attributes:
         coco: From `ground_truth` or `ground_truth_of`.
-        image_ids: Its id of each image that is looked at, in their order.
-        category_ids: Its category of each class of the network, None for those without.
+        image_ids: Its id of each image to score, in order.
+        category_ids: Its category per class of the network; None for classes without one.
     """
 
     coco: Any
@@ -48,14 +48,14 @@ class Truth(NamedTuple):
 def to_results(
     detections: Mapping[str, Any], image_id: int | str, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
-    """Return the detections of one image in COCO's results form, ready for `json.dump`.
+    """Return the detections of one image in COCO's results format, ready for `json.dump`.
 
     Args:
         detections: boxes or rois (N, 4), class_ids (N,), scores (N,), and masks (H, W, N), or
             their RLE, and keypoints (N, P, 3) where there are any, in image pixels.
         image_id: the id of the image in the ground truth.
-        category_ids: category of each model class, from `match_categories`; what is found of a
-            class without one is left out.
+        category_ids: category per model class, from `match_categories`; detections of classes
+            without one are left out.
     """
     boxes = detections.get("boxes", detections["rois"])  # whole pixels cost some precision
     y1, x1, y2, x2 = np.asarray(boxes, np.float64).T
@@ -89,8 +89,8 @@ def to_results(
 def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
     """Return the ground truth of an annotation file (or of its content), indexed for `score`.
 
-    Objects are numbered anew from 1: pycocotools takes a match with object 0 for no match, and
-    files that count from 0 are common. Missing areas and boxes are computed from the outlines.
+    Objects are renumbered from 1: pycocotools takes a match with object 0 for no match, and files
+    that count from 0 are common. Missing areas and boxes are computed from the outlines.
 
     Raises:
         ValueError: if a list is missing, or an object has no usable outline or no image.
@@ -111,9 +111,9 @@ def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
 def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
     """Return the ground truth of a prepared dataset; category ids are its class ids.
 
-    Image ids are those of `dataset.image_ids`. Objects of negative class are crowds; objects
-    without a pixel are left out, as nothing could ever find them. Areas and boxes that annotations
-    state are taken from there, as pycocotools does.
+    Image ids are those of `dataset.image_ids`. Objects with negative class are crowds; objects
+    without a pixel are left out, as they cannot be detected. Areas and boxes stated in annotations
+    are used, as in pycocotools.
 
     Args:
         image_ids: Only these images; None for all.
@@ -134,12 +134,12 @@ def match_categories(class_names: Sequence[str], coco_gt: COCO) -> list[int | No
     Classes that the annotations do not have get None, and are not scored; so do those named
     "N/A", torchvision's numbers that COCO does not use.
 
-    Where two categories share a name, the one with objects is meant (Roboflow writes an unused
-    category named like the project).
+    If two categories share a name, the one with objects is used (Roboflow writes an unused
+    category named after the project).
 
     Raises:
-        ValueError: there are objects of a class that the model lacks, or no name of the model is
-            that of a category: a wrong list of classes is no score of 0.
+        ValueError: If there are objects of a class that the model lacks, or no class name matches
+            a category: a wrong list of classes must not become a score of 0.
     """
     used = {annotation["category_id"] for annotation in coco_gt.dataset["annotations"]}
     by_name: dict[str, int] = {}
@@ -171,18 +171,18 @@ def score(
 ) -> dict[str, dict[str, Any]]:
     """Return AP, AP50, AP75, APs, APm, APl, AR (0..1) and per_class of "segm" and of "bbox".
 
-    A figure is None where the truth has no object to find (of that class or size). As in
-    detectron2, the size of a detection is that of its mask for "segm", of its box for "bbox".
+    A score is None if the ground truth has no objects (of that class or size). As in detectron2,
+    the size of a detection is that of its mask for "segm", and of its box for "bbox".
 
     Args:
         coco_gt: from `ground_truth` or `ground_truth_of`.
         results: from `to_results`, of all images together; they are not changed.
-        max_detections: the best so many of an image and class count. COCO says 100.
-        image_ids: the images that were looked at; None for all of the ground truth.
-        iou_types: what is compared: segm, bbox, keypoints (at most 20 detections an image).
+        max_detections: number of top detections per image and class that count; COCO's is 100.
+        image_ids: the images that were processed; None for all of the ground truth.
+        iou_types: what is compared: segm, bbox, keypoints (at most 20 detections per image).
 
     Raises:
-        ValueError: if a result is of an image, category or mask size that the truth does not have.
+        ValueError: If a result has an image, category or mask size that the ground truth lacks.
     """
     if max_detections < 1:
         raise ValueError(f"max_detections must be at least 1, got {max_detections}")
@@ -207,7 +207,7 @@ def score_detector(
     iou_types: Sequence[str] = IOU_TYPES,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, dict[str, Any]]:
-    """Return the scores of what is detected in a dataset's images against a ground truth.
+    """Return the scores of a detector on a dataset's images against a ground truth.
 
     Images that cannot be read, whatever `load_image` raises, are left out with a warning each.
 
@@ -215,10 +215,10 @@ def score_detector(
         detect: An image -> its detections, see `to_results`.
         max_detections, iou_types: See `score`.
         image_ids: The images, of `dataset.image_ids`; None for all.
-        progress: Wraps the list of images that is gone through.
+        progress: Wraps the list of images being iterated.
 
     Raises:
-        RuntimeError: When more than a tenth of the images cannot be read.
+        RuntimeError: If more than a tenth of the images cannot be read.
     """
     results, seen, bad, num_full = [], [], [], 0
     chosen = dataset.image_ids if image_ids is None else image_ids
@@ -340,7 +340,7 @@ def _encode(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, A
 
 
 def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
-    """Raise for results that pycocotools would quietly count as wrong, or not count at all."""
+    """Raise for results that pycocotools would silently count as wrong, or ignore."""
     for result in results:
         image = coco_gt.imgs.get(result["image_id"])
         if image is None:
@@ -360,7 +360,7 @@ def _check_results(coco_gt: COCO, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _summary(evaluation: Any) -> dict[str, Any]:
-    """Return the figures of COCOeval.summarize, which itself knows 100 detections only."""
+    """Return the scores of COCOeval.summarize, which itself only supports 100 detections."""
     precision = evaluation.eval["precision"][..., 0]  # (thresholds, recalls, classes, sizes)
     recall = evaluation.eval["recall"][..., 0]  # (thresholds, classes, sizes)
     sizes = dict(zip(evaluation.params.areaRngLbl, np.moveaxis(precision, -1, 0), strict=True))

@@ -1,7 +1,7 @@
-"""The engine of COCO's scores: what is found is matched with the truth by faster-coco-eval.
+"""The COCO evaluation engine: detections are matched with the ground truth by faster-coco-eval.
 
-It is pycocotools' evaluation in C++, with the same figures; `tests/test_coco_engine.py` compares
-the two. Both change the objects that they are given, so it gets copies.
+It is pycocotools' evaluation in C++, with the same results; `tests/test_coco_engine.py` compares
+the two. Both modify the objects that they are given, so it gets copies.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from mrcnn.evaluation import keypoints as of_points
 
 logger = logging.getLogger("mrcnn")
 
-MOST_PERSONS = 20  # detections an image that COCO's scores of keypoints look at
+MOST_PERSONS = 20  # maximum detections per image in COCO's keypoint scores
 
 
 def evaluate(
@@ -29,7 +29,7 @@ def evaluate(
     max_detections: int,
     image_ids: Sequence[int] | None,
 ) -> COCOeval_faster:
-    """Return the evaluation of results, accumulated: `eval` and `params` as pycocotools has them.
+    """Return the accumulated evaluation of results: `eval` and `params` as in pycocotools.
 
     Images and categories are numbered from 1, in the order of their ids.
 
@@ -37,9 +37,9 @@ def evaluate(
         coco_gt, results, max_detections, image_ids: see `coco.score`.
         iou_type: segm, bbox or keypoints.
     """
-    # Its ids are floats; those of files may be texts, and too long.
+    # Its ids are floats; those of files may be strings, or too large.
     images, categories = _numbers(coco_gt.imgs), _numbers(coco_gt.cats)
-    # Given no truth yet, it leaves out no class: for keypoints it would, those without objects.
+    # Constructed without ground truth, since for keypoints it would drop classes without objects.
     evaluation = COCOeval_faster(iouType=iou_type, print_function=logger.debug)
     evaluation.cocoGt = _renumbered(coco_gt, coco_gt.dataset["annotations"], images, categories)
     evaluation.cocoDt = _renumbered(coco_gt, _found(results, iou_type), images, categories)

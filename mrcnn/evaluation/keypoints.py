@@ -1,4 +1,4 @@
-"""Keypoints as COCO's scores take them."""
+"""Keypoints for COCO evaluation."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from pycocotools.coco import COCO
 
 
 def sigmas(coco_gt: COCO, of_coco: np.ndarray) -> np.ndarray:
-    """Return how exactly each keypoint can be annotated, as a part of an object's size.
+    """Return the annotation accuracy (sigma) of each keypoint, relative to the object size.
 
-    COCO measured it for its 17; for other sets the mean of those is taken.
+    COCO measured it for its 17 keypoints; for others their mean is used.
     """
     annotated = (item.get("keypoints", ()) for item in coco_gt.anns.values())
     count = max((len(points) // 3 for points in annotated), default=len(of_coco))

@@ -1,6 +1,6 @@
-"""Average precision of one image, classes mixed, as Matterport's notebooks print it.
+"""Average precision of one image over all classes, as in Matterport's notebooks.
 
-These are quick looks at single images. COCO's scores, of whole data sets and per class, are in
+For quick looks at single images. COCO's scores, for complete datasets and per class, are in
 `mrcnn.evaluation.coco`.
 """
 

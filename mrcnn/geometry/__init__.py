@@ -1,1 +1,1 @@
-"""Boxes, anchors, masks and images as array maths: no settings, no framework state."""
+"""Boxes, anchors, masks and images as array operations: no settings, no framework state."""

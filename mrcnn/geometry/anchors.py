@@ -10,11 +10,11 @@ Scale = float | Sequence[float]
 def cell_anchors(scale: Scale, ratios: Sequence[float], *, whole: bool = False) -> np.ndarray:
     """Return the anchors of one cell around the origin, pixels: (A, 4).
 
-    A ratio is width over height; every anchor has the area scale * scale. Of several scales, all
+    A ratio is width over height; every anchor has the area scale * scale. With several scales, all
     ratios of the first come first, as in detectron2's weights.
 
     Args:
-        whole: round the corners to pixels, halves to the even one, as torchvision does.
+        whole: round the corners to pixels, halves to even, as torchvision does.
     """
     sides = np.atleast_1d(scale)[:, None]
     ratio_roots = np.sqrt(np.asarray(ratios, np.float64))
@@ -32,7 +32,7 @@ def level_anchors(
     *,
     whole: bool = False,
 ) -> np.ndarray:
-    """Return the anchors of one pyramid level, pixels of the input: (h * w * A, 4) float64.
+    """Return the anchors of one pyramid level, in input pixels: (h * w * A, 4) float64.
 
     Row-major over the grid, ratios fastest. The anchors of cell (i, j) are centred on pixel
     (i * stride, j * stride), as in Matterport's, torchvision's and detectron2's weights. Every
@@ -46,7 +46,7 @@ def level_anchors(
 
 
 def level_grids(input_shape: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the height and width of each pyramid level, cells."""
+    """Return the height and width of each pyramid level, in cells."""
     return [(-(-input_shape[0] // stride), -(-input_shape[1] // stride)) for stride in strides]
 
 
@@ -59,14 +59,14 @@ def pyramid_anchors(
     *,
     whole: bool = False,
 ) -> np.ndarray:
-    """Return the anchors of all levels, finest first, pixels of the input: (N, 4) float64.
+    """Return the anchors of all levels, finest first, in input pixels: (N, 4) float64.
 
-    One scale a level *(FPN, Lin et al. 2017, section 4.1)*: 261,888 anchors at 1024 x 1024.
+    One scale per level *(FPN, Lin et al. 2017, section 4.1)*: 261,888 anchors at 1024 x 1024.
 
     Args:
-        scales: Of each level; several where there is but one level.
-        grids: Height and width of each level, cells; see `level_grids`.
-        strides: Of each level, one number or one for each direction.
+        scales: Per level; several if there is only one level.
+        grids: Height and width of each level, in cells; see `level_grids`.
+        strides: Per level, one number or one per direction.
         whole: See `cell_anchors`.
     """
     levels = zip(scales, grids, strides, strict=True)

@@ -1,10 +1,10 @@
-"""Boxes and frames: the one page that defines box, delta, IoU and the three coordinate frames.
+"""Boxes and frames: the definitions of box, delta, IoU and the three coordinate frames.
 
 A box is (y1, x1, y2, x2), y2 and x2 exclusive. Frames:
 
 - image: pixels of the original image
-- input: pixels of the network's input, after resize and pad
-- normalized: of the input, in one of two forms, of which weights know only one:
+- input: pixels of the network input, after resize and pad
+- normalized: relative to the input, in one of two forms; weights are valid for only one of them:
   inclusive (Matterport's): (box - [0, 0, 1, 1]) / [H-1, W-1, H-1, W-1], so that 0 and 1 are the
   centres of the first and last pixel; else: box / [H, W, H, W], so that they are its borders
 
@@ -19,12 +19,12 @@ import numpy as np
 
 Array = Any  # np.ndarray or a Keras tensor
 
-# Keeps exp finite for a network that diverges; no box of a sound one comes near.
+# Keeps exp finite for a diverging network; boxes of a healthy one stay far below.
 LARGEST_LOG_SCALE = 20.0
 
 
 def area(boxes: Array, xp: ModuleType = np) -> Array:
-    """Return the areas of boxes: (..., 4) -> (...). Boxes turned inside out have area 0."""
+    """Return the areas of boxes: (..., 4) -> (...). Inverted boxes have area 0."""
     height = xp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     width = xp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     return height * width
@@ -41,17 +41,17 @@ def iou(boxes: Array, other_boxes: Array, xp: ModuleType = np) -> Array:
 
 
 def share_inside(boxes: Array, regions: Array, xp: ModuleType = np) -> Array:
-    """Return what share of each box's own area lies in each region: (..., N, M).
+    """Return the fraction of each box's area inside each region: (..., N, M).
 
-    Takes boxes (..., N, 4) and regions (..., M, 4). Boxes without area (padding) have share 0. It
-    is what COCO's evaluation calls the IoU with a crowd.
+    Takes boxes (..., N, 4) and regions (..., M, 4). Empty boxes (padding) have fraction 0. COCO's
+    evaluation calls this the IoU with a crowd.
     """
     areas = area(boxes, xp)[..., :, None]
     return intersection(boxes, regions, xp) / xp.where(areas > 0, areas, xp.ones_like(areas))
 
 
 def intersection(boxes: Array, other_boxes: Array, xp: ModuleType = np) -> Array:
-    """Return the area that all pairs share: (..., N, 4), (..., M, 4) -> (..., N, M)."""
+    """Return the intersection area of all pairs: (..., N, 4), (..., M, 4) -> (..., N, M)."""
     a, b = boxes[..., :, None, :], other_boxes[..., None, :, :]
     height = xp.minimum(a[..., 2], b[..., 2]) - xp.maximum(a[..., 0], b[..., 0])
     width = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
@@ -84,7 +84,7 @@ def decode(
     """Return boxes refined by deltas, the inverse of `encode`: (..., 4), (..., 4) -> (..., 4).
 
     Args:
-        largest_log_scale: of the deltas of height and width, which larger ones are cut to.
+        largest_log_scale: upper limit that the deltas of height and width are clipped to.
     """
     size = _size(boxes)
     centre = _centre(boxes) + deltas[..., :2] * size
@@ -94,7 +94,7 @@ def decode(
 
 
 def clip(boxes: Array, window: Array, xp: ModuleType = np) -> Array:
-    """Return boxes cut at a window of the same frame: (..., 4), (..., 4) -> (..., 4)."""
+    """Return boxes clipped to a window in the same frame: (..., 4), (..., 4) -> (..., 4)."""
     low, high = window[..., :2], window[..., 2:]
     corners = [xp.minimum(xp.maximum(boxes[..., i : i + 2], low), high) for i in (0, 2)]
     return xp.concatenate(corners, axis=-1)
@@ -155,7 +155,7 @@ def window_in_graph(image_meta: Array, xp: ModuleType, inclusive: bool = True) -
 def points_to_image(
     points: np.ndarray, window: Sequence[float], image_shape: tuple[int, int]
 ) -> np.ndarray:
-    """Return points (..., 2) of y and x, in pixels of the input, in pixels of the original image.
+    """Convert points (..., 2) of y and x from input pixels to pixels of the original image.
 
     Args:
         window: Where the image lies in the input, pixels.
@@ -174,10 +174,10 @@ def to_image(
 ) -> np.ndarray:
     """Return normalized boxes in pixels of the original image: (N, 4) -> (N, 4) float32.
 
-    They are cut at the image, and not rounded.
+    They are clipped to the image, and not rounded.
 
     Args:
-        window: (4,), where the image lies inside the input, pixels of the input.
+        window: (4,), window of the image in the input, in input pixels.
     """
     window = normalize(window, input_shape, inclusive)
     size = np.tile(window[2:] - window[:2], 2)

@@ -91,7 +91,7 @@ def compose_meta(
     scale: float,
     active_class_ids: Sequence[int] | np.ndarray,
 ) -> np.ndarray:
-    """Return what the network knows of an image: (12 + K,) float32.
+    """Return the meta record of an image: (12 + K,) float32.
 
     In order: id, original height, width, channels, input height, width, channels, window
     y1, x1, y2, x2, scale, and for each class whether the image's source annotates it.
@@ -148,7 +148,7 @@ def read_image(file: image_files.ImageFile, channels: int = 3) -> np.ndarray:
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
-    """Return any picture as RGB: (H, W) or (H, W, 1 to 4) -> (H, W, 3) uint8.
+    """Convert any image to RGB: (H, W) or (H, W, 1 to 4) -> (H, W, 3) uint8.
 
     One channel is grey, two are grey and alpha, four are RGB and alpha; alpha is dropped.
     Values are brought to 0..255 as `to_uint8` does.
@@ -169,15 +169,15 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
 
 
 def to_channels(array: np.ndarray, channels: int) -> np.ndarray:
-    """Return a picture that a program made as (H, W, channels).
+    """Convert an image array to (H, W, channels).
 
-    Three channels are made by `to_rgb`; any other number must be there. Whole numbers become 8
-    bits as in `to_uint8`. Floats are kept, as float32, where the scale is the program's own: with
-    other than three channels, or where some are negative (widely copied programs subtract the mean
-    pixel before they call Matterport's `detect`, which subtracts it again).
+    Three channels are converted by `to_rgb`; any other number must match. Integers become 8 bits
+    as in `to_uint8`. Floats are kept as float32 if their scale is up to the program: with other
+    than three channels, or if some are negative (widely copied programs subtract the mean pixel
+    before calling Matterport's `detect`, which subtracts it again).
 
     Raises:
-        ValueError: the array has not so many channels.
+        ValueError: If the array does not have `channels` channels.
     """
     image = np.asarray(_opened(array))
     if image.ndim < 2:
@@ -256,7 +256,7 @@ def _opened(array: Any) -> Any:
 
 
 def _what(array: Any) -> str:
-    """Return what was passed in place of an image, and what to do."""
+    """Describe what was passed instead of an image, and what to do."""
     if isinstance(array, str | PathLike):
         return f"a {type(array).__name__}; open the file first: mrcnn.geometry.images.read_image"
     if np.ndim(array) == 0 and not isinstance(array, np.ndarray):
@@ -266,7 +266,7 @@ def _what(array: Any) -> str:
 
 @functools.cache
 def _grey_of_16_bits() -> np.ndarray:
-    """Return the grey level of every value of sixteen bits: (65536,) uint8."""
+    """Return the grey level for every 16-bit value: (65536,) uint8."""
     return np.rint(255 / 12 * np.log2(1 + np.arange(65536) / 16)).clip(max=255).astype(np.uint8)
 
 

@@ -1,7 +1,8 @@
-"""Keypoints: from heatmaps to points, and back to the cells that a heatmap is to light up.
+"""Keypoints: from heatmaps to points, and from points to target cells.
 
 A keypoint is (y, x) in pixels, (0, 0) being the corner of the first one, with a third number: in
-annotations its visibility (0 not there, 1 hidden, 2 seen, as in COCO), in detections its score.
+annotations its visibility (0 not labelled, 1 hidden, 2 visible, as in COCO), in detections its
+score.
 """
 
 import numpy as np
@@ -12,8 +13,8 @@ CUBIC = -0.75  # the free number of Keys' cubic (1981), as PyTorch chooses it
 def decode(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the points where heatmaps are highest: (N, h, w, P), (N, 4) -> (N, P, 3) y, x, score.
 
-    A heatmap is stretched over the whole pixels of its box, cubically, and the point is the centre
-    of its highest pixel; the score is the value there. *(Detectron's heatmaps_to_keypoints)*
+    A heatmap is resized bicubically to the rounded box, and the point is the centre of its highest
+    pixel; the score is the value there. *(Detectron's heatmaps_to_keypoints)*
 
     Args:
         heatmaps: Logits.
@@ -34,7 +35,7 @@ def decode(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _cubic_weights(size: int, resized: int) -> np.ndarray:
-    """Return the weight of each sample for each output: (resized, size). Borders go on."""
+    """Return the weight of each sample for each output: (resized, size), with edge padding."""
     centres = (np.arange(resized) + 0.5) * (size / resized) - 0.5
     before = np.floor(centres).astype(int)
     weights = np.zeros((resized, size), np.float32)

@@ -1,4 +1,4 @@
-"""Label images: a number an object; how photographs and smoothed masks are told from them."""
+"""Label images: one number per object; distinguished from photographs and smoothed masks."""
 
 import numpy as np
 

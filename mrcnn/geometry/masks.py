@@ -50,10 +50,10 @@ def minimize(
     rows: np.ndarray | None = None,
     cols: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return what each mask shows inside its box: (N, 4), (H, W, N) -> (N, h, w) bool.
+    """Crop and resize each mask to its box: (N, 4), (H, W, N) -> (N, h, w) bool.
 
     Args:
-        boxes: in pixels of the masks; only their whole part counts.
+        boxes: in mask pixels, truncated to integers.
         masks: of any dtype, non-zero is inside.
         shape: (h, w) of the mini-masks.
         rows: where boxes are in another frame, the row of the masks that each of its rows shows.
@@ -119,11 +119,11 @@ def rle_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
 def from_rle(rles: Sequence[dict], image_shape: Sequence[int]) -> np.ndarray:
     """Return the masks of compressed RLE: N -> (H, W, N) bool.
 
-    Several times as fast as pycocotools, which writes (and pages in) the background too, and
-    safe on damaged files, whose runs its C code trusts.
+    Several times as fast as pycocotools, which also writes (and pages in) the background, and safe
+    for damaged files, whose runs its C code trusts.
 
     Raises:
-        ValueError: a mask has another size than the image, or its runs do not fill it.
+        ValueError: If a mask's size differs from the image's, or its runs do not fill it.
     """
     height, width = int(image_shape[0]), int(image_shape[1])
     planes = np.zeros((len(rles), width * height), bool)
@@ -162,7 +162,7 @@ def bounds_of_runs(runs: np.ndarray, height: int) -> np.ndarray:
 
 
 def part_of_runs(runs: np.ndarray, height: int, box: Sequence[int]) -> np.ndarray:
-    """Return what a mask's runs (R, 2) show in a box of whole pixels: (h, w) bool."""
+    """Decode a mask's runs (R, 2) inside a box of integer pixels: (h, w) bool."""
     y1, x1, y2, x2 = (int(edge) for edge in box)
     columns = np.zeros((x2 - x1) * height, bool)
     for start, stop in (runs - x1 * height).clip(0, len(columns)).tolist():
@@ -187,9 +187,9 @@ def to_array(masks: np.ndarray | list[dict], image_shape: Sequence[int]) -> np.n
 
 
 def _run_lengths(counts: str | bytes) -> np.ndarray:
-    """Return the runs of COCO's code: five bits a character, low ones first, +32 if more follow.
+    """Decode COCO's RLE string: five bits per character, low bits first, +32 if more follow.
 
-    From the fourth run on a number is the difference to the run before the last.
+    From the fourth run on, numbers are differences to the run two before.
     """
     try:
         text = counts.encode("ascii") if isinstance(counts, str) else counts

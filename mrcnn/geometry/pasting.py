@@ -1,9 +1,9 @@
-"""Masks of boxes stretched into an image: as arrays, or as RLE.
+"""Pasting of box masks into an image: as arrays, or as RLE.
 
-Every resize here is linear in each axis, so it is two small matrix products. Unless a form of
-pasting says otherwise it is skimage's order 1 with a zero border, as in Matterport's weights:
-samples at half-pixel centres, neighbours outside the mask count as 0, the result stays in the
-range of the input.
+Every resize here is bilinear, so it is two small matrix products. Unless a form of pasting says
+otherwise, it is skimage's order 1 with zero padding, as in Matterport's weights: samples at
+half-pixel centres, neighbours outside the mask count as 0, the result stays in the range of the
+input.
 """
 
 import functools
@@ -18,9 +18,9 @@ from threadpoolctl import ThreadpoolController
 
 from mrcnn.geometry import masks as mask_math
 
-# How masks are stretched over their boxes when they are pasted.
+# How masks are resized to their boxes when pasted.
 #   whole: over the whole pixels of the box, with a zero border (Matterport);
-#   centres: sampled at the centres of the pixels in the box as it is (detectron2);
+#   centres: sampled at pixel centres in the unrounded box (detectron2);
 #   padded: with a border of zeros stretched, too, over a box of whole pixels (torchvision).
 PASTES = ("whole", "centres", "padded")
 THREADS = min(os.cpu_count() or 1, 4)
@@ -29,7 +29,7 @@ GROUP_CELLS, GROUP_PIXELS, STRIPE_PIXELS = 1 << 19, 1 << 22, 1 << 18
 
 
 def expand(boxes: np.ndarray, mini_masks: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """Return the masks that mini-masks stand for: (N, 4), (N, h, w) -> (H, W, N) bool."""
+    """Expand mini-masks to full masks: (N, 4), (N, h, w) -> (H, W, N) bool."""
     # The smallest float above 0.5: np.around, which Matterport uses here, rounds 0.5 down.
     return paste(np.asarray(mini_masks) != 0, boxes, image_shape, np.nextafter(0.5, 1))
 
@@ -41,14 +41,14 @@ def paste(
     threshold: float | None = 0.5,
     form: str = "whole",
 ) -> np.ndarray:
-    """Return masks stretched over their boxes: (N, h, w), (N, 4) -> (H, W, N) bool.
+    """Return masks pasted into their boxes: (N, h, w), (N, 4) -> (H, W, N) bool.
 
     Args:
         probabilities: of the pixels inside each box, or booleans.
         boxes: in image pixels; parts outside the image are cut off. Boxes without area are empty,
             but in the form "padded" a pixel wide.
         image_shape: (H, W) or (H, W, C).
-        threshold: the least probability that is inside; None returns the probabilities, float32.
+        threshold: minimum probability of the mask; None returns the probabilities, float32.
         form: one of PASTES.
 
     Raises:
@@ -56,7 +56,7 @@ def paste(
     """
     height, width = image_shape[:2]
     whole = _placed(probabilities, boxes, (height, width), form)
-    # One plane an object: planes stay untouched (and unpaid for) outside their boxes.
+    # One plane per object: memory outside the boxes is never touched (or paged in).
     dtype = np.float32 if threshold is None else bool
     planes = np.zeros((len(whole.shown), height, width), dtype)
 
@@ -80,7 +80,7 @@ def paste_rle(
     threshold: float = 0.5,
     form: str = "whole",
 ) -> list[dict]:
-    """Return what `to_rle` makes of what `paste` returns, with no array of the image's size."""
+    """Return the same as `to_rle(paste(...))`, without an array of the image's size."""
     size = int(image_shape[0]), int(image_shape[1])
     whole = _placed(probabilities, boxes, size, form)
     rles = [mask_math.rle_of_part(np.zeros((0, 0), bool), (0, 0), size)] * len(whole.shown)
@@ -95,14 +95,14 @@ def paste_rle(
 
 
 class _Placed(NamedTuple):
-    """How N masks lie in an image.
+    """Placement of N masks in an image.
 
     Attributes:
         masks: (N, h, w), with the border that is stretched, too.
         low, high: (N, 2), where the masks begin and end, in pixels of the image.
         shown: (N, 4), the pixels of the image that show something; int once they are cut off.
-        edge_padding: beyond the outermost centres the outermost value goes on, rather than to 0.
-        stays: the result stays in the range of each mask, though around it there is 0.
+        edge_padding: edge padding beyond the outermost centres, rather than zero padding.
+        stays: the result is clipped to the range of each mask, despite zero padding.
     """
 
     masks: np.ndarray
@@ -116,7 +116,7 @@ class _Placed(NamedTuple):
 def _placed(
     probabilities: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], form: str
 ) -> _Placed:
-    """Return how masks lie in an image of a size."""
+    """Return the placement of masks in an image of a given size."""
     masks, boxes = np.asarray(probabilities), np.asarray(boxes).reshape(-1, 4)
     if len(masks) != len(boxes):
         raise ValueError(f"there are {len(masks)} masks, but {len(boxes)} boxes")

@@ -1,4 +1,4 @@
-"""Where an image lies in the network's input: resize by `scale`, then pad or crop.
+"""Placement of an image in the network input: resize by `scale`, then pad or crop.
 
 Frames: image pixels -> resized pixels -> input pixels. A `Placement` is decided once, and applied
 to the image, its masks and its keypoints, so that they always agree.
@@ -27,7 +27,7 @@ class Placement:
         window: (y1, x1, y2, x2) of the image in input pixels.
         scale: input pixels per image pixel.
         padding: ((top, bottom), (left, right), (0, 0)).
-        crop: (y, x, h, w) in pixels of the resized image, None where all of it is kept.
+        crop: (y, x, h, w) in pixels of the resized image; None if all of it is kept.
     """
 
     source: tuple[int, int]
@@ -44,9 +44,9 @@ class Placement:
         return self.window[2] + bottom, self.window[3] + right
 
     def move_keypoints(self, keypoints: np.ndarray) -> np.ndarray:
-        """Return keypoints (..., 3) of the image in pixels of the input, float32.
+        """Convert keypoints (..., 3) from image to input pixels, float32.
 
-        The third number becomes 0 for those that are not in the input's window.
+        Visibility becomes 0 for those outside the input's window.
         """
         scale = np.array(self.resized) / self.source
         start = np.array(self.crop[:2] if self.crop else (0, 0))
@@ -67,19 +67,19 @@ def place(
     factor: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> Placement:
-    """Decide how an image enters the network, as Matterport's resize modes do, and short_side.
+    """Return the placement of an image by Matterport's resize modes, or short_side.
 
     Args:
         image_shape: (H, W) or (H, W, C).
         min_dim: the shorter side is enlarged to it, but see LONGEST; also the side of a crop.
-        max_dim: the longer side never exceeds it, and the side of the input (mode square).
-        min_scale: the image is enlarged by this at least.
+        max_dim: limit of the longer side, and the side of the input (mode square).
+        min_scale: minimum scale.
         mode: square, pad64, crop, none, or short_side, see `place_by_short_side`.
-        factor: by which the image is enlarged further (scale jitter), within what the mode allows.
-        rng: chooses the position of a crop; None is the centre.
+        factor: additional scale factor (scale jitter), within the limits of the mode.
+        rng: draws the position of a crop; None: the centre.
 
     Raises:
-        ValueError: the mode is unknown, its sides do not suit the strides, or the image is too
+        ValueError: If the mode is unknown, its sides do not suit the strides, or the image is too
             narrow for a crop.
     """
     height, width = int(image_shape[0]), int(image_shape[1])

@@ -8,7 +8,7 @@ AT_ONCE = 16_384  # pairs of leaves
 
 
 def crosses_itself(points: np.ndarray) -> bool:
-    """Tell whether the sides of a closed polygon (n, 2) cross; touching is no crossing.
+    """Return whether the sides of a closed polygon (n, 2) cross; touching is no crossing.
 
     Sides are compared where their bounding boxes meet, which a tree of boxes tells: for outlines
     that people draw, the time grows with n. False for outlines of so many meeting sides that it
@@ -73,7 +73,7 @@ def _meet(
 
 
 def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
-    """Tell whether a line from a to b crosses the one from c to d: four of (2, n)."""
+    """Return whether a line from a to b crosses the one from c to d: four of (2, n)."""
     is_apart = _side(a, b, c) * _side(a, b, d) < 0
     return bool((is_apart & (_side(c, d, a) * _side(c, d, b) < 0)).any())
 

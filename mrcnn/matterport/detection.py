@@ -102,7 +102,7 @@ class DetectionInSteps:
         return self.predictor.detect_molded(molded_images, image_metas)
 
     def has_own_steps(self, base: type) -> bool:
-        """Tell whether a subclass of base has steps of its own, or the program another model."""
+        """Return whether a subclass of base has steps of its own, or the program another model."""
         is_own = any(getattr(type(self), name) is not getattr(base, name) for name in STEPS)
         return is_own or (self.mode == "inference" and self.keras_model is not self.inference_model)
 

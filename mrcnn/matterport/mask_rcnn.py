@@ -1,4 +1,4 @@
-"""Matterport's `MaskRCNN`: its constructor, its methods and attributes, over ours."""
+"""Matterport's `MaskRCNN`: its constructor, methods and attributes, on top of ours."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,20 +27,19 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
     """Mask R-CNN: train it on a `Dataset`, or detect objects in images.
 
     Args:
-        mode: "training" or "inference": which of the two graphs `keras_model` is. Both are over
-            one set of weights, and a network in training detects as well.
+        mode: "training" or "inference": which of the two graphs `keras_model` is. Both share one
+            set of weights, and a network in training can detect as well.
         config: The settings.
-        model_dir: Folder under which every training run makes a folder for logs and checkpoints.
+        model_dir: Folder in which every training run creates a folder for logs and checkpoints.
 
     Attributes:
         keras_model: The training or inference model.
-        epoch: Number of finished epochs of training.
+        epoch: Number of finished training epochs.
         log_dir: Folder of the current training run.
-        checkpoint_path: Of its checkpoints, with the field {epoch:04d}.
-        anchors: (N, 4) float64, pixels, of the input of the last image or of the shape that
-            `get_anchors` was last asked for; before that, of IMAGE_SHAPE in training and None in
-            inference.
-        load_report: Of the last `load_weights`.
+        checkpoint_path: Path of its checkpoints, with the field {epoch:04d}.
+        anchors: (N, 4) float64, in pixels, for the input of the last image or the shape last passed
+            to `get_anchors`; before that, for IMAGE_SHAPE in training and None in inference.
+        load_report: The report of the last `load_weights`.
     """
 
     # Of the class, for subclasses whose own __init__ does not call this one.
@@ -65,14 +64,14 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         model_dir: str | Path = "logs",
         **settings: Any,
     ) -> Self:
-        """Return a network with the settings and the weights of a checkpoint of this package.
+        """Return a network with the settings and weights of one of this package's checkpoints.
 
         Args:
             weights: A file, or a name such as "nuclei"; see `load_weights`.
-            settings: Settings to change.
+            settings: Settings to override.
 
         Raises:
-            ValueError: When the file carries no settings.
+            ValueError: If the file contains no settings.
         """
         path, config = mask_rcnn.stored_config(weights, model_dir, settings)
         model = cls(mode, config, model_dir)
@@ -150,11 +149,11 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         Args:
             filepath: A file or a name of weights, see `load`.
             by_name: Accepted for Matterport's callers; loading is always by name.
-            exclude: Names of layers to leave as they are.
+            exclude: Names of layers to skip.
             verbose: 0 prints nothing.
 
         Raises:
-            ValueError: When the file is unreadable, of another shape, or matches nothing.
+            ValueError: If the file is unreadable, has other shapes, or matches no layer.
         """
         del by_name
         self.load(filepath, exclude=exclude or ())
@@ -189,7 +188,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
     def detect(
         self, images: Sequence[np.ndarray], verbose: int = 0, *, masks: str = "full"
     ) -> list[dict[str, Any]]:
-        """Return the objects of each image, best first; see `predict`.
+        """Return the detections of each image, highest score first; see `predict`.
 
         Args:
             images: See `predict`; or one array (B, H, W, C).
@@ -211,7 +210,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
     def detect_each(
         self, images: Iterable[np.ndarray], masks: str = "full"
     ) -> Iterator[dict[str, Any]]:
-        """Yield what `detect` returns, image by image, so that a folder need not fit in memory."""
+        """Yield the results of `detect` one image at a time, so they need not fit in memory."""
         return self.predict(images, masks)
 
     def predict(
@@ -251,7 +250,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
             epochs: Number of the last epoch, counted from the beginning of the first run.
             layers: heads, 3+, 4+, 5+, all, or a regular expression of layer names.
             augmentation: An imgaug augmenter, or callables of `mrcnn.data.augment`.
-            custom_callbacks: Called beside this package's own.
+            custom_callbacks: Called in addition to the built-in ones.
             no_augmentation_sources: Sources whose images are not augmented.
 
         Raises:
@@ -271,7 +270,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         return super().train(train_dataset, val_dataset, options)
 
     def compile(self, learning_rate: float, momentum: float) -> None:
-        """Prepare the training model: optimizer, the losses, and the state of a resumed run."""
+        """Compile the training model: optimizer, losses, and the state of a resumed run."""
         self.trainer.run = self.run
         self.trainer.compile_sgd(learning_rate, momentum)
 
@@ -282,7 +281,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         indent: int = 0,
         verbose: int = 1,
     ) -> None:
-        """Let layers train whose whole name matches; takes effect with the next `compile`."""
+        """Make layers whose full name matches trainable, from the next `compile` on."""
         del indent
         chosen = trainable.set_trainable(keras_model or self.inference_model, layer_regex)
         if verbose:
