@@ -301,16 +301,16 @@ def test_an_output_that_is_a_file_is_refused(detect, tmp_path, capsys):
 
 def stop_at(monkeypatch, loaded, number: int, error: BaseException) -> None:
     """Let the detection of the image of a number end in an error."""
-    count, detect = 0, loaded.detect
+    count, predict = 0, loaded.predict
 
     def stopping(*arguments, **options):
         nonlocal count
         count += 1
         if count == number:
             raise error
-        return detect(*arguments, **options)
+        return predict(*arguments, **options)
 
-    monkeypatch.setattr(loaded, "detect", stopping)
+    monkeypatch.setattr(loaded, "predict", stopping)
 
 
 def write_images(folder: Path, count: int) -> Path:
