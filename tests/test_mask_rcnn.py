@@ -69,6 +69,7 @@ def test_files_without_settings_are_refused_with_the_remedy(tmp_path):
         MaskRCNN.from_checkpoint(tmp_path / "none.h5")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_writes_checkpoints_and_goes_on_from_the_last(tmp_path, capsys, caplog):
     config = SmallConfig.from_dict({"STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 0})
     model = MaskRCNN(config, tmp_path)

@@ -14,7 +14,7 @@ BOXES = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.1, 0.6, 0.5]], np.float32)
 def test_resnet_graph_is_the_backbone(stage5):
     image = keras.Input((64, 64, 3))
     stages = modellib.resnet_graph(image, "resnet50", stage5=stage5, train_bn=False)
-    expected = backbones.build("resnet50", keras.Input((64, 64, 3)), 64, False)
+    expected = backbones.build("resnet50", keras.Input((64, 64, 3)), 64)
     assert len(stages) == 5
     assert (stages[4] is not None) == stage5
     for found, stage in zip(stages[:4], expected[:4], strict=True):

@@ -510,7 +510,7 @@ def test_one_layer_may_be_excluded_by_its_name_and_unknown_ones_are_named(model,
     assert model.load_weights(tmp_path / "a.h5", True, heads, verbose=0).excluded == sorted(heads)
     assert not caplog.messages
     model.load_weights(tmp_path / "a.h5", exclude=["mrcnn_masks"], verbose=0)
-    assert "no layer: ['mrcnn_masks']" in caplog.messages[0]
+    assert "unknown layers: ['mrcnn_masks']" in caplog.messages[0]
 
 
 def test_what_json_does_not_know_does_not_stop_a_checkpoint(config, tmp_path):

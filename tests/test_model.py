@@ -334,7 +334,7 @@ def test_load_weights_prints_and_returns_what_was_loaded(model, checkpoint, caps
 
 def test_another_number_of_classes_names_the_layers_and_the_remedy(checkpoint):
     model = make_model_of_four_classes()
-    with pytest.raises(ValueError, match=r"NUM_CLASSES: set it.*exclude=\['mrcnn_class_logits'"):
+    with pytest.raises(ValueError, match=r"NUM_CLASSES: set it.*exclude=\['mrcnn_bbox_fc'"):
         model.load_weights(checkpoint)
 
 

@@ -228,7 +228,7 @@ def test_layers_are_chosen_by_their_whole_name(network):
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [("head", "matches no layer; use one of heads"), ("(", "no regular")]
+    ("layers", "message"), [("head", "matches no layer; use one of heads"), ("(", "not a regular")]
 )
 def test_a_choice_of_no_layer_is_refused(network, layers, message):
     with pytest.raises(ValueError, match=message):

@@ -92,7 +92,7 @@ def test_several_parts_are_not_mixed(tmp_path):
         ("leaf 0.1 0.2 0.3 0.4", "begin with a class id"),
         ("0 0.1 0.2 0.3 x", "could not convert"),
         ("0 100 200 30 40", "no fractions"),
-        ("0 nan 0.2 0.3 0.4", "no numbers"),
+        ("0 nan 0.2 0.3 0.4", "not numbers"),
     ],
 )
 def test_faults_of_a_line_are_named_with_its_number(tmp_path, line, message):
