@@ -1,6 +1,7 @@
 """Marks of settings: what each setting describes, given in its declaration in `Config`."""
 
 import enum
+import functools
 from typing import get_type_hints
 
 
@@ -24,6 +25,7 @@ class Mark(enum.Flag):
     DETECTION = enum.auto()
 
 
+@functools.cache  # settings are compared with those that were built in at every call
 def marks(declared: type) -> dict[str, Mark]:
     """Return the marks of the settings that a class declares, by name."""
     hints = get_type_hints(declared, include_extras=True)

@@ -73,12 +73,6 @@ def augmentations(augmentation: Any, flips: bool = False) -> list[augment.Augmen
     return [*chosen, *(augmentation if isinstance(augmentation, Sequence) else [augmentation])]
 
 
-def chosen_augmentations(augmentation: Any, config: Config) -> list[augment.Augmentation]:
-    """Return the augmentations that were passed, or those that the settings name."""
-    own = None if augmentation is None else augmentations(augmentation)
-    return fitting.augmentations(own, config)
-
-
 def data_generator(
     dataset: Dataset,
     config: Config,

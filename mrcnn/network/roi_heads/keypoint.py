@@ -14,7 +14,6 @@ from mrcnn.network.ops import gathers, reductions
 
 Tensor = Any
 CONVOLUTIONS = 8
-UPSAMPLED = 4  # upsampling factor: a deconvolution and a bilinear resize
 
 
 class KeypointHead:
