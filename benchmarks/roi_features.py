@@ -96,12 +96,13 @@ def measure(name: str, dataset: str, logs: str) -> dict[str, float]:
     """Train and score a row; return its figures."""
     import bundled
 
-    from mrcnn.model import MaskRCNN
+    from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.training.trainer import Options
 
-    model = MaskRCNN("training", settings(*ROWS[name]), logs)
+    model = MaskRCNN(settings(*ROWS[name]), logs)
     train, val = bundled.load(dataset, "train"), bundled.load(dataset, "val")
     started = time.perf_counter()
-    model.train(train, None, model.config.LEARNING_RATE, EPOCHS, "all")
+    model.train(train, None, Options(model.config.LEARNING_RATE, EPOCHS))
     minutes = (time.perf_counter() - started) / 60
     scores = model.evaluate(val)
     row = {"minutes": round(minutes, 1)}
