@@ -5,15 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mrcnn.cli import common, datasets
-from mrcnn.data.formats import load
+from mrcnn.cli import common, datasets, scored
 from mrcnn.evaluation import tables
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--annotations", required=True, metavar="DATASET", help=datasets.SET)
-    command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
+    scored.add_options(command)
     datasets.add_options(command)
     command.add_argument(
         "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
@@ -31,10 +29,7 @@ def run(options: argparse.Namespace) -> int:
         from mrcnn.evaluation import coco
     config = model.config
     names = config.CLASS_NAMES[1:] or None
-    annotations = datasets.source(
-        options, options.annotations, options.images, config.to_dict(), "val"
-    )
-    dataset = load(annotations, class_names=names)
+    dataset = scored.load(options, config.to_dict(), names)
     if dataset.num_classes != config.NUM_CLASSES:
         raise ValueError(
             f"the network has {config.NUM_CLASSES} classes including background, without names, "
