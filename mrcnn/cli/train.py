@@ -44,9 +44,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--weights",
-        default="none",
-        help="none (random, the default), imagenet, coco, nuclei, torchvision-v2, last (resume "
-        "the newest run) or a file",
+        help="none (random, the default; with --preset small: nuclei), imagenet, coco, nuclei, "
+        "torchvision-v2, last (resume the newest run) or a file",
     )
     command.add_argument(
         "--epochs",
@@ -65,6 +64,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train on annotated images."""
     devices.choose(options.device)
+    options.weights = options.weights or ("nuclei" if options.preset else "none")
     path, stored = _weights(options)
     given = train_settings.chosen(options, stored)
     dataset, validation, _ = datasets.load(options, {**stored, **given})
