@@ -4,7 +4,7 @@ from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
 
 # isort: split
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,8 +18,9 @@ from mrcnn.evaluation import coco
 from mrcnn.network.network import Network
 from mrcnn.predictor import MASKS, Predictor
 from mrcnn.training import distribution
+from mrcnn.training.options import Options
 from mrcnn.training.run_folder import RunFolder
-from mrcnn.training.trainer import Options, Trainer
+from mrcnn.training.trainer import Trainer
 from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights import catalog, hdf5, loading
 
@@ -151,7 +152,10 @@ class MaskRCNN:
     def train(
         self, dataset: Dataset, validation: Dataset | None, options: Options
     ) -> keras.callbacks.History:
-        """Train up to an epoch; see `Trainer.train`.
+        """Train up to an epoch or for a time; see `Trainer.train`.
+
+        After epochs the network is scored on the validation images, in a fifth of the time at
+        most; the best weights are kept as `best.h5` in the folder of the run.
 
         Args:
             dataset, validation: Prepared; classes are matched by name.
@@ -160,7 +164,21 @@ class MaskRCNN:
         dataset, validation = class_agreement.adopt_classes(config, dataset, validation)
         class_agreement.adopt_keypoints(config, dataset)
         self.trainer.run = self.run
-        return self.trainer.train(dataset, validation, options)
+        score = None if validation is None else self._scorer(validation)
+        return self.trainer.train(dataset, validation, options, score)
+
+    def _scorer(self, dataset: Dataset) -> Callable[[], dict[str, dict[str, Any]]] | None:
+        """Return what scores the network as it is then; the ground truth is read once."""
+        image_ids = dataset.image_ids.tolist()
+        truth: list[coco.Truth] = []
+
+        def score() -> dict[str, dict[str, Any]]:
+            if not truth:
+                objects = coco.ground_truth_of(dataset, image_ids)
+                truth.append(coco.Truth(objects, image_ids, range(self.config.NUM_CLASSES)))
+            return self.score_against(truth[0], dataset)
+
+        return score
 
     def evaluate(
         self, dataset: Dataset, verbose: int = 1, *, limit: int | None = None
