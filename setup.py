@@ -14,6 +14,7 @@ REQUIRED = [
     "pycocotools>=2.0.8",
     "faster-coco-eval>=1.8",
     "h5py>=3.11",
+    "hotcoco==1.3.0",  # the errors of TIDE; young, so that each version is compared first
     "matplotlib>=3.8",
     "opencv-python-headless>=4.8",
     "pillow>=10.1",
