@@ -81,7 +81,7 @@ class Tide:
 
     Attributes:
         ap50: The AP at an IoU of 0.5 that they are measured by.
-        delta_ap: (6,) float64, by how much the AP would rise if errors of a kind were mended.
+        delta_ap: (6,) float64, by how much the AP would rise if the errors of a kind were fixed.
         counts: (6,) int, number of errors.
         delta_false_positives, delta_false_negatives: The same if no detection were wrong, or no
             object missed.

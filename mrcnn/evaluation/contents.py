@@ -1,11 +1,17 @@
 """What a ground truth contains: images, objects of each class, their sizes."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
+
+from mrcnn.data.dataset import Dataset, summary
+from mrcnn.evaluation import coco
+
+logger = logging.getLogger("mrcnn")
 
 
 @dataclass(frozen=True)
@@ -67,4 +73,29 @@ def of_truth(coco_gt: COCO, image_ids: Sequence[Any] | None = None) -> Contents:
         images=np.array([image_of[item["image_id"]] for item in objects], np.int64),
         sides=np.sqrt(np.array([item["area"] for item in objects], np.float64)),
         crowds=np.bincount(np.array(crowds, np.int64), minlength=len(categories)),
+    )
+
+
+def of_dataset(dataset: Dataset, image_ids: Sequence[int]) -> tuple[Contents, int]:
+    """Return the contents of images of a dataset, and how many of them cannot be read."""
+    parts, num_bad = [of_truth(coco.ground_truth_of(dataset, []))], 0
+    for image_id in image_ids:
+        try:
+            parts.append(of_truth(coco.ground_truth_of(dataset, [image_id])))
+        except Exception as error:  # whatever a custom load_mask raises
+            logger.warning("left out of the report: image %s: %s", image_id, summary(error))
+            num_bad += 1
+    offsets = np.cumsum([0, *(len(part.image_sizes) for part in parts)])
+    return (
+        Contents(
+            class_names=parts[0].class_names,
+            image_sizes=np.concatenate([part.image_sizes for part in parts]),
+            classes=np.concatenate([part.classes for part in parts]),
+            images=np.concatenate(
+                [part.images + offset for part, offset in zip(parts, offsets, strict=False)]
+            ),
+            sides=np.concatenate([part.sides for part in parts]),
+            crowds=np.sum([part.crowds for part in parts], axis=0),
+        ),
+        num_bad,
     )
