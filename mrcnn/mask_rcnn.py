@@ -14,7 +14,7 @@ import numpy as np
 from mrcnn import class_agreement, randomness, terminal
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
-from mrcnn.evaluation import coco
+from mrcnn.evaluation import coco, detecting
 from mrcnn.network.network import Network
 from mrcnn.predictor import MASKS, Predictor
 from mrcnn.training import distribution
@@ -205,15 +205,24 @@ class MaskRCNN:
     def score_against(
         self, truth: coco.Truth, dataset: Dataset, **options: Any
     ) -> dict[str, dict[str, Any]]:
-        """Return the scores of the detections on a dataset; see `coco.score_detector`."""
+        """Return the scores of the detections on a dataset; see `detecting.score_detector`."""
         config = self._settings()
-        return coco.score_detector(
+        return detecting.score_detector(
             self._detect_to_score,
             dataset,
             truth,
             max_detections=config.DETECTION_MAX_INSTANCES,
             iou_types=config.iou_types,
             **options,
+        )
+
+    def detect_dataset(
+        self, truth: coco.Truth, dataset: Dataset, **options: Any
+    ) -> detecting.Detected:
+        """Return the detections on a dataset, as RLE; see `detecting.detect_dataset`."""
+        most = self._settings().DETECTION_MAX_INSTANCES
+        return detecting.detect_dataset(
+            self._detect_to_score, dataset, truth, max_detections=most, **options
         )
 
     def _detect_to_score(self, image: np.ndarray) -> dict[str, Any]:
