@@ -159,6 +159,7 @@ def test_help_is_given_and_is_no_error(capsys, command):
         ["demo", "--unknown"],
         ["check"],
         ["check", "a.json", "--format", "cocoa"],
+        ["train", "a.json"],
         ["train", "--train", "a.json"],
         ["detect", "--weights", "nuclei", "--output", "out"],
         ["detect", "a.png", "--weights", "nuclei", "--output", "out", "--min-score", "high"],

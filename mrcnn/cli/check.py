@@ -22,9 +22,9 @@ TITLES = {"error": "ERRORS", "warning": "WARNINGS", "info": "GOOD TO KNOW"}
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("dataset", metavar="DATASET", help=datasets.SET)
+    command.add_argument("dataset", metavar="DATASET", help=datasets.WITH_PARTS)
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
-    command.add_argument("--val", metavar="DATASET", help="the validation set")
+    command.add_argument("--val", metavar="DATASET", help="the validation set, if not in DATASET")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     datasets.add_options(command)
@@ -62,18 +62,17 @@ def _load(
     """Return the datasets that can be read, and findings on why the others cannot."""
     if options.val_images and not options.val:
         raise ValueError("--val-images needs --val")
-    given = {
-        "training": (options.dataset, options.images),
-        "validation": (options.val, options.val_images),
-    }
-    sources = {}
-    for part, name in (("training", "train"), ("validation", "val")):
-        path, images = given[part]
-        if path is None:
-            continue
+    for path in filter(None, (options.dataset, options.val)):
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
-        sources[part] = datasets.source(options, path, images, settings, name)
+    found = datasets.parts_of(options, settings)
+    sources = {"training": datasets.chosen_part(found, "train", options.dataset)}
+    if options.val:
+        sources["validation"] = datasets.source(
+            options, options.val, options.val_images, settings, "val"
+        )
+    elif "val" in found:
+        sources["validation"] = found["val"]
     return doctor.load_parts_for_check(sources)
 
 

@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrcnn.cli import common, datasets
+from mrcnn.cli import common, datasets, scored
 from mrcnn.data.annotated import AnnotatedDataset
-from mrcnn.data.formats import load
 from mrcnn.evaluation import tables
 
 if TYPE_CHECKING:
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--annotations", required=True, metavar="DATASET", help=datasets.SET)
-    command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
+    scored.add_options(command)
     datasets.add_options(command)
     command.add_argument(
         "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
@@ -38,10 +36,7 @@ def run(options: argparse.Namespace) -> int:
     model = common.load_network(options)
     config = model.config
     names = config.CLASS_NAMES[1:] or None
-    annotations = datasets.source(
-        options, options.annotations, options.images, config.to_dict(), "val"
-    )
-    dataset = load(annotations, class_names=names)
+    dataset = scored.load(options, config.to_dict(), names)
     if dataset.num_classes != config.NUM_CLASSES:
         raise ValueError(
             f"the network has {config.NUM_CLASSES} classes including background, without names, "
@@ -68,7 +63,7 @@ def _scores(
     if options.report:
         with common.quiet_start():
             from mrcnn import report
-        about = {"Weights": str(options.weights), "Dataset": str(options.annotations)}
+        about = {"Weights": str(options.weights), "Dataset": str(options.annotations or options.dataset)}
         return report.write(options.report, model, dataset, about=about, progress=common.progress)
     with common.quiet_start():
         from mrcnn.evaluation import coco

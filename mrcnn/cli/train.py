@@ -27,10 +27,20 @@ OF_C4 = ("RPN_ANCHOR_SCALES",)  # for C4, they determine the number of anchors p
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--train", required=True, metavar="DATASET", help=datasets.SET)
+    form = command.add_mutually_exclusive_group(required=True)
+    form.add_argument("dataset", nargs="?", metavar="DATASET", help=datasets.WITH_PARTS)
+    form.add_argument("--train", metavar="DATASET", help="instead: the training set alone")
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
-    command.add_argument("--val", metavar="DATASET", help="the validation set")
+    command.add_argument("--val", metavar="DATASET", help="the validation set, with --train")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
+    command.add_argument(
+        "--split",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of the images of a DATASET without a validation part, the share that is set aside "
+        "for validation (default: %(default)s; 0: none)",
+    )
     datasets.add_options(command)
     command.add_argument(
         "--logs", required=True, metavar="DIR", help="folder for logs and checkpoints"
@@ -57,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     """Train on annotated images."""
     path, stored = _weights(options)
     chosen = common.chosen_settings(options, stored)
-    dataset, validation = datasets.load_pair(options, {**stored, **chosen})
+    dataset, validation, _ = datasets.load(options, {**stored, **chosen})
     if path is None:
         print("The network starts from random weights; use --weights for others")
     elif _is_new(stored, dataset):

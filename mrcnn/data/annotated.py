@@ -2,17 +2,18 @@
 
 import base64
 import binascii
+import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from mrcnn.data import outlines
-from mrcnn.data.dataset import BadSample, Dataset
+from mrcnn.data.dataset import BadSample, Dataset, described
 from mrcnn.data.outlines import AnnotatedObject
 from mrcnn.data.problems import Finding, Loss
 from mrcnn.geometry import image_files, images
@@ -110,6 +111,30 @@ class AnnotatedDataset(Dataset):
     def num_objects(self) -> int:
         """The number of objects in all images, including crowds."""
         return sum(len(self.objects(image_id)) for image_id in self.image_ids)
+
+    def __repr__(self) -> str:
+        """Describe the dataset: images, objects, classes and path."""
+        counts = f"{self.num_images} images"
+        if not any(info["annotated"].label_image for info in self.image_info):  # would be read
+            counts += f", {self.num_objects} objects"
+        return described(self, f"{self.format}, {counts}")
+
+    def subset(self, image_ids: Sequence[int]) -> Self:
+        """Return a dataset of some of the images, with all classes and the findings on them.
+
+        Args:
+            image_ids: in the order of the new dataset, which numbers them from 0.
+        """
+        part = copy.copy(self)
+        part.image_info = [self.image_info[image_id] for image_id in image_ids]
+        names = {Path(info["path"]).name for info in part.image_info}
+        part.problems = [
+            each for each in self.problems if each.image is None or each.image in names
+        ]
+        part.losses = [each for each in self.losses if each.image is None or each.image in names]
+        part._turns, part._kept = {}, {}
+        part.prepare()
+        return part
 
     def annotated(self, image_id: int) -> AnnotatedImage:
         """Return an image as its annotations describe it."""

@@ -1,6 +1,7 @@
 """Datasets: the classes and images of one or several sources, with Matterport's interface."""
 
 import logging
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -58,6 +59,10 @@ class Dataset:
         self.class_info: list[dict] = [{"source": "", "id": 0, "name": "BG"}]
         self.image_info: list[dict] = []
         self.source_class_ids: dict[str, list[int]] = {}
+
+    def __repr__(self) -> str:
+        """Describe the dataset: images, classes and path."""
+        return described(self, f"{len(self.image_info)} images")
 
     def add_class(self, source: str, class_id: Any, class_name: str) -> None:
         """Add a class of a source, unless it exists.
@@ -247,6 +252,19 @@ class Dataset:
             if info["takes_all"] or key in self.class_from_source_map
         ]
         return kept, [self.map_source_class_id(keys[place]) for place in kept]
+
+
+def described(dataset: Dataset, counts: str) -> str:
+    """Return a dataset in one line: its class, these counts, its classes and its folder."""
+    names = [_name_of(info) for info in dataset.class_info[1:]]
+    listed = ", ".join(names[:MOST_LISTED]) + ", ..." * (len(names) > MOST_LISTED)
+    classes = f"{len(names)} class{'es' * (len(names) != 1)} ({listed})" if names else "no classes"
+    folders = {os.path.dirname(str(i["path"])) for i in dataset.image_info if i.get("path")}
+    try:
+        place = f", in {os.path.commonpath(folders)}" if folders else ""
+    except ValueError:  # on several drives, or absolute and relative ones
+        place = f", in {len(folders)} folders"
+    return one_line(f"<{type(dataset).__name__}: {counts}, {classes}{place}>")
 
 
 def _name_of(info: dict) -> str:

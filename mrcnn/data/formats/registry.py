@@ -110,15 +110,15 @@ def load_pair(training: Source, validation: Source) -> tuple[AnnotatedDataset, A
     )
 
 
-def _search_of(path: Path, part: str | None) -> "_Search":
+def _search_of(path: Path, part: str | None) -> "Search":
     """Return the search in a path, or in a part's folder if the path contains one per part."""
-    whole = _Search(path)
+    whole = Search(path)
     if part is None or not path.is_dir() or whole.json_files():
         return whole
     folders = [folder for folder in files.list_folders(path) if part_called(folder) == part]
     if len(folders) != 1:
         return whole
-    of_part = _Search(folders[0])  # caches what it reads
+    of_part = Search(folders[0])  # caches what it reads
     return of_part if of_part.holds_a_set() else whole
 
 
@@ -162,8 +162,8 @@ def read(source: Source, problems: Problems) -> Annotations:
     return annotations
 
 
-class _Search:
-    """The contents of a path; each JSON file is read once.
+class Search:
+    """The contents of a path, and the formats in it; each JSON file is read once.
 
     Args:
         path: an existing file or folder.
@@ -192,9 +192,10 @@ class _Search:
         listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
         raise ValueError(f"{self.path}: no known annotations. Looked for {listed}")
 
-    def holds_a_set(self) -> bool:
-        """Return whether a folder contains a dataset in exactly one format."""
-        return len(self._in_folder()) == 1
+    def holds_a_set(self, format: str = "auto") -> bool:
+        """Return whether a folder contains a dataset in this format, or in exactly one format."""
+        found = self._in_folder()
+        return len(found) == 1 if format == "auto" else format in found
 
     def content(self, path: Path) -> Any:
         """Return the content of a JSON file, or of VIA's CSV file in JSON form.
@@ -206,6 +207,14 @@ class _Search:
             is_csv = path.suffix.lower() == ".csv"
             self._contents[path] = via.read_csv(path) if is_csv else files.read_json(path)
         return self._contents[path]
+
+    def formats_of(self, path: Path) -> list[str]:
+        """Return the formats of a JSON or CSV file; none if it cannot be read."""
+        try:
+            content = self.content(path)
+        except ValueError:
+            return []
+        return [name for name, module in _BY_JSON.items() if module(content)]
 
     def only_file(self, name: str, part: str | None = None) -> Path:
         """Return the single annotation file of a dataset, given or in a folder.
@@ -219,7 +228,7 @@ class _Search:
         """
         if self.path.is_file():
             return self.path
-        found = [file for file in self.json_files() if name in self._formats_of(file)]
+        found = [file for file in self.json_files() if name in self.formats_of(file)]
         if len(found) > 1 and part is not None:
             found = [file for file in found if part_of(file.stem) == part] or found
         if len(found) != 1:
@@ -252,7 +261,7 @@ class _Search:
         """Return the formats found in a folder, each with a file or folder as evidence."""
         found: dict[str, Path] = {}
         for file in self.json_files():
-            for name in self._formats_of(file):
+            for name in self.formats_of(file):
                 found.setdefault(name, file)
         if xml_files := voc.annotation_files(self.path):
             found["voc"] = xml_files[0]
@@ -266,17 +275,10 @@ class _Search:
         suffix = self.path.suffix.lower()
         if suffix in (".json", ".csv"):
             self.content(self.path)  # raises if it is broken
-            return dict.fromkeys(self._formats_of(self.path), self.path)
+            return dict.fromkeys(self.formats_of(self.path), self.path)
         if suffix == ".xml":
             return {"voc": self.path}
         return {"yolo": self.path} if suffix in (".yaml", ".yml") else {}
-
-    def _formats_of(self, path: Path) -> list[str]:
-        try:
-            content = self.content(path)
-        except ValueError:
-            return []
-        return [name for name, module in _BY_JSON.items() if module(content)]
 
     def _refuse_foreign(self) -> None:
         """Raise for a known but unsupported format."""
@@ -296,35 +298,35 @@ def _of_suffix(paths: Sequence[Path], suffix: str) -> list[Path]:
     return [path for path in paths if path.suffix.lower() == suffix]
 
 
-def _read_coco(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_coco(source: Source, search: Search, problems: Problems) -> Annotations:
     file = search.only_file("coco", source.part)
     return coco.read_coco(search.content(file), file, source.images, problems)
 
 
-def _read_via(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_via(source: Source, search: Search, problems: Problems) -> Annotations:
     file = search.only_file("via", source.part)
     content = search.content(file)
     return via.read_via(content, file, source.images, problems, source.class_attribute)
 
 
-def _read_labelme(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_labelme(source: Source, search: Search, problems: Problems) -> Annotations:
     return labelme.read_labelme(search.labelme_files(), source.images, problems)
 
 
-def _read_voc(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_voc(source: Source, search: Search, problems: Problems) -> Annotations:
     return voc.read_voc(voc.annotation_files(search.path, source.part), source.images, problems)
 
 
-def _read_yolo(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_yolo(source: Source, search: Search, problems: Problems) -> Annotations:
     return yolo.read_yolo(search.path, source.images, problems, source.part)
 
 
-def _read_masks(source: Source, search: _Search, problems: Problems) -> Annotations:
+def _read_masks(source: Source, search: Search, problems: Problems) -> Annotations:
     return mask_folders.read_masks(search.path, source.images, problems)
 
 
 _BY_JSON = {"coco": coco.recognise, "via": via.recognise, "labelme": labelme.recognise}
-_READERS: dict[str, Callable[[Source, _Search, Problems], Annotations]] = {
+_READERS: dict[str, Callable[[Source, Search, Problems], Annotations]] = {
     "coco": _read_coco,
     "via": _read_via,
     "labelme": _read_labelme,

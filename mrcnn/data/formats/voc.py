@@ -66,6 +66,11 @@ def annotation_files(path: Path, part: str | None = None) -> list[Path]:
     return [file for file in found if file.stem in stems]
 
 
+def has_list(path: Path, part: str) -> bool:
+    """Return whether a dataset has an image list of a part, in ImageSets/."""
+    return _image_set(path, part) is not None
+
+
 def _image_set(path: Path, part: str) -> Path | None:
     """Return the image list of a part, preferring that of the masks, if there are masks."""
     kinds = ("Segmentation", "Main") if (path / MASK_FOLDER).is_dir() else ("Main", "Segmentation")

@@ -69,6 +69,15 @@ def find_set(
     return YoloSet(pairs, folder, path if is_yaml else None)
 
 
+def parts_of(path: Path) -> list[str]:
+    """Return the parts of a dataset, train, val or test, that a folder or a YAML file has."""
+    if path.is_file():
+        content = read_yaml(path)
+        return [part for part in PARTS if any(p.exists() for p in _places(path, content, part))]
+    named = {part_of(each.name) or part_of(each.parent.name) for each in label_folders(path)}
+    return [part for part in PARTS if part in named]
+
+
 def label_folders(path: Path) -> list[Path]:
     """Return the label folders that a path stands for, one per part of the dataset."""
     if path.is_file():
@@ -200,7 +209,7 @@ def _listed_in(path: Path, part: str | None, problems: Problems) -> YoloSet | No
     if part is None and len(listed) > 1:
         raise ValueError(
             f"{path} lists the parts {', '.join(listed)}: pass the folder of one, such as "
-            f"{there[listed[0]][0]} (mrcnn train takes the file as --train and as --val)"
+            f"{there[listed[0]][0]} (mrcnn train and evaluate find the parts themselves)"
         )
     chosen = listed[0] if part is None else part
     if not there.get(chosen):
