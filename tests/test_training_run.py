@@ -28,13 +28,12 @@ def scored(monkeypatch, *values: float) -> list[int]:
     """Let the scores of epochs be these mask APs; return the list that counts them."""
     calls: list[int] = []
 
-    def score_against(self, truth, dataset, **options):
-        del self, truth, dataset, options
+    def score() -> dict[str, dict[str, float | None]]:
         calls.append(len(calls))
         value = values[len(calls) - 1]
         return {"segm": {"AP": value, "AP50": value, "AP75": None, "AR": 1.0}, "bbox": {"AP": 0.5}}
 
-    monkeypatch.setattr(MaskRCNN, "score_against", score_against)
+    monkeypatch.setattr(MaskRCNN, "_scorer", lambda *_: score)
     monkeypatch.setattr(scoring, "SHARE", 1e9)
     return calls
 
@@ -290,3 +289,12 @@ def test_rows_after_the_epoch_that_is_resumed_are_dropped(tmp_path):
     assert [row.get("AP") for row in results.read(tmp_path)] == [0.5, None, None]
     resumed = results.Results(tmp_path, 2, 5, Clock(7))
     assert [row["epoch"] for row in resumed.rows] == [1, 2]
+
+
+@pytest.mark.usefixtures("eagerly", "detecting_eagerly")
+def test_the_scores_of_an_epoch_are_those_of_the_network_after_it(tmp_path, caplog):
+    model = make_model(tmp_path, STEPS_PER_EPOCH=1, DETECTION_MAX_INSTANCES=2)
+    history = model.train(Rectangles(), Rectangles(2), Options(0.01, epochs=1))
+    assert "DETECTION_MAX_INSTANCES" not in caplog.text
+    scores = scoring.flat(model.evaluate(Rectangles(2), verbose=0))
+    assert {name: history.history[name][0] for name in scores} == scores

@@ -63,7 +63,8 @@ def _scores(
     if options.report:
         with common.quiet_start():
             from mrcnn import report
-        about = {"Weights": str(options.weights), "Dataset": str(options.annotations or options.dataset)}
+        path = options.annotations or options.dataset
+        about = {"Weights": str(options.weights), "Dataset": str(path)}
         return report.write(options.report, model, dataset, about=about, progress=common.progress)
     with common.quiet_start():
         from mrcnn.evaluation import coco

@@ -31,7 +31,7 @@ def detect_dataset(
     dataset: Dataset,
     truth: coco.Truth,
     *,
-    max_detections: int,
+    max_detections: int | None,
     image_ids: Sequence[int] | None = None,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Detected:
@@ -41,7 +41,8 @@ def detect_dataset(
 
     Args:
         detect: An image -> its detections, see `coco.to_results`.
-        max_detections: The most that the detector returns for an image.
+        max_detections: The most that the detector returns for an image; images with so many are
+            counted in a warning. None: without it.
         image_ids: The images, of `dataset.image_ids`; None for all.
         progress: Wraps the list of images being iterated.
 
@@ -60,7 +61,7 @@ def detect_dataset(
             bad.append(reason)
             continue
         detections = detect(image)
-        num_full += len(detections["scores"]) >= max_detections
+        num_full += max_detections is not None and len(detections["scores"]) >= max_detections
         found.results.extend(coco.to_results(detections, truth_id, truth.category_ids))
         found.image_ids.append(int(image_id))
         found.truth_ids.append(truth_id)
