@@ -229,6 +229,7 @@ def test_hostile_names_are_shown_as_they_are(tmp_path):
 
 def test_names_keep_a_figure_legible():
     assert svg.short("a\n b") == "a b"
+    assert svg.short("\u202eabc\u2066") == "abc"
     assert len(svg.short("long " * 60)) == svg.LONGEST
     assert not svg.short("_under").startswith("_")
 
