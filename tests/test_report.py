@@ -11,13 +11,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from error_sets import content, item, result
 from small import Rectangles, SmallConfig, make_find_objects
 
 from mrcnn import report
 from mrcnn.data.dataset import Dataset
-from mrcnn.evaluation import detecting
+from mrcnn.evaluation import analysis, coco, contents, detecting
 from mrcnn.model import MaskRCNN
-from mrcnn.report import history, pictures, svg
+from mrcnn.report import examples, history, pictures, quality, svg
 
 HOSTILE = (
     '<script>alert("x")</script>',
@@ -229,6 +230,7 @@ def test_hostile_names_are_shown_as_they_are(tmp_path):
 
 def test_names_keep_a_figure_legible():
     assert svg.short("a\n b") == "a b"
+    assert svg.short("\u202eabc\u2066") == "abc"
     assert len(svg.short("long " * 60)) == svg.LONGEST
     assert not svg.short("_under").startswith("_")
 
@@ -399,3 +401,79 @@ def test_a_browser_shows_it_without_errors_or_requests(browser, small_page, tmp_
     assert shown.evaluate(loaded)
     assert shown.locator("svg").count() >= 12
     shown.close()
+
+
+def matrix(count: int) -> analysis.Confusion:
+    """Return a matrix of classes with 1, 2, 3, ... right detections, each missed once."""
+    counts = np.diag(np.append(np.arange(1, count + 1), 0))
+    counts[:-1, -1] = 1
+    return analysis.Confusion([*map(str, range(count)), "background"], counts)
+
+
+def test_the_rarest_classes_of_a_large_confusion_matrix_are_merged():
+    found = matrix(quality.MOST_CONFUSED + 3)
+    merged = quality._merged(found)
+    assert merged.names == [*map(str, range(3, 23)), "3 other classes", "background"]
+    assert merged.counts.sum() == found.counts.sum()
+    assert merged.counts[0].tolist() == [4] + [0] * 20 + [1]
+    assert merged.counts[-2].tolist() == [0] * 20 + [1 + 2 + 3, 3]
+    assert quality._merged(matrix(quality.MOST_CONFUSED)).names[-2] == "19"
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_matrix():
+    found = matrix(3)
+    found.counts[1] = 0
+    used = quality._used(found)
+    assert used.names == ["0", "2", "background"]
+    assert used.counts.tolist() == [[1, 0, 1], [0, 3, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("box", "category", "expected"),
+    [
+        ([60, 60, 20, 20], 1, "nothing is annotated there"),
+        ([0, 0, 20, 20], 1, "a duplicate of a higher-scoring detection"),
+        ([0, 0, 20, 20], 2, "annotated as “a”"),
+        ([0, 0, 20, 8], 1, "the IoU with the nearest object, “a”, is only 0.40"),
+        ([0, 0, 20, 8], 3, "the IoU with the nearest object, “a”, is only 0.40"),
+    ],
+)
+def test_wrong_detections_are_explained(box, category, expected):
+    coco_gt = coco.ground_truth(content([item(1, 1, [0, 0, 20, 20])], num_images=1))
+    results = [result(1, 1, [0, 0, 20, 20], 0.9), result(1, category, box, 0.8)]
+    found = analysis.analyse(coco_gt, results, "segm", max_detections=9)
+    name = "abc"[category - 1]
+    assert examples._explained(found, 1) == f"“{name}” 0.80: {expected}"
+
+
+def test_the_most_confident_errors_are_of_different_images():
+    objects = [item(n, 1, [0, 0, 20, 20]) for n in (1, 2, 3)]
+    results = [result(n, 1, [0, 0, 20, 20], 0.5) for n in (1, 2, 3)]
+    wrong = [result(1, 1, [60, 60, 9, 9], 0.9), result(1, 1, [60, 0, 9, 9], 0.8)]
+    wrong += [result(3, 1, [60, 60, 9, 9], 0.7), result(2, 1, [60, 60, 9, 9], 0.4)]
+    coco_gt = coco.ground_truth(content(objects, num_images=3))
+    found = analysis.analyse(coco_gt, results + wrong, "segm", max_detections=9)
+    # The best score is 0.5: the wrong one of 0.4 is not kept.
+    chosen = examples._surest(found)
+    assert found.matches.scores[chosen].tolist() == [0.9, 0.7]
+    assert found.matches.images[chosen].tolist() == [0, 2]
+
+
+class Unreadable(Noise):
+    """A dataset of which one image has masks that cannot be read."""
+
+    def load_mask(self, image_id):
+        if image_id == 1:
+            raise OSError("damaged")
+        return super().load_mask(image_id)
+
+
+def test_training_images_that_cannot_be_read_are_counted(caplog):
+    with caplog.at_level(logging.WARNING, "mrcnn"):
+        found, num_bad = contents.of_dataset(Unreadable(4, size=(48, 64)), [0, 1, 3])
+    assert num_bad == 1
+    assert "left out of the report: image 1: OSError: damaged" in caplog.text
+    assert found.image_sizes.tolist() == [[48, 64]] * 2
+    assert found.images.tolist() == [0] * 4 + [1] * 4
+    assert found.sides == pytest.approx(np.sqrt(12 * 16))
+    assert found.class_names == ["a", "b"]

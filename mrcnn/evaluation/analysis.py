@@ -102,8 +102,8 @@ class Calibration:
         edges: (N + 1,) float64, of bins of the score.
         counts: (N,) int, detections in each bin.
         mean_scores, precision: (N,) float64; NaN where there are none.
-        error: The expected calibration error (Guo et al. 2017): the mean of |precision - mean
-            score| over the detections; None without detections.
+        error: The expected calibration error (Guo et al. 2017): the mean gap between precision and
+            mean score over the detections; None without detections.
     """
 
     edges: np.ndarray

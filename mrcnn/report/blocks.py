@@ -6,6 +6,7 @@ from typing import Literal
 
 from mrcnn.report.pictures import Picture
 
+FIGURE_WIDTH = 490
 NOTHING = "-"  # in a cell without a figure
 KINDS = {"segm": "masks", "bbox": "boxes", "keypoints": "keypoints"}  # of what is compared
 
@@ -17,10 +18,12 @@ class Figure:
     Attributes:
         svg: From `svg.draw`.
         caption: Plain text.
+        width: In pixels of the page.
     """
 
     svg: str
     caption: str
+    width: int = FIGURE_WIDTH
     kind: Literal["figure"] = "figure"
 
 

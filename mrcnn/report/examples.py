@@ -129,8 +129,8 @@ def _card(results: Results, place: int, asked: int | None = None) -> Card:
 
 def _objects(results: Results, place: int, shape: Sequence[int]) -> Shown:
     """Return the ground truth of an image, in the colours of what is found."""
-    truth, matches = results.truth.coco, results.found.matches
-    found_ids = set(matches.gt_ids[matches.found(results.found.min_score)].tolist())
+    truth, found = results.truth.coco, results.found
+    found_ids = set(found.matches.gt_ids[found.matches.found(found.min_score)].tolist())
     listed = truth.imgToAnns[results.detected.truth_ids[place]]
     colors = [
         LEFT_OUT if item["iscrowd"] else RIGHT if item["id"] in found_ids else WRONG
@@ -139,7 +139,7 @@ def _objects(results: Results, place: int, shape: Sequence[int]) -> Shown:
     names = [str(truth.cats[item["category_id"]]["name"]) for item in listed]
     if len(truth.cats) == 1:
         names = [""] * len(names)
-    return _shown(listed, colors, names, shape)
+    return _shown(listed, colors, names, shape if found.iou_type == "segm" else None)
 
 
 def _detections(
@@ -160,26 +160,29 @@ def _detections(
         f"{matches.scores[each]:.2f}"
         for each in chosen
     ]
-    return _shown(listed, colors, texts, shape)
+    return _shown(listed, colors, texts, shape if found.iou_type == "segm" else None)
 
 
 def _shown(
     listed: Sequence[Mapping[str, Any]],
     colors: Sequence[tuple[int, int, int]],
     texts: Sequence[str],
-    shape: Sequence[int],
+    shape: Sequence[int] | None,
 ) -> Shown:
-    """Return objects in COCO's form as they are drawn."""
+    """Return objects in COCO's form as they are drawn.
+
+    Args:
+        shape: Of the image, (H, W, ...), for masks; None for boxes alone.
+    """
     boxes = np.array([item["bbox"] for item in listed], np.float64).reshape(-1, 4)
     x, y, width, height = boxes.T
-    has_masks = all("segmentation" in item for item in listed)
 
     def mask_of(number: int) -> np.ndarray:
-        return mask_math.from_rle([listed[number]["segmentation"]], shape[:2])[..., 0]
+        return mask_math.from_rle([listed[number]["segmentation"]], shape or ())[..., 0]
 
     return Shown(
         np.stack([y, x, y + height, x + width], axis=1),
-        mask_of if has_masks else None,
+        mask_of if shape else None,
         np.array(colors, np.uint8).reshape(-1, 3),
         [svg.short(text) for text in texts],
     )

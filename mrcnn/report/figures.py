@@ -18,7 +18,7 @@ BLUE, ORANGE, GREEN, GREY = "#2563eb", "#d9580d", "#15803d", "#9aa3ad"
 COLORS = ("#2563eb", "#d9580d", "#15803d", "#9333ea", "#b45309", "#0891b2", "#be185d", "#4d7c0f")
 DASHES = ("-", "--", ":", "-.")
 MOST_LINES = 12  # in a figure
-MOST_BARS = 30
+MOST_BARS = 20
 MOST_POINTS = 200  # of a line
 SMALL, LARGE = 32, 96  # sides of objects, in pixels, that part COCO's sizes
 
@@ -227,8 +227,13 @@ def confusion(found: Confusion) -> str:
             text = str(found.counts[row, column])
             ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
 
-    side = 2.6 + 0.28 * size
+    side = matrix_side(size)
     return svg.draw(plot, "confusion", "Confusion matrix", (max(side + 0.4, 4.8), side))
+
+
+def matrix_side(size: int) -> float:
+    """Return the height of a confusion matrix of so many rows, in inches."""
+    return 2.6 + 0.28 * size
 
 
 def tide(errors: Tide) -> str:

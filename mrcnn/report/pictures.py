@@ -76,7 +76,7 @@ def draw(image: np.ndarray, shown: Shown, label: str) -> Picture:
         small,
         objects,
         show_masks=shown.mask_of is not None,
-        scale=max(1, SIDE // (2 * max(width, height))),
+        scale=max(1, SIDE // max(width, height)),
         font_size=FONT_SIZE,
     )
     return Picture(_encoded(drawn), drawn.shape[1], drawn.shape[0], label)

@@ -8,9 +8,9 @@ import numpy as np
 from mrcnn.evaluation.analysis import BACKGROUND, TIDE_ERRORS, Analysis, Confusion, Curve
 from mrcnn.evaluation.tables import FIGURES
 from mrcnn.report import figures
-from mrcnn.report.blocks import KINDS, NOTHING, Block, Figure, Section, Table, number
+from mrcnn.report.blocks import FIGURE_WIDTH, KINDS, NOTHING, Block, Figure, Section, Table, number
 
-MOST_CONFUSED = 30  # classes in the matrix
+MOST_CONFUSED = 20  # classes in the matrix
 MOST_PAIRS = 10  # confusions in the table
 MEANINGS = {
     "Cls": "right place, wrong class",
@@ -125,7 +125,8 @@ def precision_recall(found: Analysis) -> Section:
 
 def confusion(found: Analysis) -> Section:
     """Return the confusion matrix, and the most frequent confusions."""
-    shown = _merged(_used(found.confusion))
+    used = _used(found.confusion)
+    shown = _merged(used)
     names, counts = found.confusion.names, found.confusion.counts.copy()
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
@@ -144,12 +145,19 @@ def confusion(found: Analysis) -> Section:
     cells = [
         [name, *map(str, values)] for name, values in zip(shown.names, shown.counts, strict=True)
     ]
+    note = ""
+    if shown.names[:-1] != used.names[:-1]:
+        note = (
+            f" Shown: the {MOST_CONFUSED} most frequent classes; the others are merged, so that "
+            "their cell on the diagonal includes confusions among them."
+        )
     blocks: list[Block] = [
         Figure(
             figures.confusion(shown),
             "Rows: annotated class; columns: detected class; darker means a larger share of the "
             "row. Correct detections are on the diagonal (blue). The last column counts missed "
-            "objects, the last row detections where nothing is annotated.",
+            f"objects, the last row detections where nothing is annotated.{note}",
+            width=max(FIGURE_WIDTH, int(100 * figures.matrix_side(len(shown.names)))),
         )
     ]
     if rows:

@@ -30,6 +30,8 @@ STYLE: Any = {
     "legend.fontsize": 8,
 }
 LONGEST = 24  # letters of a name in a figure
+# Marks that turn the direction of writing: they would turn the numbers after a name, too.
+TURNS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def draw(
@@ -56,7 +58,7 @@ def draw(
 
 def short(name: str) -> str:
     """Return a name that fits beside an axis or in a legend, on one line."""
-    line = re.sub(r"\s+", " ", name)
+    line = re.sub(r"\s+", " ", TURNS.sub("", name))
     # matplotlib leaves labels that begin with an underscore out of legends.
     line = f"\u200b{line}" if line.startswith("_") else line
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
