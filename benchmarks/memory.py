@@ -1,4 +1,4 @@
-"""Measures the memory that trainings take, beside what `mrcnn.training.footprint` expects.
+"""Measures the memory that trainings take, beside what `mrcnn.training.estimate` expects.
 
     python benchmarks/memory.py                              # the table in docs/performance.md
     python benchmarks/memory.py resnet50 512 2 [NAME=VALUE]  # backbone, side, images a batch
@@ -60,7 +60,7 @@ class Noise(Dataset):
 def measure(name: str, side: int, images: int, settings: dict) -> None:
     """Train in this process and print its figures as JSON."""
     from mrcnn.model import MaskRCNN
-    from mrcnn.training import footprint
+    from mrcnn.training import estimate
 
     changes = {"NAME": "noise", "BACKBONE": name, "NUM_CLASSES": 2, "IMAGES_PER_GPU": images}
     changes |= {"IMAGE_MIN_DIM": side, "IMAGE_MAX_DIM": side, "STEPS_PER_EPOCH": STEPS}
@@ -78,7 +78,7 @@ def measure(name: str, side: int, images: int, settings: dict) -> None:
         "start": before,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "weights": weights,
-        "values": footprint.map_values(config),  # of one image; of its positive RoIs
+        "values": estimate.map_values(config),  # of one image; of its positive RoIs
     }
     sys.stdout.write(json.dumps(row) + "\n")
 

@@ -10,13 +10,13 @@ DEFAULT = Limits()
 LEAF, STEM = rectangle(1, 1, 40, 40, kind="leaf"), rectangle(1, 1, 40, 40, kind="stem")
 
 
-def checked(path, validation=None, limits=DEFAULT, *, thorough=True, **options):
+def checked(path, validation=None, limits=DEFAULT, *, thorough=True, fixed=None, **options):
     """Return the findings of a set, or of two, as the command has them."""
     dataset, found = load_for_check(path, **options)
     if dataset is None:
         return found
     other = load_for_check(validation, **options)[0] if validation else None
-    return check(dataset, other, limits, thorough=thorough)
+    return check(dataset, other, limits, thorough=thorough, fixed=fixed)
 
 
 def faults(findings):
@@ -25,15 +25,18 @@ def faults(findings):
 
 
 def test_a_sound_set_has_suggestions_only(tmp_path):
-    findings = checked(write_via(tmp_path, {"a.png": [LEAF], "b.png": [LEAF]}))
+    path = write_via(tmp_path, {"a.png": [LEAF], "b.png": [LEAF]})
+    assert checked(path) == []
+    findings = checked(path, fixed=())
     assert faults(findings) == []
     names = [each.message.partition("=")[0] for each in findings]
     assert names == [
+        "IMAGE_RESIZE_MODE",
         "IMAGE_MIN_DIM",
         "IMAGE_MAX_DIM",
         "RPN_ANCHOR_SCALES",
+        "MINI_MASK_SHAPE",
         "MAX_GT_INSTANCES",
-        "MEAN_PIXEL",
     ]
 
 
@@ -88,9 +91,25 @@ def test_more_objects_than_a_network_takes(tmp_path):
 def test_objects_smaller_than_the_smallest_anchor(tmp_path):
     # 64 pixels become 800 of the input: a side of 2 becomes 25.
     path = write_via(tmp_path, {"a.png": [LEAF, rectangle(1, 1, 2, 2, kind="leaf")]})
-    (finding,) = [each for each in checked(path) if each.code == "small-objects"]
-    assert finding.message.startswith("1 of 2 objects are smaller than the smallest anchor (32")
-    assert faults(checked(path, limits=Limits(smallest_anchor=25))) == []
+    limits = Limits(smallest_anchor=38)  # covers objects from 25.3 pixels on
+    (finding,) = [each for each in checked(path, limits=limits) if each.code == "small-objects"]
+    assert finding.message.startswith("1 of 2 objects are smaller than 25.3 pixels of the input")
+    assert faults(checked(path, limits=Limits(smallest_anchor=37))) == []
+
+
+def test_findings_follow_the_advice_on_settings(tmp_path):
+    regions = [rectangle(2 * n, 0, 2, 60, kind="leaf") for n in range(8)]
+    path = write_via(tmp_path, {"a.png": regions, "b.png": [LEAF]})
+    limits = Limits(smallest_anchor=500, max_instances=7)
+    found = [each.code for each in checked(path, limits=limits)]
+    assert "too-many-objects" in found
+    assert "small-objects" in found
+    found = [each.code for each in checked(path, limits=limits, fixed=())]
+    assert "too-many-objects" not in found
+    assert "small-objects" not in found
+    found = checked(path, limits=limits, fixed={"MAX_GT_INSTANCES"})
+    assert "too-many-objects" in [each.code for each in found]
+    assert not [each for each in found if each.message.startswith("MAX_GT_INSTANCES=")]
 
 
 def test_boxes_among_outlines(tmp_path):

@@ -20,7 +20,7 @@ def test_a_sound_set_ends_with_0_and_settings(tmp_path, capsys):
     assert status == 0
     lines = shown.out.splitlines()
     assert lines[0] == "training: 2 images, 2 objects, 1 class (leaf), read as via"
-    assert "  --set MAX_GT_INSTANCES=10" in lines
+    assert "  MAX_GT_INSTANCES   10                 an image has up to 1 objects" in lines
     assert lines[-1] == "0 errors, 0 warnings"
     assert shown.err == ""
 

@@ -6,7 +6,7 @@ from small import SmallConfig
 from mrcnn import machine
 from mrcnn.config import Config
 from mrcnn.presets import C4Config
-from mrcnn.training import distribution, footprint
+from mrcnn.training import distribution, estimate, footprint
 
 GB = 10**9
 
@@ -97,7 +97,7 @@ def test_a_disk_that_will_be_full_is_warned_about(memory, monkeypatch, tmp_path,
 
 
 def test_the_maps_of_a_stem_and_a_pyramid_are_counted():
-    count, of_positives = footprint.map_values(Large())
+    count, of_positives = estimate.map_values(Large())
     stem, stages = (
         512 * 512 * 64,
         [
@@ -123,9 +123,9 @@ def test_the_maps_of_a_stem_and_a_pyramid_are_counted():
     ],
 )
 def test_every_kind_of_network_is_counted(settings):
-    assert 1e7 < sum(footprint.map_values(Large().replace(**settings))) < 2e9
+    assert 1e7 < sum(estimate.map_values(Large().replace(**settings))) < 2e9
 
 
 def test_a_head_of_the_last_stage_is_counted():
     config = C4Config.from_dict({"NAME": "a", "NUM_CLASSES": 81})
-    assert 1e7 < sum(footprint.map_values(config)) < 2e9
+    assert 1e7 < sum(estimate.map_values(config)) < 2e9

@@ -204,9 +204,9 @@ def survey_of(size, sides):
 
 def test_the_input_holds_nineteen_of_twenty_images():
     usual, large = [survey_of((300, 320), [60])] * 97, [survey_of((300, 960), [60])] * 3
-    assert suggest(usual + large, InputSize())["IMAGE_MAX_DIM"] == 320
+    assert suggest(usual + large, InputSize())["IMAGE_MAX_DIM"].value == 320
     more = usual[:90] + large * 3 + large[:1]
-    assert suggest(more, InputSize())["IMAGE_MAX_DIM"] == 960
+    assert suggest(more, InputSize())["IMAGE_MAX_DIM"].value == 960
 
 
 @pytest.mark.parametrize(("small", "severity"), [(1, "info"), (2, "warning")])

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mrcnn import presets
 from mrcnn.cli import common, datasets
-from mrcnn.config import Config
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import SEVERITIES, Finding
+from mrcnn.data.suggest import Advice
 from mrcnn.setting_values import parse_setting
 
 SHOWN = 3  # cases shown per kind; --json has all of them
@@ -34,13 +35,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check an annotated dataset for faults, and suggest settings."""
     settings = common.chosen_settings(options, {})
-    config = Config.from_dict({"NAME": "mrcnn", **settings})
+    config = presets.ModernConfig.from_dict({"NAME": "mrcnn", **settings})
     loaded, findings = _load(options, settings)
     if "training" in loaded:
         findings += doctor.check(
             loaded["training"],
             loaded.get("validation"),
             datasets.limits(config),
+            fixed=common.stated_settings(options).keys(),
             progress=common.progress,
         )
     if options.json:
@@ -86,8 +88,13 @@ def _report(loaded: dict[str, AnnotatedDataset], findings: list[Finding]) -> str
         for each in _kinds(found):
             lines += _entry(each)
     if settings:
-        lines += ["", "SETTINGS TO BEGIN WITH"]
-        lines += [f"  --set {finding.message.replace(' ', '')}" for finding in settings]
+        lines += ["", "SETTINGS THAT mrcnn train CHOOSES (--set changes them)"]
+        advice = {
+            name: Advice(value, finding.remedy)
+            for finding in settings
+            for name, value in [parse_setting(finding.message)]
+        }
+        lines += common.table(advice)
     counts = Counter(finding.severity for finding in findings)
     lines += ["", f"{_number(counts['error'], 'error')}, {_number(counts['warning'], 'warning')}"]
     return "\n".join(lines).lstrip("\n")

@@ -5,14 +5,16 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from mrcnn import files, terminal
 from mrcnn.config import Config
+from mrcnn.data.suggest import Advice
 from mrcnn.greetings import hidden as quiet_start
 from mrcnn.setting_values import parse_setting
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from mrcnn.mask_rcnn import MaskRCNN
 
 INTERRUPTED = 128 + signal.SIGINT  # the shells' convention
+LARGEST_CONFIG = 2**20  # bytes: settings take a few thousand
 LINE_EVERY = 30  # seconds between progress lines without a terminal
 
 
@@ -74,7 +77,10 @@ def fraction(text: str) -> float:
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
-    """Add the option --set, which `chosen_settings` reads."""
+    """Add the options --config and --set, which `chosen_settings` reads."""
+    command.add_argument(
+        "--config", metavar="FILE", help="a YAML or JSON file of settings, NAME: VALUE"
+    )
     command.add_argument(
         "--set",
         action="append",
@@ -85,19 +91,38 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of --set, with pixel settings adapted to the number of channels.
+def stated_settings(
+    options: argparse.Namespace, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the settings of --config, of options of their own, and of --set; the last one counts.
 
-    If --set changes the number of channels without MEAN_PIXEL (or PIXEL_STD), further channels get
+    Args:
+        given: settings that have an option of their own.
+
+    Raises:
+        ValueError: If a setting is not written NAME=VALUE, or the file is no mapping.
+    """
+    path = getattr(options, "config", None)  # programs have parsers of their own
+    of_file = _settings_in(Path(path)) if path else {}
+    return {**of_file, **(given or {}), **dict(map(parse_setting, options.settings))}
+
+
+def chosen_settings(
+    options: argparse.Namespace, before: dict[str, Any], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the stated settings, with pixel settings adapted to the number of channels.
+
+    If they change the number of channels without MEAN_PIXEL (or PIXEL_STD), further channels get
     the mean of the known ones, as do all channels if there are only one or two.
 
     Args:
-        before: settings that --set changes, such as those of a checkpoint.
+        before: settings that are changed, such as those of a checkpoint.
+        given: see `stated_settings`.
 
     Raises:
-        ValueError: If a setting is not written NAME=VALUE.
+        ValueError: As `stated_settings`.
     """
-    chosen = dict(map(parse_setting, options.settings))
+    chosen = stated_settings(options, given)
     channels = chosen.get("IMAGE_CHANNEL_COUNT")
     for name in ("MEAN_PIXEL", "PIXEL_STD"):
         values = before.get(name, getattr(Config, name))
@@ -106,6 +131,26 @@ def chosen_settings(options: argparse.Namespace, before: dict[str, Any]) -> dict
             average = round(float(sum(values)) / len(values), 1)
             chosen[name] = known + [average] * (channels - len(known))
     return chosen
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML or JSON file, which is YAML, too.
+
+    Raises:
+        ValueError: If it cannot be read, or is no mapping from names to values.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file of settings (--config)")
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ValueError(f"{path} is too large for a file of settings")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is neither YAML nor JSON: {reason}") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{path} must have a line NAME: VALUE for each setting")
+    return content
 
 
 def changed(config: type[Config], options: argparse.Namespace, **settings: Any) -> Config:
@@ -126,6 +171,16 @@ def load_network(options: argparse.Namespace) -> "MaskRCNN":
         from mrcnn.weights import catalog
     stored = catalog.settings(options.weights, catalog.resolve(options.weights, "logs"))
     return MaskRCNN.from_checkpoint(options.weights, **chosen_settings(options, stored))
+
+
+def table(advice: Mapping[str, Advice]) -> list[str]:
+    """Return a line for each setting: name, value, reason."""
+    values = {name: str(each.value).replace(" ", "") for name, each in advice.items()}
+    name_width, width = (max(map(len, column), default=0) for column in (values, values.values()))
+    return [
+        f"  {name:{name_width}}  {value:{width}}  {advice[name].reason}".rstrip()
+        for name, value in values.items()
+    ]
 
 
 def progress(items: Iterable[Any], unit: str = "image", total: int | None = None) -> Iterator[Any]:

@@ -2,27 +2,24 @@
 
 import argparse
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn import terminal
-from mrcnn.cli import check, common, datasets
-from mrcnn.data import augment, census, pipeline
+from mrcnn.cli import check, common, datasets, devices, train_settings
+from mrcnn.data import census, pipeline
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
-from mrcnn.setting_marks import Mark
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
+    from mrcnn.mask_rcnn import MaskRCNN
 
-NEW_EPOCHS = 20
 logger = logging.getLogger("mrcnn")
 
 OF_IMAGES = ("missing-image", "unreadable-image", "image-size")
-OF_C4 = ("RPN_ANCHOR_SCALES",)  # for C4, they determine the number of anchors per cell
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -54,67 +51,61 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--epochs",
         type=common.positive,
-        help=f"last epoch, counted from the start of the run (default: {NEW_EPOCHS} more)",
+        help="last epoch, counted from the start of the run (default: "
+        f"{train_settings.NEW_EPOCHS} more)",
     )
     command.add_argument(
         "--steps", type=common.positive, help="steps per epoch (default: one pass)"
     )
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or a regex")
-    common.add_settings(command)
+    devices.add_option(command)
+    train_settings.add_options(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train on annotated images."""
+    devices.choose(options.device)
     path, stored = _weights(options)
-    chosen = common.chosen_settings(options, stored)
-    dataset, validation, _ = datasets.load(options, {**stored, **chosen})
-    if path is None:
-        print("The network starts from random weights; use --weights for others")
-    elif _is_new(stored, dataset):
-        # Other data needs its own settings; the weights only determine the network's shape.
-        from mrcnn.config import Config
-
-        of_network = Config.marked(Mark.NETWORK)
-        kept = of_network if stored.get("FEATURE_MAPS") != "c4" else (*of_network, *OF_C4)
-        stored = {name: value for name, value in stored.items() if name in kept}
-        print(f"Network settings come from {path}; training settings are this command's")
-    config = _config(options, dataset, stored, chosen, path)
+    given = train_settings.chosen(options, stored)
+    dataset, validation, _ = datasets.load(options, {**stored, **given})
+    start = train_settings.starting(options, path, stored, dataset)
+    devices.check(options.device)
+    config = train_settings.decide(options, dataset, start, given)
     _warn(dataset, validation, config)
     with common.quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
         from mrcnn.training.options import Options
-        from mrcnn.weights.hdf5 import leaf_layers
     model = MaskRCNN(config, options.logs, devices=config.GPU_COUNT)
     if path is not None:
-        layers = {layer.name for layer in leaf_layers(model.network.inference)}
-        exclude = [name for name in _of_classes(stored, config, dataset) if name in layers]
-        if exclude:
-            print(f"Layers re-initialized for other classes or keypoints: {', '.join(exclude)}")
-        terminal.show(model.load(path, exclude=exclude))
+        _load(model, path, start)
     if options.weights != "last":
         model.run.begin()
-    epochs = options.epochs or model.run.epoch + NEW_EPOCHS
+    epochs = options.epochs or model.run.epoch + train_settings.NEW_EPOCHS
     model.train(dataset, validation, Options(config.learning_rate, epochs, options.layers))
     print(f"\nCheckpoint: {model.run.checkpoint_path.format(epoch=model.run.epoch)}")
     return 0
 
 
-def _is_new(stored: dict[str, Any], dataset: AnnotatedDataset) -> bool:
-    """Return whether a dataset's classes differ from those of the weights."""
-    return list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
+def _load(model: "MaskRCNN", path: Path, start: train_settings.Start) -> None:
+    """Load the weights, without those of other classes or keypoints, and print what was loaded."""
+    from mrcnn.weights.hdf5 import leaf_layers
+
+    layers = {layer.name for layer in leaf_layers(model.network.inference)}
+    exclude = [name for name in _of_classes(start, model.config) if name in layers]
+    if exclude:
+        print(f"Layers re-initialized for other classes or keypoints: {', '.join(exclude)}")
+    terminal.show(model.load(path, exclude=exclude))
 
 
-def _of_classes(
-    stored: dict[str, Any], config: "Config", dataset: AnnotatedDataset
-) -> Sequence[str]:
-    """Return the layers whose weights do not fit the classes and keypoints of a dataset."""
+def _of_classes(start: train_settings.Start, config: "Config") -> Sequence[str]:
+    """Return the layers whose weights do not fit the classes and keypoints of the data."""
     from mrcnn.weights.hdf5 import CLASS_LAYERS
 
     layers: list[str] = []
-    if _is_new(stored, dataset):
+    if start.is_new:
         kept = {"mrcnn_mask"} if config.CLASS_AGNOSTIC_MASKS else set()
         layers += [name for name in CLASS_LAYERS if name not in kept]
-    if stored.get("NUM_KEYPOINTS", 0) != config.NUM_KEYPOINTS:
+    if start.stored.get("NUM_KEYPOINTS", 0) != config.NUM_KEYPOINTS:
         layers.append("mrcnn_keypoint_deconv")
     return layers
 
@@ -125,59 +116,9 @@ def _weights(options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
         return None, {}
     with common.quiet_start():
         from mrcnn.weights import catalog
-    name = common.chosen_settings(options, {}).get("NAME")
+    name = train_settings.chosen(options, {}).get("NAME")
     path = catalog.resolve(options.weights, options.logs, name)
     return path, catalog.settings(options.weights, path)
-
-
-def _config(
-    options: argparse.Namespace,
-    dataset: AnnotatedDataset,
-    stored: dict[str, Any],
-    chosen: dict[str, Any],
-    path: Path | None,
-) -> "Config":
-    """Return the settings, in order of precedence: --set, the data, the weights, this command.
-
-    All others come from the recipe of the weights' family.
-    """
-    from mrcnn import presets
-    from mrcnn.weights import loading
-
-    recipe = loading.recipe(path) if path else presets.ModernConfig
-    if "CONVENTIONS" in chosen and path is None:
-        recipe = presets.OF_FAMILY.get(chosen["CONVENTIONS"], presets.ModernConfig)
-    defaults = {
-        "NAME": "mrcnn",
-        "AUGMENTATIONS": ["flip_left_right"],
-        # Scoring needs every candidate; `mrcnn detect --min-score` filters what is shown.
-        "DETECTION_MIN_CONFIDENCE": 0.05,
-        "DETECTION_EVERY_CLASS": True,
-        # Random weights need batch statistics; published ones include moving statistics.
-        "TRAIN_BN": None if options.weights == "none" else False,
-    }
-    classes = {
-        "NUM_CLASSES": dataset.num_classes,
-        "CLASS_NAMES": list(dataset.class_names),
-        "CATEGORY_IDS": [info["id"] for info in dataset.class_info],
-    }
-    if {**stored, **chosen}.get("NUM_KEYPOINTS"):
-        names = dataset.keypoint_names
-        classes["KEYPOINT_NAMES"] = list(names)
-        classes["KEYPOINT_PAIRS"] = [list(pair) for pair in augment.mirror_pairs(names)]
-    if "LEARNING_RATE" in chosen:  # taken literally, without scaling by batch size
-        chosen = {"LEARNING_RATE_IMAGES": 0, **chosen}
-    config = recipe.from_dict({**defaults, **stored, **classes, **chosen})
-    one_pass = math.ceil(dataset.num_images / config.BATCH_SIZE)
-    usual = config.STEPS_PER_EPOCH if options.weights == "last" else one_pass
-    steps = chosen.get("STEPS_PER_EPOCH", usual) if options.steps is None else options.steps
-    steps = config.replace(STEPS_PER_EPOCH=steps).steps_per_epoch
-    schedule = {}
-    if recipe is presets.ModernConfig:
-        schedule = presets.scheduled(options.epochs or NEW_EPOCHS, steps)
-    known = {**stored, **chosen}
-    schedule = {name: value for name, value in schedule.items() if name not in known}
-    return config.replace(STEPS_PER_EPOCH=steps, **schedule)
 
 
 def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -> None:

@@ -1,7 +1,7 @@
 """Checks of a dataset, or of a training and validation pair, before time is spent on training."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
@@ -15,7 +15,15 @@ from mrcnn.data.assembly import make_dataset
 from mrcnn.data.formats import Source, load_dataset
 from mrcnn.data.formats.registry import read
 from mrcnn.data.problems import SEVERITIES, Finding, Problems
-from mrcnn.data.suggest import InputSize, object_sides, suggest
+from mrcnn.data.suggest import (
+    LARGEST_SIDE,
+    REACH,
+    Advice,
+    InputSize,
+    adapted,
+    object_sides,
+    suggest,
+)
 from mrcnn.data.survey import ImageSurvey, Progress, survey
 
 MIXED = (0.1, 0.9)  # a fraction of rectangles in between means mixed boxes and outlines
@@ -27,11 +35,23 @@ SUGGESTION = "suggestion"
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the network: the settings of the same names."""
+    """Limits of the network: the settings of the same names, and the largest side to advise."""
 
     input_size: InputSize = field(default_factory=InputSize)
     smallest_anchor: float = 32
     max_instances: int = 100
+    largest_side: int = LARGEST_SIDE
+
+    def adapted(self, advice: Mapping[str, Advice]) -> "Limits":
+        """Return the limits of a network that follows the advice."""
+        scales = advice.get("RPN_ANCHOR_SCALES")
+        room = advice.get("MAX_GT_INSTANCES")
+        return Limits(
+            adapted(self.input_size, advice),
+            min(scales.value) if scales else self.smallest_anchor,
+            room.value if room else self.max_instances,
+            self.largest_side,
+        )
 
 
 def load_for_check(
@@ -84,6 +104,8 @@ def check(
     validation: AnnotatedDataset | None = None,
     limits: Limits = Limits(),
     *,
+    fixed: Collection[str] | None = None,
+    surveys: Mapping[str, list[ImageSurvey]] | None = None,
     thorough: bool = True,
     progress: Progress = iter,
 ) -> list[Finding]:
@@ -93,30 +115,65 @@ def check(
         dataset: from `load_for_check`, which finds more than a strict reader lets through.
         validation: likewise.
         limits: limits of the network to be trained.
+        fixed: names of the settings that are decided: the limits follow the advice on the others,
+            which is among the findings. None: there is no advice.
+        surveys: of "training" or "validation", if they have been made.
         thorough: decode every image. Else only the headers of some hundred are read: damage inside
             the files, duplicate images and the mean pixel are not found.
         progress: called with the image ids of a dataset, yields them.
     """
-    sets = {"training": dataset, "validation": validation}
-    findings, surveys = [], {}
+    sets = {"training": dataset, **({"validation": validation} if validation else {})}
+    made = dict(surveys or {})
     for part, each in sets.items():
-        if each is None:
-            continue
-        image_ids = _chosen(each.num_images, None if thorough else QUICK)
-        surveys[part] = survey(each, image_ids, read_pixels=thorough, progress=progress)
+        if part not in made:
+            image_ids = _chosen(each.num_images, None if thorough else QUICK)
+            made[part] = survey(each, image_ids, read_pixels=thorough, progress=progress)
+    findings = []
+    if fixed is not None:
+        advice = advise(dataset, made["training"], limits, fixed)
+        limits = limits.adapted(advice)
+        for name, (value, reason) in advice.items():
+            findings.append(Finding("info", SUGGESTION, f"{name}={value}", remedy=reason))
+    for part, each in sets.items():
         found = [
             *each.problems,
-            *_of_set(each, surveys[part], limits, part),
+            *_of_set(each, made[part], limits, part),
             *_of_census(each, limits, part),
         ]
         named = part if validation is not None else None
         findings += [replace(finding, part=named) for finding in found]
-    for name, value in suggest(surveys["training"], limits.input_size).items():
-        findings.append(Finding("info", SUGGESTION, f"{name}={value}"))
     if validation is not None:
-        findings += _of_pair(surveys["training"], surveys["validation"])
+        findings += _of_pair(made["training"], made["validation"])
         findings += _of_classes(dataset, validation)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def advise(
+    dataset: AnnotatedDataset,
+    surveys: Sequence[ImageSurvey],
+    limits: Limits,
+    fixed: Collection[str] = (),
+) -> dict[str, Advice]:
+    """Return advice on settings by name, from the same sample however many images were surveyed.
+
+    Args:
+        surveys: of all images of the dataset, or those that `survey_quickly` returns.
+        limits: of the network without advice.
+        fixed: names of the settings that are decided.
+    """
+    if len(surveys) == dataset.num_images:
+        surveys = [surveys[number] for number in _chosen(dataset.num_images, QUICK)]
+    most = max((len(dataset.annotated(i).objects) for i in dataset.image_ids), default=0)
+    largest = limits.largest_side
+    return suggest(surveys, limits.input_size, fixed, largest=largest, most_objects=most)
+
+
+def survey_quickly(
+    dataset: AnnotatedDataset, *, read_pixels: bool = False, progress: Progress = iter
+) -> list[ImageSurvey]:
+    """Return the surveys of at most QUICK images, evenly spaced."""
+    image_ids = _chosen(dataset.num_images, QUICK)
+    return survey(dataset, image_ids, read_pixels=read_pixels, progress=progress)
 
 
 def _chosen(count: int, most: int | None) -> list[int]:
@@ -196,14 +253,15 @@ def _check_counts(
                 remedy="raise MAX_GT_INSTANCES",
             )
     sides = object_sides(surveys, limits.input_size)
-    small = int(np.sum(sides < limits.smallest_anchor))
+    least = limits.smallest_anchor / REACH
+    small = int(np.sum(sides < least))
     if small:
         note = problems.warning if small > len(sides) / 20 else problems.info
         note(
             "small-objects",
-            f"{small} of {len(sides)} objects are smaller than the smallest anchor "
-            f"({limits.smallest_anchor:g} pixels of the input)",
-            remedy="set RPN_ANCHOR_SCALES, or enlarge the images with IMAGE_MIN_DIM",
+            f"{small} of {len(sides)} objects are smaller than {least:.3g} pixels of the input, "
+            f"too small for the smallest anchor ({limits.smallest_anchor:g} pixels)",
+            remedy="enlarge the images (IMAGE_MIN_DIM and IMAGE_MAX_DIM), or cut them into tiles",
         )
 
 

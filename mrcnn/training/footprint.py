@@ -1,12 +1,4 @@
-"""Estimates of memory and disk space that a training needs, checked before it starts.
-
-    memory = start + 4 bytes * (copies of the weights + images * (KEPT * fixed + of positive RoIs))
-
-where `fixed` is the number of convolution outputs per image, and the last term is the same for the
-mask and keypoint heads, which run on positive RoIs only: an upper limit, since there are fewer
-early in training (see `map_values`). The constants were measured with `benchmarks/memory.py`;
-docs/performance.md has its table.
-"""
+"""The memory and the disk space that a training needs, checked before it starts."""
 
 import logging
 import math
@@ -15,15 +7,10 @@ from typing import Any
 
 from mrcnn import machine, memory
 from mrcnn.config import Config
-from mrcnn.network import backbones
-from mrcnn.network.backbones import resnet
-from mrcnn.training import distribution
+from mrcnn.training import distribution, estimate
 
 logger = logging.getLogger("mrcnn")
 
-START = 1_250_000_000  # bytes of a process after tracing the step
-COPIES = 4  # weights, gradients, momentum, and temporaries of the step
-KEPT = 2.5  # multiple of the convolution outputs; 2.3 was measured
 # Lower bound for any training: the outputs themselves, and three copies of the trained weights.
 LEAST_COPIES = 3
 
@@ -49,20 +36,22 @@ def check(model: Any, epochs: int, folder: Path) -> None:
         sum(math.prod(weight.shape) for weight in group)
         for group in (model.weights, model.trainable_variables)
     )
-    size = (4 if config.PRECISION == "float32" else 2) * images
-    fixed, of_positives = map_values(config)
-    likely = 4 * COPIES * weights + size * (KEPT * fixed + of_positives)
+    likely = estimate.memory(config, images, weights, is_gpu=bool(gpus))
     least = 4 * (weights + (LEAST_COPIES - 1) * trained)
     # Frozen layers keep no activations, and the size of a user's own backbone is unknown.
     is_whole = model.weights[0].trainable and not callable(config.BACKBONE)
-    least += size * fixed if is_whole else 0
-    likely += 0 if gpus else START
-    _check_memory(config, least, likely, _available(gpus))
+    if is_whole:
+        least += images * estimate.bytes_per_value(config) * estimate.map_values(config)[0]
+    _check_memory(config, least, likely, available_memory(gpus))
     _check_disk(4 * (weights + trained) * epochs, epochs, folder)
 
 
-def _available(gpus: list[str]) -> int | None:
-    """Return the device memory available for training in bytes; None if unknown."""
+def available_memory(gpus: list[str]) -> int | None:
+    """Return the device memory available for training in bytes; None if unknown.
+
+    Args:
+        gpus: names of the GPUs that are used; none: the CPU.
+    """
     if not gpus:
         return machine.available_memory()
     sizes = [gpu.memory for gpu in machine.nvidia_gpus() if gpu.name in gpus]
@@ -94,44 +83,3 @@ def _check_disk(size: int, epochs: int, folder: Path) -> None:
             machine.in_gigabytes(free),
             folder,
         )
-
-
-def map_values(config: Config) -> tuple[int, int]:
-    """Return the number of convolution outputs per image, an upper limit for positive RoIs.
-
-    A `BACKBONE` function counts as resnet18.
-
-    Returns:
-        Outputs of backbone, pyramid, RPN and box head; outputs of the mask and keypoint heads.
-    """
-    pixels = math.prod(int(side) for side in config.IMAGE_SHAPE[:2])
-    channels = config.TOP_DOWN_PYRAMID_SIZE
-    trained, positive = config.TRAIN_ROIS_PER_IMAGE, config.TRAIN_ROIS_PER_IMAGE
-    positive = max(int(trained * config.ROI_POSITIVE_RATIO), 1)
-    if config.FEATURE_MAPS == "c4":
-        levels, stages = pixels // 256, 3
-        # The backbone's last stage runs on every RoI.
-        heads = trained * _of_stage(config, 3, config.POOL_SIZE**2 // 4)
-        masks = positive * 4 * config.POOL_SIZE**2 * config.MASK_CONV_SIZE
-    else:
-        levels, stages = sum(pixels // stride**2 for stride in config.BACKBONE_STRIDES), 4
-        heads = trained * (channels * config.POOL_SIZE**2 + 2 * config.FPN_CLASSIF_FC_LAYERS_SIZE)
-        pooled = config.MASK_POOL_SIZE**2
-        masks = positive * pooled * (channels + 8 * config.MASK_CONV_SIZE + 4 * config.NUM_CLASSES)
-    body = pixels // 4 * config.BACKBONE_WIDTH
-    body += sum(_of_stage(config, stage, pixels // 16 // 4**stage) for stage in range(stages))
-    pyramid = levels * (2 * channels * (config.FEATURE_MAPS != "c4") + config.RPN_CONV_SIZE)
-    keypoints = positive * 14**2 * (8 * config.KEYPOINT_CONV_SIZE + 16 * config.NUM_KEYPOINTS)
-    of_positives = masks * config.HAS_MASKS + keypoints * (config.NUM_KEYPOINTS > 0)
-    return body + pyramid + heads, of_positives
-
-
-def _of_stage(config: Config, stage: int, cells: int) -> int:
-    """Return the number of convolution outputs of a backbone stage (0-based)."""
-    name = config.BACKBONE if isinstance(config.BACKBONE, str) else "resnet18"
-    net = backbones.get(name)
-    width = config.BACKBONE_WIDTH * 2**stage
-    if net.block is resnet.basic_block:
-        return net.depths[stage] * 2 * width * cells
-    inner = width * net.groups * net.group_width // 64
-    return (net.depths[stage] * (2 * inner + 4 * width) + 4 * width) * cells

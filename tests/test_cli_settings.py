@@ -1,0 +1,214 @@
+"""Settings of `mrcnn train`: those that fit the data, and the options that change them."""
+
+import json
+import os
+
+import pytest
+from sets import coco, picture
+from test_cli import assert_refused, run
+
+from mrcnn import machine, mask_rcnn
+from mrcnn.cli import devices, train_settings
+from mrcnn.presets import ModernConfig
+from mrcnn.training import distribution
+
+# A network that is built at once.
+TINY = {
+    "BACKBONE": "resnet18",
+    "BACKBONE_WIDTH": 8,
+    "TOP_DOWN_PYRAMID_SIZE": 16,
+    "RPN_CONV_SIZE": 16,
+    "FPN_CLASSIF_FC_LAYERS_SIZE": 16,
+    "MASK_CONV_SIZE": 8,
+}
+
+
+@pytest.fixture
+def nuts(tmp_path):
+    """A training file with 12 images of 64 x 48 and an object of side 16."""
+    names = [f"{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        picture(tmp_path / "nuts" / name, level=number)
+    return coco(tmp_path / "nuts" / "nuts.json", names)
+
+
+@pytest.fixture
+def configs(monkeypatch):
+    """Let trainings end before they begin; return the settings of each."""
+    found = []
+    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: found.append(self.config))
+    return found
+
+
+def train(nuts, *arguments):
+    tiny = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    logs = ["--logs", nuts.parent.parent / "logs"]
+    return run("train", "--train", nuts, *logs, *tiny, *arguments)
+
+
+def test_train_chooses_what_check_prints(nuts, configs, capsys):
+    assert train(nuts) == 0
+    shown = capsys.readouterr().out
+    run("check", nuts, "--json")
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["RPN_ANCHOR_SCALES"] == [8, 16, 32, 64, 128]
+    assert settings["MAX_GT_INSTANCES"] == 10
+    chosen = configs[0].to_dict()
+    assert {name: chosen[name] for name in settings} == settings
+    table = [line.split(maxsplit=2) for line in shown.splitlines() if line.startswith("  ")]
+    shown_values = {name: value for name, value, _ in table}
+    assert shown_values == shown_values | {
+        "IMAGE_RESIZE_MODE": "short_side",
+        "IMAGE_MIN_DIM": "48",
+        "IMAGE_MAX_DIM": "64",
+        "RPN_ANCHOR_SCALES": "[8,16,32,64,128]",
+        "MINI_MASK_SHAPE": "[28,28]",
+        "IMAGES_PER_GPU": "2",
+        "STEPS_PER_EPOCH": "50",
+    }
+
+
+def test_settings_of_options_are_not_chosen(nuts, configs, capsys):
+    arguments = ["--set", "MAX_GT_INSTANCES=77", "--set", "IMAGE_MIN_DIM=64", "--steps", 3]
+    assert train(nuts, *arguments, "--set", "IMAGES_PER_GPU=3") == 0
+    config = configs[0]
+    assert (config.MAX_GT_INSTANCES, config.IMAGES_PER_GPU, config.STEPS_PER_EPOCH) == (77, 3, 3)
+    # With one size decided, the recipe says the others.
+    assert (config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM) == (64, ModernConfig.IMAGE_MAX_DIM)
+    shown = capsys.readouterr().out
+    assert "RPN_ANCHOR_SCALES" in shown
+    for name in ("MAX_GT_INSTANCES", "IMAGE_M", "IMAGES_PER_GPU", "STEPS_PER_EPOCH"):
+        assert name not in shown
+
+
+def test_the_recipe_does_not_look_at_the_data(nuts, configs, capsys):
+    assert train(nuts, "--settings", "recipe") == 0
+    assert configs[0].IMAGE_MIN_DIM == ModernConfig.IMAGE_MIN_DIM
+    assert configs[0].RPN_ANCHOR_SCALES == ModernConfig.RPN_ANCHOR_SCALES
+    assert configs[0].STEPS_PER_EPOCH == 6  # one pass in batches of 2
+    assert "RPN_ANCHOR_SCALES" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("available", [None, 10**9, 10**12])
+def test_images_per_batch_fit_the_memory(monkeypatch, available):
+    monkeypatch.setattr(machine, "available_memory", lambda: available)
+    monkeypatch.setattr(distribution.chosen, "used_gpus", list)
+    config = ModernConfig.from_dict({"NAME": "a", "IMAGE_MIN_DIM": 256, "IMAGE_MAX_DIM": 256})
+    advice = train_settings._images(config, 1000)
+    assert advice.value == (1 if available == 10**9 else 8)
+    if available != 10**9:
+        assert train_settings._images(config, 25).value == 2
+        assert train_settings._images(config.replace(IMAGE_MAX_DIM=1088), 1000).value == 2
+
+
+def test_a_run_that_goes_on_keeps_its_settings(nuts, tmp_path, eagerly, capsys):  # noqa: ARG001
+    assert train(nuts, "--steps", 1, "--epochs", 1) == 0
+    arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--weights", "last"]
+    assert_refused(capsys, [*arguments, "--settings", "auto"], "leave out --settings")
+    assert run(*arguments, "--epochs", 2) == 0
+    shown = capsys.readouterr().out
+    assert "Settings for this dataset" not in shown
+    assert "Epoch 2/2" in shown
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_settings_of_a_file(nuts, tmp_path, configs, suffix):
+    path = tmp_path / f"settings.{suffix}"
+    settings = {"NAME": "Nuts", "MAX_GT_INSTANCES": 77, "SEED": 3, "AUGMENTATIONS": []}
+    lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
+    path.write_text(json.dumps(settings) if suffix == "json" else "\n".join(lines))
+    arguments = ["--config", path, "--set", "MAX_GT_INSTANCES=78", "--seed", 4]
+    assert train(nuts, *arguments) == 0
+    config = configs[0]
+    assert (config.NAME, config.SEED, config.MAX_GT_INSTANCES) == ("Nuts", 4, 78)
+    assert list(config.AUGMENTATIONS) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("IMAGE_MIN_DIN: 64", ["IMAGE_MIN_DIN", "did you mean IMAGE_MIN_DIM?"]),
+        ("IMAGE_MAX_DIM: large", ["'large'", "must be a number"]),
+        ("- 3", ["NAME: VALUE"]),
+        ("a: [", ["neither YAML nor JSON"]),
+        ("NAME: !!python/object/apply:os.getcwd []", ["neither YAML nor JSON"]),
+        (None, ["no such file of settings"]),
+    ],
+)
+def test_files_of_settings_that_cannot_be(nuts, tmp_path, capsys, content, parts):
+    path = tmp_path / "settings.yaml"
+    if content is not None:
+        path.write_text(content)
+    arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--config", path]
+    assert_refused(capsys, arguments, *parts)
+
+
+def test_the_name_is_that_of_the_folder(nuts, tmp_path, eagerly):  # noqa: ARG001
+    assert train(nuts, "--name", "Nuts", "--steps", 1, "--epochs", 1) == 0
+    (path,) = (tmp_path / "logs").glob("nuts*/*.h5")
+    assert path.name == "mask_rcnn_nuts_0001.h5"
+
+
+def test_a_long_training_on_the_cpu_is_announced(monkeypatch, capsys):
+    config = ModernConfig.from_dict({"NAME": "a", "STEPS_PER_EPOCH": 1000})
+    monkeypatch.setattr(machine, "processors", lambda: 4)
+    monkeypatch.setattr(distribution.chosen, "used_gpus", list)
+    train_settings._announce_cost(config, 20)
+    shown = capsys.readouterr().out
+    assert "On the CPU this training takes about 60 hours" in shown
+    assert "20 epochs of 1000 steps with 2 images of 1088 x 1088 pixels and resnet50" in shown
+    assert "each of the 4 cores does 80 billion operations a second" in shown
+    train_settings._announce_cost(config.replace(STEPS_PER_EPOCH=1), 20)
+    monkeypatch.setattr(distribution.chosen, "used_gpus", lambda: ["A"])
+    train_settings._announce_cost(config, 20)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Set how many GPUs the machine has."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+
+    def set_gpus(count):
+        monkeypatch.setattr(machine, "nvidia_gpus", lambda: [machine.Gpu("A", 1)] * count)
+
+    return set_gpus
+
+
+def test_a_device_is_chosen_by_what_the_backend_sees(gpus, monkeypatch):
+    gpus(2)
+    devices.choose("gpu")
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    devices.choose("gpu:1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
+    devices.choose("gpu:1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    devices.choose("cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "message"),
+    [
+        (0, "gpu", "this machine has no NVIDIA GPU"),
+        (0, "gpu:0", "this machine has no NVIDIA GPU"),
+        (2, "gpu:2", "they are gpu:0 to gpu:1"),
+        (1, "gpu", "the backend does not see the GPU"),
+    ],
+)
+def test_a_gpu_that_is_not_there(gpus, monkeypatch, nuts, capsys, count, device, message):
+    gpus(count)
+    monkeypatch.setattr(distribution.chosen, "used_gpus", list)
+    arguments = ["train", "--train", nuts, "--logs", nuts.parent / "logs", "--device", device]
+    assert_refused(capsys, arguments, message)
+
+
+def test_a_device_that_does_not_exist(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("train", "a", "--logs", "l", "--device", "tpu")
+    assert stop.value.code == 2
+    assert "it must be cpu, gpu or gpu:N, got 'tpu'" in capsys.readouterr().err
