@@ -14,6 +14,8 @@ REQUIRED = [
     "pycocotools>=2.0.8",
     "faster-coco-eval>=1.8",
     "h5py>=3.11",
+    "hotcoco==1.3.0",  # the errors of TIDE; young, so that each version is compared first
+    "jinja2>=3.1",
     "matplotlib>=3.8",
     "opencv-python-headless>=4.8",
     "pillow>=10.1",
@@ -31,6 +33,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ipykernel>=6",
     "nbclient>=0.10",
+    "playwright",  # with a Chromium, where there is one
     "psutil",
     "setuptools>=77",
     *JAX,
@@ -84,7 +87,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["mrcnn", "mrcnn.*"]),
-    package_data={"mrcnn": ["assets/*"]},
+    package_data={"mrcnn": ["assets/*", "report/*.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=REQUIRED,
     extras_require={

@@ -97,7 +97,7 @@ def measure(name: str, dataset: str, logs: str) -> dict[str, float]:
     import bundled
 
     from mrcnn.mask_rcnn import MaskRCNN
-    from mrcnn.training.trainer import Options
+    from mrcnn.training.options import Options
 
     model = MaskRCNN(settings(*ROWS[name]), logs)
     train, val = bundled.load(dataset, "train"), bundled.load(dataset, "val")

@@ -51,6 +51,9 @@ class Config:
     IMAGES_PER_GPU: Annotated[int, TRAINING] = 2
     STEPS_PER_EPOCH: Annotated[int, TRAINING] = 1000
     VALIDATION_STEPS: Annotated[int, TRAINING] = 50
+    # In the middle of an epoch a checkpoint is written after so many steps, or minutes; 0: never.
+    CHECKPOINT_STEPS: Annotated[int, TRAINING] = 0
+    CHECKPOINT_MINUTES: Annotated[float, TRAINING] = 10.0
     # number of threads that load samples; 0 loads in the training thread
     WORKERS: Annotated[int, TRAINING] = 2
     # memory for caching the training images that were read, before resizing

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,16 @@ def nvidia_gpus() -> list[Gpu]:
         return [Gpu(name.strip(), int(float(memory)) << 20) for name, memory in rows]
     except (OSError, ValueError, subprocess.SubprocessError):
         return [Gpu("an NVIDIA GPU", 0)] if has_devices else []
+
+
+def peak_memory() -> int | None:
+    """Return the most memory that this process has had, in bytes; None if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # getrusage(2)
 
 
 def free_space(folder: Path) -> int | None:

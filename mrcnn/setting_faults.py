@@ -46,6 +46,8 @@ BOOLEANS = ("CLASS_AGNOSTIC_MASKS", "DETECTION_EVERY_CLASS", "HAS_MASKS", "USE_M
 # Numbers of optimization and loading: description and condition.
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "CACHE_MB": ("a number of at least 0", lambda value: value >= 0),
+    "CHECKPOINT_MINUTES": ("a number of minutes, or 0", lambda value: value >= 0),
+    "CHECKPOINT_STEPS": ("a number of steps, or 0", lambda value: value >= 0),
     "LEARNING_MOMENTUM": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "LEARNING_RATE": ("a number above 0, such as 0.001", lambda value: 0 < value < 1e6),
     "LEARNING_RATE_IMAGES": ("a number of images, or 0 for any", lambda value: value >= 0),

@@ -91,6 +91,19 @@ def rate(name: str, value: Any) -> float:
     return number
 
 
+def positive(name: str, value: Any, *, whole_number: bool = False) -> float:
+    """Return a number above 0, which may be a NumPy number.
+
+    Raises:
+        ValueError: If it is not, or not a whole number where that is asked for.
+    """
+    number = _as_float(value)
+    if not (math.isfinite(number) and number > 0) or (whole_number and not number.is_integer()):
+        kind = "a whole number" if whole_number else "a number"
+        raise ValueError(f"{name} must be {kind} above 0, got {value!r}")
+    return int(number) if whole_number else number
+
+
 def _as_float(value: Any) -> float:
     try:
         return float(value)

@@ -7,7 +7,7 @@ A process of `mrcnn train` gets SIGKILL, SIGTERM, SIGINT or SIGHUP, some of them
 checkpoint, and `--weights last` goes on in a new process, until the run is at its end; then the
 next run begins, until there were so many ends. Every loss of every step must be that of a run that
 nothing ended, to the last bit, and so must the weights; the status must be that of the signal; and
-one folder is left, without partial files.
+one folder is left, without partial files, whose table is the same but for the minutes.
 """
 
 import os
@@ -30,7 +30,7 @@ from test_cli import small_settings, write_set
 from mrcnn import cli, files
 from mrcnn.network import backbones
 from mrcnn.network.backbones import resnet
-from mrcnn.training import distribution, training_model
+from mrcnn.training import distribution, results, training_model
 from mrcnn.weights import hdf5
 
 EPOCHS, STEPS = 4, 5
@@ -173,6 +173,7 @@ class Run:
         options += ["--weights", weights, "--epochs", EPOCHS, "--steps", STEPS]
         options += [*small_settings(), "--set", "WORKERS=1", "--set", "LEARNING_RATE_DROPS=[2]"]
         options += ["--set", "WARMUP_STEPS=5", "--set", "IMAGES_PER_GPU=2"]
+        options += ["--set", "CHECKPOINT_STEPS=3", "--keep", "all"]
         arguments = [str(option) for option in ["train", *options]]
         return Process(
             lambda: train(self.folder / LINES, self.pause, self.mode, arguments),
@@ -220,7 +221,12 @@ def check(run: Run, unbroken: Run) -> int:
     (folder,) = run.logs.iterdir()
     names = sorted(path.name for path in folder.rglob("*") if path.is_file())
     checkpoints = [f"mask_rcnn_small_{epoch:04d}.h5" for epoch in range(1, EPOCHS + 1)]
-    assert names == [".started", *checkpoints], names
+    assert names == [".started", "config.json", *checkpoints, "results.csv"], names
+    tables = [
+        [{k: v for k, v in row.items() if k != "minutes"} for row in results.read(path)]
+        for path in (folder, next(unbroken.logs.iterdir()))
+    ]
+    assert tables[0] == tables[1]
     last, of_unbroken = (max(each.checkpoints()) for each in (run, unbroken))
     for read in (hdf5.read, hdf5.read_optimizer):
         found, wanted = read(last), read(of_unbroken)

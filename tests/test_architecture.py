@@ -37,6 +37,7 @@ FLOORS = {
     "mask_rcnn": 6,
     "utils": 6,
     "matterport": 7,
+    "report": 7,
     "parallel_model": 7,
     "model": 8,
     "drawing": 5,

@@ -91,10 +91,22 @@ def test_detect_draws_and_writes_what_there_is(kind, weights, annotations, tmp_p
 def test_evaluate_scores_what_there_is(kind, expected, weights, annotations, tmp_path, capsys):
     output = tmp_path / "scores.json"
     options = ["--annotations", annotations, "--images", annotations.parent / "images"]
-    assert run("evaluate", *options, "--weights", weights(kind), "--json", output) == 0
+    page = tmp_path / "pages" / "report.html"
+    options += ["--json", output, "--report", page]
+    assert run("evaluate", *options, "--weights", weights(kind)) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown[1 : len(expected) + 1]] == expected
-    assert list(json.loads(output.read_text())) == expected
+    scores = json.loads(output.read_text())
+    assert list(scores) == expected
+    assert shown[-1] == f"Wrote {page}"
+    text = page.read_text(encoding="utf-8")
+    for name, of_kind in zip(
+        ("masks", "boxes", "keypoints"), ("segm", "bbox", "keypoints"), strict=True
+    ):
+        assert (f'<tr><td title="{name}">' in text) == (of_kind in expected)
+    assert f"its {'mask' if 'segm' in expected else 'box'} has an IoU of at least 0.5" in text
+    assert run("evaluate", *options, "--weights", weights(kind), "--report", tmp_path) == 2
+    assert "--report needs the name of a file" in capsys.readouterr().err
 
 
 def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.evaluation import coco
+from mrcnn.evaluation import coco, detecting
 
 SIZE = (64, 64)
 
@@ -418,7 +418,7 @@ def detect_nothing(image):  # noqa: ARG001
 def score_failing(dataset):
     ids = dataset.image_ids.tolist()
     truth = coco.Truth(coco.ground_truth_of(dataset, ids), ids, range(2))
-    return coco.score_detector(detect_nothing, dataset, truth, max_detections=5)
+    return detecting.score_detector(detect_nothing, dataset, truth, max_detections=5)
 
 
 def test_whatever_load_image_raises_leaves_an_image_out_of_the_scores(caplog):

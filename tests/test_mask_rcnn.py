@@ -6,7 +6,7 @@ from small import Rectangles, SmallConfig, make_find_objects
 
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.model import MaskRCNN as MatterportsMaskRCNN
-from mrcnn.training.trainer import Options
+from mrcnn.training.options import Options
 
 
 @pytest.fixture(scope="module")

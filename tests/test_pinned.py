@@ -14,7 +14,7 @@ from mrcnn.data.formats import load_dataset
 from mrcnn.data.formats.coco import load_coco
 from mrcnn.data.suggest import InputSize, suggest
 from mrcnn.data.survey import ImageSurvey
-from mrcnn.evaluation import coco, keypoints
+from mrcnn.evaluation import coco, detecting, keypoints
 from mrcnn.geometry import images
 
 SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]  # x 1 to 4, y 1 to 3
@@ -297,7 +297,7 @@ def test_a_tenth_of_the_images_may_be_unreadable_and_no_more(count, is_scored):
     nothing["masks"] = np.zeros((8, 8, 0), bool)
 
     def scores():
-        return coco.score_detector(lambda _: nothing, dataset, truth, max_detections=5)
+        return detecting.score_detector(lambda _: nothing, dataset, truth, max_detections=5)
 
     if is_scored:
         assert scores()["bbox"]["AP"] == 0

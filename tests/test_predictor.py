@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import Rectangles, SmallConfig, make_find_objects
 
-from mrcnn.evaluation import coco
+from mrcnn.evaluation import coco, detecting
 from mrcnn.model import MaskRCNN
 
 
@@ -40,7 +40,7 @@ def test_run_lengths_and_arrays_have_the_same_scores(finder):
     ids = dataset.image_ids.tolist()
     truth = coco.Truth(coco.ground_truth_of(dataset), ids, range(3))
     scores = [
-        coco.score_detector(
+        detecting.score_detector(
             lambda image, masks=masks: finder.detect([image], masks=masks)[0],
             dataset,
             truth,

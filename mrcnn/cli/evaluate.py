@@ -3,10 +3,14 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrcnn.cli import common, datasets, scored
+from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.evaluation import tables
+
+if TYPE_CHECKING:
+    from mrcnn.mask_rcnn import MaskRCNN
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -17,16 +21,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--weights", required=True, help="nuclei, coco, torchvision-v2, last (of ./logs), or a file"
     )
     command.add_argument("--json", metavar="OUT", help="also write the scores to this file")
+    command.add_argument(
+        "--report", metavar="OUT.html", help="also write a page of figures and pictures"
+    )
     common.add_settings(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Score a network on annotated images."""
-    if options.json is not None and (not options.json or Path(options.json).is_dir()):
-        raise ValueError(f"--json needs the name of a file, got {options.json!r}")
+    for option in ("json", "report"):
+        given = getattr(options, option)
+        if given is not None and (not given or Path(given).is_dir()):
+            raise ValueError(f"--{option} needs the name of a file, got {given!r}")
     model = common.load_network(options)
-    with common.quiet_start():
-        from mrcnn.evaluation import coco
     config = model.config
     names = config.CLASS_NAMES[1:] or None
     dataset = scored.load(options, config.to_dict(), names)
@@ -35,13 +42,8 @@ def run(options: argparse.Namespace) -> int:
             f"the network has {config.NUM_CLASSES} classes including background, without names, "
             f"but the annotations have {dataset.num_classes}: {dataset.class_names}"
         )
-    truth = coco.ground_truth_of(dataset)
     started = time.perf_counter()
-    scores = model.score_against(
-        coco.Truth(truth, dataset.image_ids.tolist(), range(config.NUM_CLASSES)),
-        dataset,
-        progress=common.progress,
-    )
+    scores = _scores(model, dataset, options)
     _show(scores)
     print(
         f"{dataset.num_images} images, at most {config.DETECTION_MAX_INSTANCES} detections "
@@ -49,7 +51,29 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.json:
         common.write_json(Path(options.json), scores)
+    if options.report:
+        print(f"Wrote {options.report}")
     return 0
+
+
+def _scores(
+    model: "MaskRCNN", dataset: AnnotatedDataset, options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Return the scores on a dataset with the network's classes; write the report if wanted."""
+    if options.report:
+        with common.quiet_start():
+            from mrcnn import report
+        path = options.annotations or options.dataset
+        about = {"Weights": str(options.weights), "Dataset": str(path)}
+        return report.write(options.report, model, dataset, about=about, progress=common.progress)
+    with common.quiet_start():
+        from mrcnn.evaluation import coco
+    truth = coco.ground_truth_of(dataset)
+    return model.score_against(
+        coco.Truth(truth, dataset.image_ids.tolist(), range(model.config.NUM_CLASSES)),
+        dataset,
+        progress=common.progress,
+    )
 
 
 def _show(scores: dict[str, dict[str, Any]]) -> None:

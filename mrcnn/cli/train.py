@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     _warn(dataset, validation, config)
     with common.quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
-        from mrcnn.training.trainer import Options
+        from mrcnn.training.options import Options
     model = MaskRCNN(config, options.logs, devices=config.GPU_COUNT)
     if path is not None:
         _load(model, path, start)

@@ -2,12 +2,11 @@
 
 Data flow: `ground_truth` (an annotation file) or `ground_truth_of` (any Dataset) creates the ground
 truth, `match_categories` maps the model's classes to it, `to_results` converts the detections of
-one image, and `score` compares the two.
+one image, and `score` compares the two. `detecting.score_detector` runs a detector in between.
 """
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +17,13 @@ from pycocotools.coco import COCO
 
 from mrcnn import class_names as names_of_classes
 from mrcnn.data.annotated import AnnotatedDataset
-from mrcnn.data.dataset import Dataset, summary
+from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import engine
 from mrcnn.evaluation import keypoints as of_points
 from mrcnn.evaluation.tables import FIGURES, format_table
 from mrcnn.geometry import masks as mask_ops
 
 __all__ = ["FIGURES", "format_table"]
-logger = logging.getLogger("mrcnn")
 
 NO_CLASS = "N/A"  # a number of classes that no class has, in torchvision's names
 IOU_TYPES = ("segm", "bbox")  # and keypoints
@@ -195,59 +193,6 @@ def score(
         )
         for iou_type in iou_types
     }
-
-
-def score_detector(
-    detect: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-    dataset: Dataset,
-    truth: Truth,
-    *,
-    max_detections: int,
-    image_ids: Sequence[int] | None = None,
-    iou_types: Sequence[str] = IOU_TYPES,
-    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
-) -> dict[str, dict[str, Any]]:
-    """Return the scores of a detector on a dataset's images against a ground truth.
-
-    Images that cannot be read, whatever `load_image` raises, are left out with a warning each.
-
-    Args:
-        detect: An image -> its detections, see `to_results`.
-        max_detections, iou_types: See `score`.
-        image_ids: The images, of `dataset.image_ids`; None for all.
-        progress: Wraps the list of images being iterated.
-
-    Raises:
-        RuntimeError: If more than a tenth of the images cannot be read.
-    """
-    results, seen, bad, num_full = [], [], [], 0
-    chosen = dataset.image_ids if image_ids is None else image_ids
-    pairs = list(zip(chosen, truth.image_ids, strict=True))
-    for image_id, truth_id in progress(pairs):
-        try:
-            image = dataset.load_image(image_id)
-        except Exception as error:
-            reason = f"image {image_id}: {summary(error)}"
-            logger.warning("left out of the scores: %s", reason)
-            bad.append(reason)
-            continue
-        found = detect(image)
-        num_full += len(found["scores"]) >= max_detections
-        results += to_results(found, truth_id, truth.category_ids)
-        seen.append(truth_id)
-    if 10 * len(bad) > len(pairs):
-        raise RuntimeError(f"{len(bad)} images cannot be read, more than a tenth: {bad[0]}")
-    if num_full:
-        logger.warning(
-            "%d of %d images have %d detections, the limit DETECTION_MAX_INSTANCES: more objects "
-            "than that cannot be scored as found",
-            num_full,
-            len(seen),
-            max_detections,
-        )
-    return score(
-        truth.coco, results, max_detections=max_detections, image_ids=seen, iou_types=iou_types
-    )
 
 
 def _objects_of(dataset: Dataset, image_id: int) -> tuple[tuple[int, int], list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from faster_coco_eval import COCOeval_faster
 from pycocotools import mask as coco_mask
@@ -19,6 +19,21 @@ from mrcnn.evaluation import keypoints as of_points
 logger = logging.getLogger("mrcnn")
 
 MOST_PERSONS = 20  # maximum detections per image in COCO's keypoint scores
+
+
+class Numbered(NamedTuple):
+    """Ground truth and detections whose images and categories are numbered from 1.
+
+    Attributes:
+        truth: The ground truth, with the ids that its objects had.
+        found: The detections; result i of the list has the id i + 1.
+        images, categories: The number of each id.
+    """
+
+    truth: COCO
+    found: COCO
+    images: dict[Any, int]
+    categories: dict[Any, int]
 
 
 def evaluate(
@@ -37,12 +52,11 @@ def evaluate(
         coco_gt, results, max_detections, image_ids: see `coco.score`.
         iou_type: segm, bbox or keypoints.
     """
-    # Its ids are floats; those of files may be strings, or too large.
-    images, categories = _numbers(coco_gt.imgs), _numbers(coco_gt.cats)
+    numbered = number(coco_gt, results, iou_type)
     # Constructed without ground truth, since for keypoints it would drop classes without objects.
     evaluation = COCOeval_faster(iouType=iou_type, print_function=logger.debug)
-    evaluation.cocoGt = _renumbered(coco_gt, coco_gt.dataset["annotations"], images, categories)
-    evaluation.cocoDt = _renumbered(coco_gt, _found(results, iou_type), images, categories)
+    evaluation.cocoGt, evaluation.cocoDt = numbered.truth, numbered.found
+    images, categories = numbered.images, numbered.categories
     params = evaluation.params
     params.imgIds = [images[each] for each in (images if image_ids is None else image_ids)]
     params.catIds = list(categories.values())
@@ -53,6 +67,18 @@ def evaluate(
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
+
+
+def number(coco_gt: COCO, results: Sequence[Mapping[str, Any]], iou_type: str) -> Numbered:
+    """Return copies of the ground truth and of results for an engine; see `Numbered`."""
+    # The ids of engines are numbers; those of files may be strings, or too large.
+    images, categories = _numbers(coco_gt.imgs), _numbers(coco_gt.cats)
+    return Numbered(
+        _renumbered(coco_gt, coco_gt.dataset["annotations"], images, categories),
+        _renumbered(coco_gt, _found(results, iou_type), images, categories),
+        images,
+        categories,
+    )
 
 
 def indexed(content: dict[str, Any]) -> COCO:

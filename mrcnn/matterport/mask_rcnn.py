@@ -17,8 +17,8 @@ from mrcnn.matterport.inspection import Inspection
 from mrcnn.matterport.training import GeneratorTrainingModel
 from mrcnn.predictor import MASKS
 from mrcnn.training import trainable
+from mrcnn.training.options import Options
 from mrcnn.training.run_folder import RunFolder
-from mrcnn.training.trainer import Options
 from mrcnn.weights import catalog, hdf5, runs
 from mrcnn.weights.named import InferenceModel
 
@@ -268,6 +268,10 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
             custom_callbacks or (),
         )
         return super().train(train_dataset, val_dataset, options)
+
+    def _scorer(self, dataset: Dataset) -> None:
+        """Return None: programs that want scores pass `MeanAveragePrecisionCallback`."""
+        del dataset
 
     def compile(self, learning_rate: float, momentum: float) -> None:
         """Compile the training model: optimizer, losses, and the state of a resumed run."""

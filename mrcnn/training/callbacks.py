@@ -1,4 +1,4 @@
-"""Callbacks for `fit`: checkpoints, time left, and average precision during training."""
+"""Callbacks for `fit`: checkpoints, pace, and average precision as programs ask for it."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn import terminal
+from mrcnn import machine, terminal
 from mrcnn.data.dataset import Dataset
 from mrcnn.training import optimizer_state
 from mrcnn.training.divergence import TrainingDiverged
@@ -20,31 +20,44 @@ TIMED_STEPS, TIMED_SECONDS = 5, 10
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes a checkpoint after every epoch.
+    """Writes a checkpoint after every epoch, and in the middle of epochs that take long.
 
     Args:
         path: With the field {epoch:04d}, counted from 1.
         steps: Number of steps per epoch.
         write: Called with a path and the progress to store: `epoch`, the number of finished
             epochs; in the middle of an epoch also `step` and `sums`, see `Progress`.
+        keep: Number of epochs whose checkpoints are kept; None for all.
+        every: Number of steps, and of minutes, after which one is written in the middle of an
+            epoch; 0 for never.
 
     Attributes:
         finished: Number of finished epochs.
         left_at: The checkpoint written on interruption.
+        latest: The checkpoint written last.
         has_stepped: Whether any training step has run.
     """
 
     def __init__(
-        self, path: str, steps: int, write: Callable[[Path, dict[str, Any]], None]
+        self,
+        path: str,
+        steps: int,
+        write: Callable[[Path, dict[str, Any]], None],
+        *,
+        keep: int | None = None,
+        every: tuple[int, float] = (0, 0),
     ) -> None:
         super().__init__()
         self.path = path
         self.steps = steps
         self.write = write
+        self.keep, self.every = keep, every
         self.finished = 0
         self.left_at: Path | None = None
+        self.latest: Path | None = None
         self.has_stepped = False
         self._written: int | None = None  # epoch of the last complete checkpoint
+        self._at = time.monotonic()  # of the latest
         self.held: Callable[[], AbstractContextManager] = nullcontext  # entered while writing
 
     def write_interrupted(self) -> Path:
@@ -61,12 +74,13 @@ class Checkpoint(keras.callbacks.Callback):
             step = 0
         if step == 0 and self._written == self.finished:
             self.left_at = Path(self.path.format(epoch=self.finished))
-            return self.left_at
-        sums = {metric.name: _values(metric) for metric in self.model.metrics}
-        path = self._interrupted(self.finished)
-        self._write(path, {"epoch": self.finished, "step": step, "sums": sums if step else {}})
-        self.left_at = path
-        return path
+        else:
+            self.left_at = self._write_part(step)
+        return self.left_at
+
+    def again(self) -> "Checkpoint":
+        """Return a callback for another training of the same run."""
+        return Checkpoint(self.path, self.steps, self.write, keep=self.keep, every=self.every)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Record the number of finished epochs, for a checkpoint on interruption."""
@@ -74,9 +88,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.finished = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Record that the weights have changed."""
-        del batch, logs
+        """Record that the weights have changed; write a checkpoint if one is due."""
+        del logs
         self.has_stepped = True
+        steps, minutes = self.every
+        is_due = bool(steps) and (batch + 1) % steps == 0
+        is_due |= bool(minutes) and time.monotonic() - self._at >= 60 * minutes
+        if is_due and batch + 1 < self.steps:
+            self._write_part(batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the checkpoint of this epoch.
@@ -91,11 +110,29 @@ class Checkpoint(keras.callbacks.Callback):
         self._write(Path(self.path.format(epoch=epoch)), {"epoch": epoch})
         self.finished = self._written = epoch
         self._interrupted(epoch - 1).unlink(missing_ok=True)  # no longer needed
+        self._prune(epoch)
+
+    def _write_part(self, step: int) -> Path:
+        sums = {metric.name: _values(metric) for metric in self.model.metrics}
+        path = self._interrupted(self.finished)
+        self._write(path, {"epoch": self.finished, "step": step, "sums": sums if step else {}})
+        return path
 
     def _write(self, path: Path, progress: dict[str, Any]) -> None:
         with self.held():
             self._check_weights()
             self.write(path, progress)
+        self.latest, self._at = path, time.monotonic()
+
+    def _prune(self, epoch: int) -> None:
+        """Remove the checkpoints of the run that are older than the newest `keep`."""
+        if self.keep is None:
+            return
+        for older in range(epoch - self.keep, 0, -1):
+            path = Path(self.path.format(epoch=older))
+            if not path.exists():  # what is older still was removed before, or kept on purpose
+                break
+            path.unlink()
 
     def _interrupted(self, epoch: int) -> Path:
         whole = Path(self.path.format(epoch=epoch))
@@ -117,20 +154,22 @@ def _values(metric: keras.Metric) -> list[float]:
     return [float(keras.ops.convert_to_numpy(variable)) for variable in metric.variables]
 
 
-class TimeLeft(keras.callbacks.Callback):
-    """Prints the estimated training time once, after some steps; not for short trainings.
+class Pace(keras.callbacks.Callback):
+    """Prints the time to the first step, and after some steps speed, memory and the time left.
 
     Args:
-        epochs: Number of the last epoch, 1-based.
+        epochs: Number of the last epoch, 1-based; None if the time decides.
         steps: Number of steps per epoch.
+        images: Number of images per step.
     """
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int | None, steps: int, images: int) -> None:
         super().__init__()
-        self.epochs, self.steps = epochs, steps
+        self.epochs, self.steps, self.images = epochs, steps, images
         self.epoch = 0
+        self.started = time.monotonic()
+        self.has_stepped = self.is_told = False
         self.begun: tuple[int, float] | None = None  # step of the run, and the time after it
-        self.is_told = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Restart the timing: epochs are separated by more than training steps."""
@@ -138,18 +177,34 @@ class TimeLeft(keras.callbacks.Callback):
         self.epoch, self.begun = epoch, None
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Print the time left once enough steps are timed; the first includes compilation."""
+        """Print what is known; the first step includes compilation."""
         del logs
         step, now = self.epoch * self.steps + batch + 1, time.monotonic()
+        if not self.has_stepped and now - self.started >= TIMED_SECONDS / 5:
+            terminal.show(f"\nfirst step after {now - self.started:.0f} s")
+        self.has_stepped = True
         if self.is_told or self.begun is None:
             self.begun = self.begun or (step, now)
             return
         done, passed = step - self.begun[0], now - self.begun[1]
         if done >= TIMED_STEPS and passed >= TIMED_SECONDS:
             self.is_told = True
-            left = passed / done * (self.epochs * self.steps - step)
-            if left > 10 * TIMED_SECONDS:
-                terminal.show(f"\nabout {_in_words(left)} to epoch {self.epochs}, validation apart")
+            self._tell(passed / done, step)
+
+    def _tell(self, seconds: float, step: int) -> None:
+        parts = [f"{self.images / seconds:.3g} images/s", *_memory()]
+        if self.epochs is not None:
+            left = seconds * (self.epochs * self.steps - step)
+            if left <= 10 * TIMED_SECONDS:
+                return
+            parts.append(f"about {_in_words(left)} to epoch {self.epochs}, validation apart")
+        terminal.show(f"\n{', '.join(parts)}")
+
+
+def _memory() -> list[str]:
+    """Return the memory that this process has taken at most, in words; nothing if unknown."""
+    peak = machine.peak_memory()
+    return [] if peak is None else [machine.in_gigabytes(peak)]
 
 
 def _in_words(seconds: float) -> str:

@@ -17,13 +17,16 @@ class Progress:
     """Progress of a run.
 
     epoch: finished epochs. step: finished steps of the next epoch. sums: accumulated metrics of
-    these steps, by name. planned: the last epoch that was planned; None if unknown.
+    these steps, by name. planned: the last epoch that was planned; None if unknown. minutes: time
+    of training. rate_factor: what the learning rate is multiplied by since the training diverged.
     """
 
     epoch: int = 0
     step: int = 0
     sums: Sums = field(default_factory=dict)
     planned: int | None = None
+    minutes: float = 0.0
+    rate_factor: float = 1.0
 
     @classmethod
     def stored(cls, epoch: int, settings: Mapping[str, Any], steps_per_epoch: int) -> Self:
@@ -33,10 +36,22 @@ class Progress:
         """
         step, planned = settings.get("step"), settings.get("epochs")
         planned = planned if isinstance(planned, int) else None
+        numbers: dict[str, Any] = {
+            name: float(settings[name])
+            for name in ("minutes", "rate_factor")
+            if isinstance(settings.get(name), int | float)
+        }
         is_same = settings.get("steps_per_epoch") == steps_per_epoch
         if isinstance(step, int) and is_same and 0 < step < steps_per_epoch:
-            return cls(epoch, step, settings.get("sums", {}), planned)
-        return cls(epoch, planned=planned)
+            return cls(epoch, step, settings.get("sums", {}), planned, **numbers)
+        return cls(epoch, planned=planned, **numbers)
+
+
+class _Unknown(int):
+    """A number of epochs that the progress bar compares like any, and shows as a question mark."""
+
+    def __format__(self, spec: str) -> str:
+        return "?"
 
 
 class Course(keras.callbacks.CallbackList):
@@ -53,6 +68,9 @@ class Course(keras.callbacks.CallbackList):
         start: Provides `step` and `sums` of the first of the epochs.
         signals: Checked after every step except the last of an epoch, which is completed first.
         verbose: As in Keras.
+
+    Attributes:
+        is_in_step: Between the beginning and the end of a step.
     """
 
     def __init__(
@@ -77,6 +95,7 @@ class Course(keras.callbacks.CallbackList):
         self.epochs, self.steps, self.start, self.signals = epochs, steps, start, signals
         self.offset = 0
         self.has_begun = False
+        self.is_in_step = False
         self.end_logs: Logs = None
 
     def parts(self) -> Iterator[tuple[range, int, int]]:
@@ -87,6 +106,11 @@ class Course(keras.callbacks.CallbackList):
             first += 1
         if first < self.epochs.stop and not self.model.stop_training:
             yield range(first, self.epochs.stop), steps, first * steps
+
+    def show_epochs(self, epochs: int | None) -> None:
+        """Let the progress bar show another number of epochs than `fit` was called with."""
+        if self._progbar is not None:
+            self._progbar.epochs = _Unknown(self.epochs.stop) if epochs is None else epochs
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Pass on only the first call."""
@@ -121,9 +145,11 @@ class Course(keras.callbacks.CallbackList):
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Renumber the batch from the beginning of the epoch."""
         super().on_train_batch_begin(batch + self.offset, logs)
+        self.is_in_step = True
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Renumber the batch from the beginning of the epoch; stop if a signal asks for it."""
+        self.is_in_step = False
         super().on_train_batch_end(batch + self.offset, logs)
         if batch + self.offset + 1 < self.steps:
             self.signals.check()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import keras
 
@@ -18,11 +18,14 @@ from mrcnn.data.image_cache import CachedImages
 from mrcnn.data.pipeline import BatchStream, SampleFormat
 from mrcnn.data.suggest import InputSize
 from mrcnn.training import callbacks, distribution, divergence
+from mrcnn.training.budget import Budget
 from mrcnn.training.course import Course, Progress
 from mrcnn.training.signals import Signals
 from mrcnn.training.training_model import TrainingModel
 
 logger = logging.getLogger("mrcnn")
+
+ENDLESS = 10**6  # epochs; time ends the training long before
 
 
 def sample_format(config: Config) -> SampleFormat:
@@ -116,23 +119,31 @@ def validation_stream(dataset: Dataset | None, config: Config) -> BatchStream | 
     )
 
 
+class Plan(NamedTuple):
+    """What `fit` is to do.
+
+    Attributes:
+        epochs: number of the last epoch, 1-based; None if the budget decides.
+        start: progress of the run so far.
+        checkpoint: writes a checkpoint after every epoch, and on the signals of `Signals`; the
+            training curves go to its folder, too, see `distribution`.
+        before: callbacks that are called before a checkpoint is written.
+        after: callbacks that are called after it.
+        budget: the time that is left.
+    """
+
+    epochs: int | None
+    start: Progress
+    checkpoint: callbacks.Checkpoint
+    before: Sequence[keras.callbacks.Callback] = ()
+    after: Sequence[keras.callbacks.Callback] = ()
+    budget: Budget | None = None
+
+
 def fit(
-    model: TrainingModel,
-    train: BatchStream,
-    validation: BatchStream | None,
-    epochs: int,
-    start: Progress,
-    checkpoint: callbacks.Checkpoint,
-    custom_callbacks: Sequence[keras.callbacks.Callback] = (),
+    model: TrainingModel, train: BatchStream, validation: BatchStream | None, plan: Plan
 ) -> keras.callbacks.History:
     """Train a compiled model and return its history.
-
-    Args:
-        train: Starts with the batch that follows `start`.
-        epochs: Number of the last epoch, 1-based.
-        start: Progress of the run so far.
-        checkpoint: Writes a checkpoint after every epoch, and on the signals of `Signals`; the
-            training curves go to its folder, too, see `distribution`.
 
     Raises:
         TrainingDiverged: If a loss is not finite; the last checkpoint is good.
@@ -147,22 +158,8 @@ def fit(
         model.strategy.scope(),
         Signals() as signals,
     ):
-        checkpoint.held = signals.held
-        course = Course(
-            [
-                divergence.StopOnDivergence(divergence.guessing(model.config)),
-                callbacks.TimeLeft(epochs, model.config.steps_per_epoch),
-                *custom_callbacks,
-                checkpoint,
-                *distribution.loggers(Path(checkpoint.path).parent),
-            ],
-            model,
-            range(start.epoch, epochs),
-            model.config.steps_per_epoch,
-            start,
-            signals,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        plan.checkpoint.held = signals.held
+        course = _course(model, plan, signals)
         try:
             with _unfinished(model.optimizer):
                 for part, steps, train.start in course.parts():
@@ -180,12 +177,51 @@ def fit(
             course.finish()
             signals.check()
         except (KeyboardInterrupt, SystemExit):
-            logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
+            _leave(model, course, plan.checkpoint)
             raise
         except distribution.ERRORS as error:
             _raise_cause(error, feeds)
             raise
         return model.history
+
+
+def _course(model: TrainingModel, plan: Plan, signals: Signals) -> Course:
+    """Return the callbacks of a training."""
+    steps, config = model.config.steps_per_epoch, model.config
+    first: list[keras.callbacks.Callback] = [
+        divergence.StopOnDivergence(divergence.guessing(config)),
+        callbacks.Pace(plan.epochs, steps, config.BATCH_SIZE),
+    ]
+    first += [plan.budget] if plan.budget else []
+    course = Course(
+        [
+            *first,
+            *plan.before,
+            plan.checkpoint,
+            *plan.after,
+            *distribution.loggers(Path(plan.checkpoint.path).parent),
+        ],
+        model,
+        range(plan.start.epoch, plan.epochs or ENDLESS),
+        steps,
+        plan.start,
+        signals,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    if plan.budget:
+        plan.budget.show_epochs = course.show_epochs
+    if plan.epochs is None:
+        course.show_epochs(None)
+    return course
+
+
+def _leave(model: TrainingModel, course: Course, checkpoint: callbacks.Checkpoint) -> None:
+    """Write a checkpoint on an interruption, and log where it is."""
+    if course.is_in_step and model.run_eagerly:
+        # Some of the weights and statistics may be those before the step, others those after it.
+        logger.warning("interrupted in the middle of a step; the last checkpoint is unchanged")
+    else:
+        logger.warning("interrupted; checkpoint written to %s", checkpoint.write_interrupted())
 
 
 @contextmanager

@@ -102,8 +102,9 @@ def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
 
 
 def loggers(log_dir: Path) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that log training curves; TensorBoard's needs TensorFlow."""
-    return [keras.callbacks.CSVLogger(str(log_dir / "log.csv"), append=True)]
+    """Return no callbacks: TensorBoard's needs TensorFlow, and `results.csv` is always written."""
+    del log_dir
+    return []
 
 
 class InOrder(keras.utils.PyDataset):

@@ -9,7 +9,7 @@ from keras import ops
 from mrcnn.config import Config
 from mrcnn.network.ops import backend
 from mrcnn.training import distribution
-from mrcnn.training.schedule import WarmupAndDrops
+from mrcnn.training.schedule import Replannable, WarmupAndDrops
 
 
 class ClippedSGD(keras.optimizers.SGD):
@@ -46,15 +46,23 @@ class ClippedSGD(keras.optimizers.SGD):
         return {**super().get_config(), "clip_norm": self.clip_norm}
 
 
-def make_optimizer(config: Config, learning_rate: float, momentum: float) -> ClippedSGD:
+def make_optimizer(
+    config: Config, learning_rate: float, momentum: float, *, has_budget: bool = False
+) -> ClippedSGD:
     """Return the optimizer for these settings: SGD, warm-up, drops, clipping, weight decay.
+
+    Args:
+        has_budget: The schedule can change while training, see `budget`; without the drops of the
+            settings.
 
     WEIGHT_DECAY has the paper's meaning, an L2 penalty inside the gradient. Keras applies decay
     outside the momentum, where the equivalent value is 1 / (1 - momentum) times as large.
     """
     rate: Any = float(learning_rate)
     momentum = float(momentum)
-    if config.WARMUP_STEPS or config.LEARNING_RATE_DROPS:
+    if has_budget:
+        rate = Replannable(float(learning_rate), config.WARMUP_STEPS)
+    elif config.WARMUP_STEPS or config.LEARNING_RATE_DROPS:
         drops = [epoch * config.steps_per_epoch for epoch in config.LEARNING_RATE_DROPS]
         rate = WarmupAndDrops(float(learning_rate), config.WARMUP_STEPS, drops)
     optimizer = ClippedSGD(
@@ -64,7 +72,15 @@ def make_optimizer(config: Config, learning_rate: float, momentum: float) -> Cli
         weight_decay=config.WEIGHT_DECAY / (1.0 - momentum),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if has_budget:
+        optimizer._track_variable(rate.steps)
     return optimizer
+
+
+def replannable(optimizer: keras.optimizers.Optimizer) -> Replannable | None:
+    """Return the schedule of an optimizer if it can change while training."""
+    rate = optimizer._learning_rate
+    return rate if isinstance(rate, Replannable) else None
 
 
 def describe_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> str:
@@ -72,5 +88,5 @@ def describe_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> str:
     now = float(ops.convert_to_numpy(optimizer.learning_rate))
     if np.isclose(now, rate):
         return f"{rate:g}"
-    is_ours = isinstance(optimizer._learning_rate, WarmupAndDrops)
+    is_ours = isinstance(optimizer._learning_rate, (WarmupAndDrops, Replannable))
     return f"{now:g} (of {rate:g}, by warm-up or drops)" if is_ours else f"{now:g} (its own)"

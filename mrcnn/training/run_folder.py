@@ -1,7 +1,10 @@
 """The folder of a training run, and the run's progress."""
 
+import json
 from pathlib import Path
 
+from mrcnn import files
+from mrcnn.config import Config
 from mrcnn.training.course import Progress
 from mrcnn.weights import hdf5, runs
 
@@ -19,6 +22,7 @@ class RunFolder:
         checkpoint_path: path of its checkpoints, with the field {epoch:04d}.
         resumed: the checkpoint that the next training resumes from; None for a new run.
         planned: the last epoch planned for the run; None if unknown.
+        minutes, rate_factor: see `Progress`; of a run that goes on in the same program.
     """
 
     def __init__(self, model_dir: Path, name: str) -> None:
@@ -32,6 +36,7 @@ class RunFolder:
     def begin(self, checkpoint: Path | None = None) -> None:
         """Begin a new run, or resume a checkpoint's run if its path is in a run folder."""
         self.epoch, self.resumed, self.planned = 0, None, None
+        self.minutes, self.rate_factor = 0.0, 1.0
         run = runs.run_of(checkpoint) if checkpoint else None
         if run:
             time, self.epoch = run
@@ -41,6 +46,16 @@ class RunFolder:
         if run and checkpoint and checkpoint.is_file():
             self.resumed, self._claimed = checkpoint, self.folder
         self.checkpoint_path = str(self.folder / f"mask_rcnn_{self.name}_{{epoch:04d}}.h5")
+
+    @property
+    def best_path(self) -> Path:
+        """Of the best weights so far, without the optimizer's state."""
+        return self.folder / runs.BEST
+
+    def write_settings(self, config: Config) -> None:
+        """Write the settings as `config.json`, for people."""
+        with files.replacing(self.folder / "config.json") as partial:
+            partial.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
 
     def claim(self) -> None:
         """Create the folder; a new run takes another name if this one is already in use."""
@@ -55,5 +70,10 @@ class RunFolder:
 
     def progress(self, steps_per_epoch: int) -> Progress:
         """Return the run's progress according to the resumed checkpoint."""
-        stored = hdf5.read_settings(self.resumed) if self.resumed else {"epochs": self.planned}
+        known = {
+            "epochs": self.planned,
+            "minutes": self.minutes,
+            "rate_factor": self.rate_factor,
+        }
+        stored = hdf5.read_settings(self.resumed) if self.resumed else known
         return Progress.stored(self.epoch, stored, steps_per_epoch)

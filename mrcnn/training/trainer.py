@@ -1,46 +1,39 @@
 """The trainer: optimizer and its state, run folder, `fit`, checkpoints."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from mrcnn import setting_values, terminal
-from mrcnn.data.augment import Augmentation
+from mrcnn import terminal
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.pipeline import BatchStream
-from mrcnn.training import distribution, fitting, footprint, optimizers, schedule, trainable
+from mrcnn.training import (
+    distribution,
+    fitting,
+    footprint,
+    optimizers,
+    recovery,
+    results,
+    schedule,
+    trainable,
+)
+from mrcnn.training.budget import Budget
 from mrcnn.training.callbacks import Checkpoint
+from mrcnn.training.clock import Clock
 from mrcnn.training.course import Progress
+from mrcnn.training.divergence import TrainingDiverged
 from mrcnn.training.optimizer_state import optimizer_state, restore_optimizer
+from mrcnn.training.options import Options
 from mrcnn.training.run_folder import RunFolder
+from mrcnn.training.scoring import Scores, ValidationScores
 from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights import hdf5, runs
 
 logger = logging.getLogger("mrcnn")
-
-
-class Options(NamedTuple):
-    """The options of one call of `train`.
-
-    Attributes:
-        learning_rate: the rate after warm-up and before the drops.
-        epochs: number of the last epoch, counted from the beginning of the run.
-        layers: heads, 3+, 4+, 5+, all, or a regular expression of layer names.
-        augmentations: see `mrcnn.data.augment`; None for those that the settings name.
-        no_augmentation_sources: sources whose images are not augmented.
-        callbacks: called in addition to the built-in ones.
-    """
-
-    learning_rate: float
-    epochs: int
-    layers: str = "all"
-    augmentations: Sequence[Augmentation] | None = None
-    no_augmentation_sources: Sequence[str] = ()
-    callbacks: Sequence[keras.callbacks.Callback] = ()
 
 
 class Trainer:
@@ -63,14 +56,29 @@ class Trainer:
         self.compile: Callable[[float, float], None] = self.compile_sgd
         self._resumed_with: keras.optimizers.Optimizer | None = None
         self._initial = initial
+        self._has_budget = False
+        self._clock = Clock()
+        self._rate_factor = 1.0
 
     def train(
-        self, dataset: Dataset, validation: Dataset | None, options: Options
+        self,
+        dataset: Dataset,
+        validation: Dataset | None,
+        options: Options,
+        score: Callable[[], Scores] | None = None,
     ) -> keras.callbacks.History:
-        """Train up to an epoch, writing a checkpoint after each; return the history.
+        """Train up to an epoch or a time, writing a checkpoint after each epoch.
+
+        A training that diverges goes back to its last checkpoint, at most three times, with a
+        lower rate.
 
         Args:
             dataset, validation: Prepared, with the classes of the network.
+            score: () -> the scores of the network as it is on the validation images; the best
+                weights are then kept in `best.h5`. None for no scores.
+
+        Returns:
+            The history: losses and scores of each epoch; NaN where an epoch was not scored.
 
         Raises:
             TrainingDiverged: If a loss is not finite; the last checkpoint is good.
@@ -79,11 +87,8 @@ class Trainer:
             KeyboardInterrupt, SystemExit: On Ctrl-C, SIGTERM or SIGHUP, after a checkpoint has
                 been written; only if the program has no handlers of its own for the last two.
         """
-        learning_rate = setting_values.rate("learning_rate", options.learning_rate)
-        options = options._replace(
-            learning_rate=learning_rate, epochs=setting_values.whole("epochs", options.epochs)
-        )
-        if self._has_ended(options.epochs):
+        options = options.checked()
+        if self._has_ended(options):
             return keras.callbacks.History()
         config = self.model.config
         config.check_values()
@@ -101,36 +106,102 @@ class Trainer:
         validation_stream = fitting.validation_stream(validation, config)
         self.run.claim()
         with runs.locked(self.run.folder):
+            self._clock, self._rate_factor = Clock(start.minutes), start.rate_factor
+            self._has_budget = options.minutes is not None
+            self.run.write_settings(config)
             self._make_ready(options, start)
-            return self._fit(stream, validation_stream, options, start)
+            return self._fit_again(stream, validation_stream, options, start, score)
 
-    def _fit(
+    def _fit_again(
         self,
         stream: BatchStream,
         validation: BatchStream | None,
         options: Options,
         start: Progress,
+        score: Callable[[], Scores] | None,
     ) -> keras.callbacks.History:
+        """Train; after a divergence go back and train on with a lower rate."""
+        plan = self._plan(options, start, score)
+        first = recovery.Start(self.weights, self.run.resumed)
+        base = self._rate_factor
+        for factor in (*recovery.FACTORS, None):
+            try:
+                return self._fit(stream, validation, plan)
+            except TrainingDiverged as error:
+                if factor is None:
+                    raise
+                self._rate_factor = base * factor
+                plan = self._go_back(plan, first, error)
+                self._compile(options.learning_rate)
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    def _go_back(self, plan: fitting.Plan, first: recovery.Start, error: Exception) -> fitting.Plan:
+        """Return to the last good state, and log that."""
         run = self.run
-        checkpoint = Checkpoint(
-            run.checkpoint_path, self.model.config.steps_per_epoch, self.write_checkpoint
+        run.resumed = first.restore(plan.checkpoint.latest)
+        run.epoch = recovery.epoch_of(run.resumed)
+        start = run.progress(self.model.config.steps_per_epoch)
+        logger.warning(
+            "the training diverged: %s Going back to epoch %d, step %d, with %g times the "
+            "learning rate",
+            error,
+            start.epoch + 1,
+            start.step + 1,
+            self._rate_factor,
         )
-        checkpoint.finished, run.planned = run.epoch, options.epochs
+        for callback in (*plan.before, *plan.after):
+            if isinstance(callback, results.History | results.Results):
+                callback.go_back(start.epoch)
+        return plan._replace(start=start, checkpoint=plan.checkpoint.again())
+
+    def _plan(
+        self, options: Options, start: Progress, score: Callable[[], Scores] | None
+    ) -> fitting.Plan:
+        """Return the callbacks of a training."""
+        config, run = self.model.config, self.run
+        steps = config.steps_per_epoch
+        checkpoint = Checkpoint(
+            run.checkpoint_path,
+            steps,
+            self.write_checkpoint,
+            keep=options.keep,
+            every=(config.CHECKPOINT_STEPS, config.CHECKPOINT_MINUTES),
+        )
+        table = results.Results(run.folder, start.epoch, steps, self._clock)
+        before = [*options.callbacks]
+        at_end: Callable[[], float | None] = lambda: None  # noqa: E731
+        if score is not None:
+            epochs = options.epochs or fitting.ENDLESS
+            scores = ValidationScores(score, epochs, self._keep_best, options.patience, table.rows)
+            before.insert(0, scores)
+            at_end = lambda: None if scores.cost is None else scores.cost + options.reserve  # noqa: E731
+        budget = None
+        if options.minutes is not None:
+            left = 60 * (options.minutes - self._clock.minutes())
+            budget = Budget(left, steps, at_end)
+        after = [table, results.History()]
+        return fitting.Plan(options.epochs, start, checkpoint, before, after, budget)
+
+    def _fit(
+        self, stream: BatchStream, validation: BatchStream | None, plan: fitting.Plan
+    ) -> keras.callbacks.History:
+        run, checkpoint = self.run, plan.checkpoint
+        checkpoint.finished, run.planned = run.epoch, plan.epochs
+        if plan.budget:
+            plan.budget.schedule = optimizers.replannable(self.model.optimizer)
         try:
-            return fitting.fit(
-                self.model,
-                stream,
-                validation,
-                options.epochs,
-                start,
-                checkpoint,
-                options.callbacks,
-            )
+            return fitting.fit(self.model, stream, validation, plan)
         finally:
             if checkpoint.has_stepped or checkpoint.left_at:
                 # After an interruption, the next training resumes from here.
                 run.epoch, run.resumed = checkpoint.finished, checkpoint.left_at
+                run.minutes, run.rate_factor = self._clock.minutes(), self._rate_factor
             _show_bad_images(stream, validation)
+
+    def _keep_best(self, epoch: int, scores: dict[str, float]) -> None:
+        """Write the weights, without the optimizer's state, as the best so far."""
+        settings = {"config": self.model.config.to_dict(), "epoch": epoch, "scores": scores}
+        hdf5.save(self.run.best_path, self.weights, settings)
 
     def set_trainable(self, layers: str) -> None:
         """Set which layers train, from the next `compile` on; see `trainable.set_trainable`."""
@@ -141,7 +212,9 @@ class Trainer:
         """Compile the model with SGD as configured, and restore the state of a resumed run."""
         with self.model.strategy.scope():
             self.model.compile(
-                optimizers.make_optimizer(self.model.config, learning_rate, momentum)
+                optimizers.make_optimizer(
+                    self.model.config, learning_rate, momentum, has_budget=self._has_budget
+                )
             )
         self.resume_optimizer()
 
@@ -164,6 +237,8 @@ class Trainer:
             "config": config.to_dict(),
             "steps_per_epoch": config.steps_per_epoch,
             "epochs": self.run.planned,
+            "minutes": self._clock.minutes(),
+            "rate_factor": self._rate_factor,
             **progress,
         }
         hdf5.save(path, self.weights, settings, optimizer_state(self.model))
@@ -171,9 +246,7 @@ class Trainer:
     def _make_ready(self, options: Options, start: Progress) -> None:
         """Compile, print what will be trained, and warn about likely mistakes."""
         config = self.model.config
-        self.compile(options.learning_rate, config.LEARNING_MOMENTUM)
-        if self.model.optimizer is not self._resumed_with:  # set by a custom `compile`
-            self.resume_optimizer()
+        self._compile(options.learning_rate)
         rate = optimizers.describe_rate(self.model.optimizer, options.learning_rate)
         distribution.warn_of_unused_gpu()
         terminal.show(
@@ -181,11 +254,23 @@ class Trainer:
             f"Starting at epoch {self.run.epoch + 1}. LR={rate}\n\n"
             f"Checkpoint Path: {self.run.checkpoint_path}"
         )
-        footprint.check(self.model, options.epochs - self.run.epoch, self.run.folder)
-        schedule.warn_of_end(config.LEARNING_RATE_DROPS, start.epoch, start.planned, options.epochs)
+        drops, epochs = config.LEARNING_RATE_DROPS, options.epochs
+        num_files = 1 if epochs is None else epochs - self.run.epoch
+        footprint.check(self.model, min(num_files, options.keep or num_files), self.run.folder)
+        if epochs is not None and not self._has_budget:
+            schedule.warn_of_end(drops, start.epoch, start.planned, epochs)
 
-    def _has_ended(self, epochs: int) -> bool:
+    def _compile(self, learning_rate: float) -> None:
+        """Compile with the rate, lowered if the training diverged, and the optimizer's state."""
+        self.compile(self._rate_factor * learning_rate, self.model.config.LEARNING_MOMENTUM)
+        if self.model.optimizer is not self._resumed_with:  # set by a custom `compile`
+            self.resume_optimizer()
+
+    def _has_ended(self, options: Options) -> bool:
         """Return whether nothing is left to train, and log that."""
+        epochs = options.epochs
+        if epochs is None:
+            return self._has_no_time(options)
         if epochs <= self.run.epoch:
             logger.warning(
                 "nothing to train: epochs=%d is the number of the last epoch, counted from the "
@@ -196,6 +281,19 @@ class Trainer:
                 self.run.epoch,
             )
         return epochs <= self.run.epoch
+
+    def _has_no_time(self, options: Options) -> bool:
+        """Return whether the time is used up, and log that."""
+        used = self.run.progress(self.model.config.steps_per_epoch).minutes
+        is_over = options.minutes is not None and used >= options.minutes
+        if is_over:
+            logger.warning(
+                "nothing to train: the run has taken %.1f minutes of its %g; allow more, or begin "
+                "a new run",
+                used,
+                options.minutes,
+            )
+        return is_over
 
     def _warn_of_random_backbone(self, layers: str) -> None:
         """Warn if layers are trained on top of a frozen, randomly initialized backbone."""

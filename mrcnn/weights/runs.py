@@ -18,6 +18,7 @@ logger = logging.getLogger("mrcnn")
 CHECKPOINT = re.compile(r"mask_rcnn_(.+)_(\d{4,})(_interrupted)?\.h5")
 RUN_TIME = re.compile(r".*?(\d{8}T\d{4})")
 STARTED = ".started"
+BEST = "best.h5"
 
 
 class Found(str):
