@@ -12,6 +12,7 @@ from mrcnn.data import census, pipeline
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
+from mrcnn.data.survey import ImageSurvey
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
@@ -70,8 +71,11 @@ def run(options: argparse.Namespace) -> int:
     dataset, validation, _ = datasets.load(options, {**stored, **given})
     start = train_settings.starting(options, path, stored, dataset)
     devices.check(options.device)
-    config = train_settings.decide(options, dataset, start, given)
-    _warn(dataset, validation, config)
+    surveys = doctor.survey_quickly(
+        dataset, read_pixels=dataset.channels != 3, progress=common.progress
+    )
+    config = train_settings.decide(options, (dataset, surveys), start, given)
+    _warn(dataset, validation, config, surveys)
     with common.quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
         from mrcnn.training.options import Options
@@ -136,13 +140,23 @@ def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -
         )
 
 
-def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
+def _warn(
+    dataset: AnnotatedDataset,
+    validation: AnnotatedDataset | None,
+    config: "Config",
+    surveys: list[ImageSurvey],
+) -> None:
     """Log the findings of a quick check; those of the readers are already logged.
+
+    Args:
+        surveys: of the training images.
 
     Raises:
         ValueError: If no objects are left to train on.
     """
-    findings = doctor.check(dataset, validation, datasets.limits(config), thorough=False)
+    made = {"training": surveys}
+    limits = datasets.limits(config)
+    findings = doctor.check(dataset, validation, limits, surveys=made, thorough=False)
     of_census = [each for each in findings if each.code in census.CODES]
     for finding in of_census:
         if finding.severity == "error":
