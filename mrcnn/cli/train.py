@@ -49,9 +49,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--weights",
-        default="none",
-        help="none (random, the default), imagenet, coco, nuclei, torchvision-v2, last (resume "
-        "the newest run) or a file",
+        help="none (random, the default; with --preset small: nuclei), imagenet, coco, nuclei, "
+        "torchvision-v2, last (resume the newest run) or a file",
     )
     command.add_argument(
         "--epochs",
@@ -101,6 +100,7 @@ def train(options: argparse.Namespace) -> "MaskRCNN":
     """Train as the options say; return the network with its best weights."""
     started = time.monotonic()
     devices.choose(options.device)
+    options.weights = options.weights or ("nuclei" if options.preset else "none")
     path, stored = _weights(options)
     given = train_settings.chosen(options, stored)
     data = datasets.load(options, {**stored, **given})
