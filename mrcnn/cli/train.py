@@ -120,7 +120,7 @@ def train(options: argparse.Namespace) -> "MaskRCNN":
         data.validation,
         _training_options(options, model, data, started),
     )
-    if history.epoch:
+    if history.history:  # nothing if there was nothing to train
         train_results.finish(model, data)
     return model
 
