@@ -103,7 +103,9 @@ def train(options: argparse.Namespace) -> "MaskRCNN":
     options.weights = options.weights or ("nuclei" if options.preset else "none")
     path, stored = _weights(options)
     given = train_settings.chosen(options, stored)
-    data = datasets.load(options, {**stored, **given})
+    known = path.parent / splits.FILE if path else None
+    split = splits.read_split(known) if known and known.is_file() else None
+    data = datasets.load(options, {**stored, **given}, split)
     start = train_settings.starting(options, path, stored, data.training)
     devices.check(options.device)
     config = train_settings.decide(options, data.training, start, given)
