@@ -134,9 +134,46 @@ class ModernConfig(PaperConfig):
     WARMUP_STEPS = 1000
     # Training pads all inputs to this square; it does not shrink images of 4:3.
     IMAGE_MAX_DIM = 1088
-    LEARNING_RATE_DROPS = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
+    LEARNING_RATE_DROPS: tuple = (60, 80)  # of 90 epochs of 1000 steps: detectron2's 1x schedule
     GRADIENT_CLIP_NORM = 5.0  # healthy training stays below it, see docs/training.md
 
+
+class SmallConfig(ModernConfig):
+    """A network of few weights, for a computer without a GPU: that of the weights `nuclei`.
+
+    Its inputs are small, too. The anchors are twice as large from level to level, as those of the
+    weights; other scales only change what the sizes that the RPN has learned refer to.
+    """
+
+    BACKBONE = "resnet18"
+    BACKBONE_WIDTH = 32
+    TOP_DOWN_PYRAMID_SIZE = 96
+    RPN_CONV_SIZE = 96
+    MASK_CONV_SIZE = 96
+    FPN_CLASSIF_FC_LAYERS_SIZE = 256
+    HEAD_NORM = "all"  # a network from random weights wants it
+    TRAIN_BN = None  # statistics of nuclei do not suit other images
+
+    IMAGE_MIN_DIM = 320
+    IMAGE_MAX_DIM = 320
+    RPN_ANCHOR_SCALES = (12, 24, 48, 96, 192)
+    MINI_MASK_SHAPE = (28, 28)
+
+    IMAGES_PER_GPU = 4
+    VALIDATION_STEPS = 10
+    PRE_NMS_LIMIT = 500
+    PRE_NMS_LIMIT_TRAINING = 1000
+    POST_NMS_ROIS_TRAINING = 300
+    POST_NMS_ROIS_INFERENCE = 300
+    TRAIN_ROIS_PER_IMAGE = 64
+    ROI_POSITIVE_RATIO = 0.33
+
+    LEARNING_RATE = 0.02
+    LEARNING_RATE_IMAGES = 4
+
+
+# Presets of the command line, by name.
+NAMED: dict[str, type[Config]] = {"small": SmallConfig}
 
 # The training settings of a network that starts from weights of a family.
 OF_FAMILY: dict[str, type[Config]] = {

@@ -3,14 +3,16 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from sets import coco, picture
 from test_cli import assert_refused, run
 
 from mrcnn import machine, mask_rcnn
 from mrcnn.cli import devices, train_settings
-from mrcnn.presets import ModernConfig
+from mrcnn.presets import ModernConfig, SmallConfig
 from mrcnn.training import distribution
+from mrcnn.weights import catalog, hdf5
 
 # A network that is built at once.
 TINY = {
@@ -105,10 +107,53 @@ def test_a_run_that_goes_on_keeps_its_settings(nuts, tmp_path, eagerly, capsys):
     assert train(nuts, "--steps", 1, "--epochs", 1) == 0
     arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--weights", "last"]
     assert_refused(capsys, [*arguments, "--settings", "auto"], "leave out --settings")
+    assert_refused(capsys, [*arguments, "--preset", "small"], "leave out --preset")
     assert run(*arguments, "--epochs", 2) == 0
     shown = capsys.readouterr().out
     assert "Settings for this dataset" not in shown
     assert "Epoch 2/2" in shown
+
+
+def test_the_small_preset_starts_from_the_bundled_weights(nuts, tmp_path, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: trained.append(self))
+    arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--preset", "small"]
+    assert run(*arguments) == 0
+    shown = capsys.readouterr().out
+    # Backbone, pyramid, RPN and heads have the weights; only layers of classes start anew.
+    expected = "mrcnn_class_logits, mrcnn_bbox_fc, mrcnn_mask"
+    assert f"Layers re-initialized for other classes or keypoints: {expected}" in shown
+    kernels = hdf5.read(catalog.BUNDLED["nuclei"])
+    network = {w.path: w.numpy() for w in trained[0].network.inference.weights}
+    for layer in ("conv1/kernel", "rpn_conv_shared/kernel", "mrcnn_mask_conv1/kernel"):
+        (own,) = [value for path, value in network.items() if f"/{path}".endswith(f"/{layer}")]
+        np.testing.assert_array_equal(own, kernels[layer])
+    config = trained[0].config
+    assert config.RPN_ANCHOR_SCALES == (8, 16, 32, 64, 128)
+    assert (config.IMAGE_MAX_DIM, config.IMAGES_PER_GPU, config.TRAIN_BN) == (64, 2, None)
+    assert config.POST_NMS_ROIS_TRAINING == SmallConfig.POST_NMS_ROIS_TRAINING
+    assert config.WARMUP_STEPS == 100  # a tenth of 20 epochs of 50 steps
+
+
+def test_the_small_preset_has_small_inputs(tmp_path, configs, capsys):
+    names = [f"{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        picture(tmp_path / "nuts" / name, level=number, size=(640, 480))
+    sizes = {"width": 640, "height": 480}
+    path = coco(tmp_path / "nuts" / "nuts.json", names, [[100, 100, 400, 100, 400, 400, 100, 400]])
+    content = json.loads(path.read_text())
+    content["images"] = [{**each, **sizes} for each in content["images"]]
+    path.write_text(json.dumps(content))
+    small = ["--preset", "small", "--weights", "none"]
+    assert train(path, *small) == 0
+    assert (configs[0].IMAGE_MIN_DIM, configs[0].IMAGE_MAX_DIM) == (240, 320)
+    capsys.readouterr()
+    run("check", path, "--preset", "small", "--json")
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    chosen = configs[0].to_dict()
+    assert {name: chosen[name] for name in settings} == settings
+    assert train(path, *small, "--settings", "recipe") == 0
+    assert configs[1].RPN_ANCHOR_SCALES == SmallConfig.RPN_ANCHOR_SCALES
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
@@ -153,14 +198,17 @@ def test_a_long_training_on_the_cpu_is_announced(monkeypatch, capsys):
     config = ModernConfig.from_dict({"NAME": "a", "STEPS_PER_EPOCH": 1000})
     monkeypatch.setattr(machine, "processors", lambda: 4)
     monkeypatch.setattr(distribution.chosen, "used_gpus", list)
-    train_settings._announce_cost(config, 20)
+    train_settings._announce_cost(config, 20, is_small=False)
     shown = capsys.readouterr().out
     assert "On the CPU this training takes about 60 hours" in shown
     assert "20 epochs of 1000 steps with 2 images of 1088 x 1088 pixels and resnet50" in shown
     assert "each of the 4 cores does 80 billion operations a second" in shown
-    train_settings._announce_cost(config.replace(STEPS_PER_EPOCH=1), 20)
+    assert "--preset small" in shown
+    train_settings._announce_cost(config, 20, is_small=True)
+    assert "--preset small" not in capsys.readouterr().out
+    train_settings._announce_cost(config.replace(STEPS_PER_EPOCH=1), 20, is_small=False)
     monkeypatch.setattr(distribution.chosen, "used_gpus", lambda: ["A"])
-    train_settings._announce_cost(config, 20)
+    train_settings._announce_cost(config, 20, is_small=False)
     assert capsys.readouterr().out == ""
 
 

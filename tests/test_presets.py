@@ -1,8 +1,13 @@
+import runpy
+from pathlib import Path
+
 import pytest
 
 from mrcnn import presets
 from mrcnn.config import Config
 from mrcnn.network import network as networks
+from mrcnn.setting_marks import Mark
+from mrcnn.weights import catalog
 
 PRESETS = [
     preset
@@ -48,3 +53,19 @@ def test_the_paper_and_its_c4_variant():
     assert c4.IMAGE_SHAPE[0] % 16 == 0
     # Five scales of three ratios a cell, as in figure 3 of Faster R-CNN but for more scales.
     assert len(networks.pixel_anchors(c4, (160, 320))) == 10 * 20 * 15
+
+
+def test_the_small_preset_is_the_network_of_the_bundled_weights():
+    stored = catalog.settings("nuclei", catalog.BUNDLED["nuclei"])
+    small = presets.SmallConfig().to_dict()
+    for name in Config.marked(Mark.NETWORK):
+        assert small[name] == stored[name], name
+    # Every level of the RPN keeps its number of anchors per cell.
+    assert len(small["RPN_ANCHOR_SCALES"]) == len(stored["RPN_ANCHOR_SCALES"])
+
+
+def test_the_bundled_training_has_the_settings_of_its_weights():
+    path = Path(__file__).resolve().parents[1] / "samples" / "nucleus" / "bundled.py"
+    sample = runpy.run_path(str(path))
+    stored = catalog.settings("nuclei", catalog.BUNDLED["nuclei"])
+    assert sample["BundledConfig"]().to_dict() == stored

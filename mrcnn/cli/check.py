@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn import presets
-from mrcnn.cli import common, datasets
+from mrcnn.cli import check_pictures, common, datasets, train_settings
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import SEVERITIES, Finding
@@ -27,24 +28,41 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", metavar="DIR", help="its images (default: looked for nearby)")
     command.add_argument("--val", metavar="DATASET", help="the validation set, if not in DATASET")
     command.add_argument("--val-images", metavar="DIR", help="images of the validation set")
+    command.add_argument(
+        "--pictures", metavar="OUT", help="folder for pictures of the images, the worst first"
+    )
+    command.add_argument(
+        "--most",
+        type=common.positive,
+        default=check_pictures.MOST,
+        metavar="N",
+        help="the number of pictures (default: %(default)s)",
+    )
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     datasets.add_options(command)
+    train_settings.add_preset(command)
     common.add_settings(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Check an annotated dataset for faults, and suggest settings."""
     settings = common.chosen_settings(options, {})
-    config = presets.ModernConfig.from_dict({"NAME": "mrcnn", **settings})
+    recipe = presets.NAMED.get(options.preset, presets.ModernConfig)
+    config = recipe.from_dict({"NAME": "mrcnn", **settings})
     loaded, findings = _load(options, settings)
     if "training" in loaded:
         findings += doctor.check(
             loaded["training"],
             loaded.get("validation"),
-            datasets.limits(config),
+            train_settings.limits(config, options.preset),
             fixed=common.stated_settings(options).keys(),
             progress=common.progress,
         )
+    if options.pictures:
+        seed = settings.get("SEED", 0)
+        count = check_pictures.write(Path(options.pictures), loaded, findings, options.most, seed)
+        page = Path(options.pictures) / check_pictures.INDEX
+        print(f"{_number(count, 'picture')}: see {page}", file=sys.stderr)
     if options.json:
         print(json.dumps(_content(loaded, findings), indent=1, default=str))
     else:

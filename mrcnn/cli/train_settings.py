@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ from mrcnn.config import Config
 from mrcnn.data import augment
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
-from mrcnn.data.suggest import Advice
+from mrcnn.data.suggest import LARGEST_SIDE, Advice
 from mrcnn.setting_marks import Mark
 
 NEW_EPOCHS = 20
+SMALL_SIDE = 320  # pixels: the largest input side with --preset small
 FEWEST_STEPS = 50  # in an epoch: less training is not worth a checkpoint and a validation
 PIXELS_A_STEP = 2 * 1088**2  # of ModernConfig on one device
 MOST_IMAGES = 8  # in a batch on one device
@@ -51,9 +53,25 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="auto: input size, anchors and others that fit the data (the default for random "
         "weights and weights of other classes); recipe: those of the recipe or the weights",
     )
+    add_preset(command)
     command.add_argument("--name", help="name of the run's folder and checkpoints: NAME")
     command.add_argument("--seed", type=int, help="random seed: SEED (default: 0)")
     common.add_settings(command)
+
+
+def add_preset(command: argparse.ArgumentParser) -> None:
+    """Add the option --preset."""
+    command.add_argument(
+        "--preset",
+        choices=presets.NAMED,
+        help="small: a network and inputs for a computer without a GPU, from the weights nuclei",
+    )
+
+
+def limits(config: Config, preset: str | None) -> doctor.Limits:
+    """Return the limits of a network with these settings, and of advice for a preset."""
+    largest = {"small": SMALL_SIDE}.get(preset or "", LARGEST_SIDE)
+    return replace(datasets.limits(config), largest_side=largest)
 
 
 def stated(options: argparse.Namespace) -> dict[str, Any]:
@@ -80,6 +98,8 @@ def starting(
     """
     is_new = list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
     is_resumed = options.weights == "last"
+    if is_resumed and options.preset:
+        raise ValueError("--weights last goes on with the settings of its run: leave out --preset")
     if is_resumed and options.rule == "auto":
         raise ValueError(
             "--weights last goes on with the settings of its run: leave out --settings"
@@ -102,7 +122,7 @@ def decide(
     Args:
         given: the settings that the options state.
     """
-    recipe = _recipe(start, given)
+    recipe = presets.NAMED[options.preset] if options.preset else _recipe(start, given)
     config = _without_advice(recipe, options, dataset, start, given)
     config.check_values()
     advice: dict[str, Advice] = {}
@@ -110,14 +130,15 @@ def decide(
         # Weights keep the mean pixel that they were trained with.
         of_weights = {"MEAN_PIXEL"} & start.stored.keys()
         fixed = {*common.stated_settings(options, stated(options)), *of_weights}
-        advice = advise(config, dataset, fixed)
+        advice = advise(config, dataset, fixed, options.preset)
         config = config.replace(**{name: each.value for name, each in advice.items()})
-        advice |= _of_machine(config, dataset, fixed)
+        most = config.IMAGES_PER_GPU if options.preset else MOST_IMAGES
+        advice |= _of_machine(config, dataset, fixed, most)
         config = config.replace(**{name: each.value for name, each in advice.items()})
     elif not (start.is_resumed or "STEPS_PER_EPOCH" in given):
         config = config.replace(STEPS_PER_EPOCH=_one_pass(config, dataset))
     config = config.replace(STEPS_PER_EPOCH=config.steps_per_epoch)
-    if recipe is presets.ModernConfig:
+    if issubclass(recipe, presets.ModernConfig):
         schedule = presets.scheduled(options.epochs or NEW_EPOCHS, config.steps_per_epoch)
         known = {**start.stored, **given}
         config = config.replace(**{k: v for k, v in schedule.items() if k not in known})
@@ -129,16 +150,19 @@ def decide(
         print("Settings for this dataset (--set changes one, --settings recipe all of them):")
         terminal.show("\n".join(common.table(advice)))
     if not start.is_resumed:
-        _announce_cost(config, options.epochs or NEW_EPOCHS)
+        _announce_cost(config, options.epochs or NEW_EPOCHS, is_small=bool(options.preset))
     return config
 
 
-def advise(config: Config, dataset: AnnotatedDataset, fixed: Collection[str]) -> dict[str, Advice]:
+def advise(
+    config: Config, dataset: AnnotatedDataset, fixed: Collection[str], preset: str | None
+) -> dict[str, Advice]:
     """Return the advice of `mrcnn check` on the settings for a dataset, by name.
 
     Args:
         config: the settings without advice.
         fixed: names of the settings that are decided.
+        preset: see `limits`.
     """
     fixed = set(fixed)
     if config.FEATURE_MAPS == "c4":
@@ -148,15 +172,16 @@ def advise(config: Config, dataset: AnnotatedDataset, fixed: Collection[str]) ->
     surveys = doctor.survey_quickly(
         dataset, read_pixels=config.IMAGE_CHANNEL_COUNT != 3, progress=common.progress
     )
-    return doctor.advise(dataset, surveys, datasets.limits(config), fixed)
+    return doctor.advise(dataset, surveys, limits(config, preset), fixed)
 
 
-def _announce_cost(config: Config, epochs: int) -> None:
+def _announce_cost(config: Config, epochs: int, *, is_small: bool) -> None:
     """Print how long a training on the CPU will probably take, if that is more than an hour.
 
     Args:
         config: of the training.
         epochs: that are left to train.
+        is_small: the network is that of a preset for the CPU.
     """
     if devices.used_gpus():
         return
@@ -173,6 +198,7 @@ def _announce_cost(config: Config, epochs: int) -> None:
         f"{config.steps_per_epoch} steps with {config.BATCH_SIZE} images of {side} x {side} pixels "
         f"and {config.BACKBONE}, if each of the {cores} cores does {CORE_RATE / 1e9:.0f} billion "
         "operations a second."
+        + ("" if is_small else " With --preset small it takes a network and inputs for the CPU.")
     )
 
 
@@ -200,8 +226,10 @@ def _without_advice(
         "DETECTION_MIN_CONFIDENCE": 0.05,
         "DETECTION_EVERY_CLASS": True,
         # Random weights need batch statistics; published ones include moving statistics.
-        "TRAIN_BN": None if options.weights == "none" else False,
+        "TRAIN_BN": None if start.path is None else False,
     }
+    if options.preset:
+        defaults["TRAIN_BN"] = recipe.TRAIN_BN
     classes = {
         "NUM_CLASSES": dataset.num_classes,
         "CLASS_NAMES": list(dataset.class_names),
@@ -217,12 +245,12 @@ def _without_advice(
 
 
 def _of_machine(
-    config: Config, dataset: AnnotatedDataset, fixed: Collection[str]
+    config: Config, dataset: AnnotatedDataset, fixed: Collection[str], most: int
 ) -> dict[str, Advice]:
     """Return the images per batch that fit the memory, and the steps per epoch that follow."""
     found = {}
     if "IMAGES_PER_GPU" not in fixed:
-        found["IMAGES_PER_GPU"] = _images(config, dataset.num_images)
+        found["IMAGES_PER_GPU"] = _images(config, dataset.num_images, most)
         config = config.replace(IMAGES_PER_GPU=found["IMAGES_PER_GPU"].value)
     if "STEPS_PER_EPOCH" not in fixed:
         steps = _one_pass(config, dataset)
@@ -233,7 +261,7 @@ def _of_machine(
     return found
 
 
-def _images(config: Config, num_images: int) -> Advice:
+def _images(config: Config, num_images: int, most: int = MOST_IMAGES) -> Advice:
     """Return the images per batch on one device: as many as make sense and fit."""
     gpus = devices.used_gpus()
     from mrcnn.training import estimate, footprint
@@ -241,7 +269,7 @@ def _images(config: Config, num_images: int) -> Advice:
     available = footprint.available_memory(gpus)
     pixels, copies = math.prod(config.IMAGE_SHAPE[:2].tolist()), 1 if gpus else config.GPU_COUNT
     weights = estimate.num_weights(config)
-    number, needed = MOST_IMAGES, math.inf
+    number, needed = most, math.inf
     while number > 1:
         needed = estimate.memory(config, number * copies, weights, is_gpu=bool(gpus))
         suits = number * pixels <= PIXELS_A_STEP and number * EPOCH_IMAGES <= max(num_images, 20)

@@ -23,32 +23,21 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mrcnn.cli import common
-from mrcnn.presets import ModernConfig
+from mrcnn.presets import SmallConfig
 
 if TYPE_CHECKING:
     from mrcnn.data.annotated import AnnotatedDataset
 
 
-class BundledConfig(ModernConfig):
-    """A network of few weights, for nuclei of 5 to 100 pixels, enlarged twice."""
+class BundledConfig(SmallConfig):
+    """The small network, for nuclei of 5 to 100 pixels, enlarged twice."""
 
     NAME = "nucleus"
     NUM_CLASSES = 2
     CLASS_NAMES = ("BG", "nucleus")
     CATEGORY_IDS = (0, 1)
 
-    IMAGES_PER_GPU = 4
     STEPS_PER_EPOCH = 100
-    VALIDATION_STEPS = 10
-
-    BACKBONE = "resnet18"
-    BACKBONE_WIDTH = 32
-    TOP_DOWN_PYRAMID_SIZE = 96
-    RPN_CONV_SIZE = 96
-    MASK_CONV_SIZE = 96
-    FPN_CLASSIF_FC_LAYERS_SIZE = 256
-    HEAD_NORM = "all"  # a network from random weights wants it
-    TRAIN_BN = None
 
     # Random crops of the enlarged image; detection sees the whole image at the same scale.
     IMAGE_RESIZE_MODE = "crop"
@@ -62,19 +51,17 @@ class BundledConfig(ModernConfig):
         "jitter_brightness_contrast",
         "jitter_colour",
     )
-    MAX_GT_INSTANCES = 100
-    MINI_MASK_SHAPE = (28, 28)
 
-    RPN_ANCHOR_SCALES = (12, 24, 48, 96, 192)
+    # There are many objects in an image.
+    PRE_NMS_LIMIT = 1000
+    PRE_NMS_LIMIT_TRAINING = 2000
     POST_NMS_ROIS_TRAINING = 600
     POST_NMS_ROIS_INFERENCE = 800
     TRAIN_ROIS_PER_IMAGE = 96
-    ROI_POSITIVE_RATIO = 0.33
 
     DETECTION_MAX_INSTANCES = 400
     DETECTION_NMS_THRESHOLD = 0.4  # nuclei overlap little
 
-    LEARNING_RATE = 0.02
     LEARNING_RATE_IMAGES = 0  # meant as it is
     WARMUP_STEPS = 100
     LEARNING_RATE_DROPS = (30, 38)
