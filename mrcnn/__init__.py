@@ -8,6 +8,8 @@ Boxes are (y1, x1, y2, x2), float32, y2 and x2 exclusive. Frames: image (origina
 (pixels after resize and pad), normalized (see `mrcnn.geometry.boxes`).
 """
 
+from typing import Any
+
 from mrcnn import backends, greetings
 
 # Before TensorFlow is imported: show its errors, hide its start-up notes.
@@ -17,3 +19,10 @@ greetings.set_level()
 backends.check_environment()
 
 __version__ = "0.1.0"
+
+
+def train(dataset: Any, **options: Any) -> Any:
+    """Train on annotated images as `mrcnn train DATASET` does; see `mrcnn.cli.calls.train`."""
+    from mrcnn.cli import calls
+
+    return calls.train(dataset, **options)

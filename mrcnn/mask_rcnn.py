@@ -4,7 +4,7 @@ from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
 
 # isort: split
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ from mrcnn.training.run_folder import RunFolder
 from mrcnn.training.trainer import Trainer
 from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights import catalog, hdf5, loading
+
+SHOWN = 60  # letters of the names of classes in a description
 
 
 class MaskRCNN:
@@ -57,6 +59,7 @@ class MaskRCNN:
         cls,
         weights: str | Path,
         *,
+        classes: Sequence[str] | None = None,
         model_dir: str | Path = "logs",
         devices: int = 1,
         **settings: Any,
@@ -65,17 +68,39 @@ class MaskRCNN:
 
         Args:
             weights: A file, or a name such as "nuclei"; see `load`.
+            classes: Names of the classes to train, without background, if they are others than
+                those of the weights: the layers of classes then start anew, in a new run.
             model_dir, devices: See the class.
             settings: Settings to override.
 
         Raises:
             ValueError: If the file contains no settings.
         """
-        path, config = stored_config(weights, model_dir, settings)
-        model = cls(config, model_dir, devices=devices)
-        if model.load(path).missing:
-            terminal.show(model.load_report)
-        return model
+        path, stored, config = stored_config(weights, model_dir, settings, classes)
+        return cls(config, model_dir, devices=devices)._start_from(path, stored)
+
+    def _start_from(self, path: Path, stored: Mapping[str, Any]) -> Self:
+        """Load weights, without those of other classes; say so, and what is missing."""
+        anew = loading.of_other_classes(stored, self.config, self.network.inference)
+        report = self.load(path, exclude=anew)
+        if anew:
+            self.run.begin()
+        if report.missing:
+            terminal.show(report)
+        return self
+
+    def __repr__(self) -> str:
+        """Return what the network is: settings, classes, run."""
+        config = self.config
+        backbone = config.BACKBONE if isinstance(config.BACKBONE, str) else "its own backbone"
+        names = ", ".join(map(str, config.CLASS_NAMES[1:])) or "without names"
+        if len(names) > SHOWN:
+            names = f"{names[:SHOWN]}..."
+        epoch = f", epoch {self.run.epoch} of {self.run.folder}" if self.run.epoch else ""
+        return (
+            f"<{type(self).__name__} {config.NAME!r}: {backbone}, {config.CONVENTIONS}, "
+            f"{config.NUM_CLASSES - 1} classes ({names}){epoch}>"
+        )
 
     def _build(self, config: Config, devices: int) -> None:
         distribution.check_running()
@@ -241,19 +266,32 @@ class MaskRCNN:
 
 
 def stored_config(
-    weights: str | Path, model_dir: str | Path, settings: dict[str, Any]
-) -> tuple[Path, Config]:
-    """Return the file that `weights` names, and its settings with overrides applied.
+    weights: str | Path,
+    model_dir: str | Path,
+    settings: dict[str, Any],
+    classes: Sequence[str] | None = None,
+) -> tuple[Path, dict[str, Any], Config]:
+    """Return the file that `weights` names, its settings, and those with overrides applied.
+
+    Args:
+        classes: Names of other classes, without background; None for those of the file.
 
     Raises:
         ValueError: If the file contains no settings.
     """
     path = catalog.resolve(weights, model_dir)
     stored = catalog.settings(weights, path)
+    if classes is not None:
+        names = ["BG", *classes]
+        numbers = list(range(len(names)))
+        own = {"NUM_CLASSES": len(names), "CLASS_NAMES": names, "CATEGORY_IDS": numbers}
+        settings = {**own, **settings}
     if "NUM_CLASSES" not in {**stored, **settings}:
         raise ValueError(
             f"{path}: the file carries no settings of a network that detects, so give at "
             "least NUM_CLASSES and, unless it is resnet101, BACKBONE (on the command line: "
             "--set NUM_CLASSES=81)"
         )
-    return path, Config.from_dict({"NAME": "mrcnn", **stored, **settings})
+    config = Config.from_dict({"NAME": "mrcnn", **stored, **settings})
+    # Settings that the caller overrides are no other classes, unless the classes are named.
+    return path, stored if classes is not None else config.to_dict(), config

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from error_sets import content, item, random_set, result
 
-from mrcnn.evaluation import analysis, coco, contents
+from mrcnn.evaluation import analysis, coco, contents, matches
 
 LEFT, RIGHT, FAR = [0, 0, 20, 20], [40, 0, 20, 20], [0, 60, 20, 20]
 # tidecv 1.0.1 on `random_set`, in percent: seed -> errors in the order of TIDE_ERRORS.
@@ -141,6 +141,17 @@ def test_calibration_weighs_bins_by_their_detections(toy):
     assert found.counts.tolist() == [1, 4]
     np.testing.assert_allclose(found.precision, [0, 0.5])
     assert found.error == pytest.approx((1 * 0.3 + 4 * 0.25) / 5)
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_calibration_is_that_of_hotcoco(crowds):
+    truth, results = random_set(1, crowds=crowds)
+    coco_gt = coco.ground_truth(truth)
+    found, evaluation = matches.match(coco_gt, results, "segm", max_detections=100)
+    ours, theirs = analysis.calibration(found), evaluation.calibration(analysis.NUM_BINS, 0.5)
+    assert ours.counts.tolist() == [each["count"] for each in theirs["bins"]]
+    assert ours.error == pytest.approx(theirs["ece"], abs=1e-12)
+    assert found.ignored.any() == crowds
 
 
 def test_a_score_of_1_is_in_the_last_bin():

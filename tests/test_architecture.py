@@ -21,7 +21,6 @@ FLOORS = {
     "greetings": 0,
     "machine": 0,
     "quiet_keras": 1,
-    "__init__": 2,
     "presets": 3,
     "config": 2,
     "memory": 3,
@@ -44,6 +43,7 @@ FLOORS = {
     "visualize": 6,
     "cli": 9,
     "__main__": 10,
+    "__init__": 11,  # the commands as functions
 }
 # The floors inside `network/`.
 NETWORK_FLOORS = {

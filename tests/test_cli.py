@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import run_steps_eagerly
+from conftest import detect_eagerly, run_steps_eagerly
 from pycocotools.coco import COCO
 from small import SmallConfig, make_find_objects
 
@@ -100,6 +100,7 @@ def trained(coco_set, tmp_path_factory) -> Path:
     arguments += [*small_settings(), "--set", "IMAGES_PER_GPU=2"]
     with pytest.MonkeyPatch.context() as monkeypatch:
         run_steps_eagerly(monkeypatch)
+        detect_eagerly(monkeypatch)
         assert cli.main([str(argument) for argument in arguments]) == 0
     return logs
 
@@ -159,8 +160,10 @@ def test_help_is_given_and_is_no_error(capsys, command):
         ["demo", "--unknown"],
         ["check"],
         ["check", "a.json", "--format", "cocoa"],
-        ["train", "a.json"],
-        ["train", "--train", "a.json"],
+        ["train"],
+        ["train", "a", "--train", "a.json"],
+        ["train", "a", "--minutes", "0"],
+        ["train", "a", "--keep", "none"],
         ["detect", "--weights", "nuclei", "--output", "out"],
         ["detect", "a.png", "--weights", "nuclei", "--output", "out", "--min-score", "high"],
         ["detect", "a.png", "--weights", "nuclei", "--output", "out", "--min-score", "1.1"],
@@ -289,7 +292,8 @@ def test_an_interruption_is_a_failure_without_traceback(monkeypatch, capsys, tmp
 
 def test_train_writes_a_checkpoint_an_epoch(checkpoint):
     names = sorted(path.name for path in checkpoint.parent.glob("*.h5"))
-    assert names == ["mask_rcnn_small_0001.h5", "mask_rcnn_small_0002.h5"]
+    assert names == ["best.h5", "mask_rcnn_small_0002.h5"]
+    assert (checkpoint.parent / "report.html").stat().st_size > 10_000
     settings = hdf5.read_settings(checkpoint)
     assert settings["epoch"] == 2
     config = settings["config"]

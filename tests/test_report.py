@@ -19,6 +19,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation import analysis, coco, contents, detecting
 from mrcnn.model import MaskRCNN
 from mrcnn.report import examples, history, pictures, quality, svg
+from mrcnn.training import results as of_training
 
 HOSTILE = (
     '<script>alert("x")</script>',
@@ -146,7 +147,7 @@ def written(path, dataset, **options) -> tuple[str, Page]:
 
 
 def write_results(folder, rows, head) -> None:
-    with (folder / history.FILE_NAME).open("w", newline="") as file:
+    with (folder / of_training.NAME).open("w", newline="") as file:
         csv.writer(file).writerows([head, *rows])
 
 
@@ -164,6 +165,7 @@ def small_page(tmp_path_factory) -> tuple[str, Page]:
 
 def test_the_page_has_every_section(small_page):
     _, page = small_page
+    assert "Up to epoch 3. Highest AP of masks: 0.300, at epoch 3." in page.text
     assert set(SECTIONS) | {"training"} <= set(page.ids)
     assert {f"#{name}" for name in SECTIONS} <= set(page.addresses)
     assert page.open == []
@@ -327,8 +329,8 @@ def test_a_place_that_cannot_be_written_is_told_before_detecting(tmp_path):
 
 
 def test_a_history_may_lack_columns_and_cells(tmp_path):
-    head = ["epoch", "loss", "val_loss", "segm_AP", "note", "minutes"]
-    rows = [[1, 2.5, "", "", "x", 1], [2, "nan", "", 0.25, "", 2], [3, "inf", "", "", "", "?"]]
+    head = ["epoch", "loss", "val_loss", "segm_AP", "minutes"]
+    rows = [[1, 2.5, "", "", 1], [2, "nan", "", 0.25, 2], [3, "inf", "", "", ""]]
     write_results(tmp_path, rows, head)
     found = history.read(tmp_path)
     assert found.epochs.tolist() == [1, 2, 3]
@@ -354,12 +356,19 @@ def test_losses_begin_with_the_total(tmp_path):
 @pytest.mark.parametrize("text", [None, "", "epoch,loss\n"])
 def test_no_history(tmp_path, text):
     if text is not None:
-        (tmp_path / history.FILE_NAME).write_text(text)
+        (tmp_path / of_training.NAME).write_text(text)
     assert history.read(tmp_path) is None
 
 
+def test_a_damaged_history_is_told_and_nothing_written(tmp_path):
+    (tmp_path / of_training.NAME).write_text("epoch,loss\n1,x\n")
+    with pytest.raises(ValueError, match="not a table of results"):
+        written(tmp_path / "a.html", Noise(2, size=(48, 64)), run_folder=tmp_path)
+    assert not (tmp_path / "a.html").exists()
+
+
 @pytest.mark.parametrize(
-    "head", [["epoch", "loss"], ["epoch", "segm_AP"], ["loss", "learning_rate"], ["epoch"]]
+    "head", [["epoch", "loss"], ["epoch", "segm_AP"], ["learning_rate", "epoch"], ["epoch"]]
 )
 def test_a_history_of_one_epoch_with_few_columns_is_drawn(tmp_path, head):
     write_results(tmp_path, [[1] * len(head)], head)

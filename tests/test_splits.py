@@ -161,6 +161,21 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     assert splits.read_split(tmp_path / "run" / "split.json") == split
 
 
+def test_a_dataset_that_has_grown_keeps_its_validation_images():
+    first = {f"{n}_jpg.rf.{n:032x}.jpg": [n % 2] for n in range(20)}
+    known = splits.split(dataset_of(first))
+    copy = known["val"][0].partition("_jpg")[0]
+    grown = dataset_of({"new.jpg": [0], f"{copy}_jpg.rf.{99:032x}.jpg": [1], **first})
+    split = splits.again(grown, known)
+    assert split["val"] == sorted([*known["val"], f"{copy}_jpg.rf.{99:032x}.jpg"])
+    assert split["train"] == sorted(["new.jpg", *known["train"]])
+
+
+def test_a_split_of_another_dataset_is_not_repeated():
+    assert splits.again(dataset_of({"a.jpg": [0], "b.jpg": [0]}), {"val": ["c.jpg"]}) is None
+    assert splits.again(dataset_of({"a.jpg": [0]}), {"val": ["a.jpg"]}) is None
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"val": [3]}', '{"folds": []}'])
 def test_a_file_that_is_no_split(tmp_path, content):
     path = tmp_path / "split.json"

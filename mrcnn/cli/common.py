@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import signal
 import sys
 import time
@@ -65,6 +66,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"it must be at least 1, got {number}")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """Argument type: a number above 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"it must be above 0, got {number:g}")
     return number
 
 

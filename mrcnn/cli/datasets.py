@@ -70,11 +70,19 @@ class Loaded(NamedTuple):
     split: splits.Split | None = None
 
 
-def load(options: argparse.Namespace, settings: dict[str, Any]) -> Loaded:
+def load(
+    options: argparse.Namespace, settings: dict[str, Any], known: splits.Split | None = None
+) -> Loaded:
     """Return the training and validation data, the latter with the former's classes, by name.
 
     They are the parts of DATASET, or what --train and --val say. A DATASET without a validation
     part is split.
+
+    Args:
+        options: of a command with `add_options`.
+        settings: of the network.
+        known: the split that the weights were trained with: its validation images are set aside
+            again, and images that it does not list are trained on.
 
     Raises:
         ValueError: If they cannot be read, or the validation data have objects of a class that
@@ -94,7 +102,10 @@ def load(options: argparse.Namespace, settings: dict[str, Any]) -> Loaded:
     training = chosen_part(found, "train", options.dataset)
     if "val" in found:
         return Loaded(*registry.load_pair(training, found["val"]))
-    return _split(registry.load(training), options, settings)
+    dataset = registry.load(training)
+    if known and options.split:
+        known = splits.again(dataset, known, common.progress)
+    return _of_run(dataset, known) if known else _split(dataset, options, settings)
 
 
 def parts_of(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Source]:
@@ -113,6 +124,16 @@ def chosen_part(found: Mapping[str, Source], part: str, path: str) -> Source:
     raise ValueError(
         f"{path} has no part {part}, only {', '.join(found)}: pass the folder or file that is meant"
     )
+
+
+def _of_run(dataset: AnnotatedDataset, split: splits.Split) -> Loaded:
+    """Split a dataset as the run of the weights did."""
+    training, validation = (splits.part_of(dataset, split[part]) for part in ("train", "val"))
+    print(
+        f"{validation.num_images} of {dataset.num_images} images are set aside for validation, as "
+        f"the {splits.FILE} of the weights' run says"
+    )
+    return Loaded(training, validation, split)
 
 
 def _split(

@@ -2,13 +2,14 @@
 
 import argparse
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrcnn import terminal
-from mrcnn.cli import check, common, datasets, devices, train_settings
-from mrcnn.data import census, pipeline
+from mrcnn.cli import check, common, datasets, devices, train_results, train_settings
+from mrcnn.data import census, pipeline, splits
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
@@ -17,6 +18,7 @@ from mrcnn.data.survey import ImageSurvey
 if TYPE_CHECKING:
     from mrcnn.config import Config
     from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.training.options import Options
 
 logger = logging.getLogger("mrcnn")
 
@@ -41,7 +43,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     datasets.add_options(command)
     command.add_argument(
-        "--logs", required=True, metavar="DIR", help="folder for logs and checkpoints"
+        "--logs",
+        default="logs",
+        metavar="DIR",
+        help="folder of the runs, each with a folder of its own (default: %(default)s)",
     )
     command.add_argument(
         "--weights",
@@ -57,61 +62,109 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--steps", type=common.positive, help="steps per epoch (default: one pass)"
     )
+    command.add_argument(
+        "--minutes",
+        type=common.above_zero,
+        help="time that the run may take: length, schedule and validation follow from the speed "
+        "of its first steps",
+    )
+    command.add_argument(
+        "--patience",
+        type=common.positive,
+        metavar="EPOCHS",
+        help="stop when the validation AP has not risen for so many epochs",
+    )
+    command.add_argument(
+        "--keep",
+        type=_number_or_all,
+        default=1,
+        metavar="N",
+        help="epochs whose checkpoints are kept besides best.h5, or all (default: %(default)s)",
+    )
     command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or a regex")
     devices.add_option(command)
     train_settings.add_options(command)
 
 
+def _number_or_all(text: str) -> int | str:
+    """Argument type: a positive integer, or the word all."""
+    return text if text == "all" else common.positive(text)
+
+
 def run(options: argparse.Namespace) -> int:
     """Train on annotated images."""
+    train(options)
+    return 0
+
+
+def train(options: argparse.Namespace) -> "MaskRCNN":
+    """Train as the options say; return the network with its best weights."""
+    started = time.monotonic()
     devices.choose(options.device)
     options.weights = options.weights or ("nuclei" if options.preset else "none")
     path, stored = _weights(options)
     given = train_settings.chosen(options, stored)
-    dataset, validation, _ = datasets.load(options, {**stored, **given})
-    start = train_settings.starting(options, path, stored, dataset)
+    known = path.parent / splits.FILE if path else None
+    split = splits.read_split(known) if known and known.is_file() else None
+    data = datasets.load(options, {**stored, **given}, split)
+    start = train_settings.starting(options, path, stored, data.training)
     devices.check(options.device)
     surveys = doctor.survey_quickly(
-        dataset, read_pixels=dataset.channels != 3, progress=common.progress
+        data.training, read_pixels=data.training.channels != 3, progress=common.progress
     )
-    config = train_settings.decide(options, (dataset, surveys), start, given)
-    _warn(dataset, validation, config, surveys)
+    config = train_settings.decide(options, (data.training, surveys), start, given)
+    _warn(data.training, data.validation, config, surveys)
     with common.quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
-        from mrcnn.training.options import Options
     model = MaskRCNN(config, options.logs, devices=config.GPU_COUNT)
     if path is not None:
         _load(model, path, start)
     if options.weights != "last":
         model.run.begin()
-    epochs = options.epochs or model.run.epoch + train_settings.NEW_EPOCHS
-    model.train(dataset, validation, Options(config.learning_rate, epochs, options.layers))
-    print(f"\nCheckpoint: {model.run.checkpoint_path.format(epoch=model.run.epoch)}")
-    return 0
+    history = model.train(
+        data.training,
+        data.validation,
+        _training_options(options, model, data, started),
+    )
+    if history.history:  # nothing if there was nothing to train
+        train_results.finish(model, data)
+    return model
+
+
+def _training_options(
+    options: argparse.Namespace, model: "MaskRCNN", data: datasets.Loaded, started: float
+) -> "Options":
+    """Return the options of the training.
+
+    Args:
+        started: Time at which the command started, on the monotonic clock.
+    """
+    from mrcnn.training.options import Options
+
+    epochs = options.epochs
+    if epochs is None and options.minutes is None:
+        epochs = model.run.epoch + train_settings.NEW_EPOCHS
+    return Options(
+        model.config.learning_rate,
+        epochs,
+        options.layers,
+        minutes=None
+        if options.minutes is None
+        else max(options.minutes - (time.monotonic() - started) / 60, 0.1),
+        keep=None if options.keep == "all" else options.keep,
+        patience=options.patience,
+        files={} if data.split is None else {splits.FILE: data.split},
+    )
 
 
 def _load(model: "MaskRCNN", path: Path, start: train_settings.Start) -> None:
     """Load the weights, without those of other classes or keypoints, and print what was loaded."""
-    from mrcnn.weights.hdf5 import leaf_layers
+    from mrcnn.weights import loading
 
-    layers = {layer.name for layer in leaf_layers(model.network.inference)}
-    exclude = [name for name in _of_classes(start, model.config) if name in layers]
+    exclude = loading.of_other_classes(start.stored, model.config, model.network.inference)
     if exclude:
         print(f"Layers re-initialized for other classes or keypoints: {', '.join(exclude)}")
     terminal.show(model.load(path, exclude=exclude))
-
-
-def _of_classes(start: train_settings.Start, config: "Config") -> Sequence[str]:
-    """Return the layers whose weights do not fit the classes and keypoints of the data."""
-    from mrcnn.weights.hdf5 import CLASS_LAYERS
-
-    layers: list[str] = []
-    if start.is_new:
-        kept = {"mrcnn_mask"} if config.CLASS_AGNOSTIC_MASKS else set()
-        layers += [name for name in CLASS_LAYERS if name not in kept]
-    if start.stored.get("NUM_KEYPOINTS", 0) != config.NUM_KEYPOINTS:
-        layers.append("mrcnn_keypoint_deconv")
-    return layers
 
 
 def _weights(options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:

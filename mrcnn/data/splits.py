@@ -119,6 +119,28 @@ def part_of(dataset: AnnotatedDataset, names: Sequence[str]) -> AnnotatedDataset
     return dataset.subset([i for i, name in enumerate(own) if name in wanted])
 
 
+def again(dataset: AnnotatedDataset, known: Split, progress: Progress = iter) -> Split | None:
+    """Return an earlier split of a dataset that may have changed; new images are trained on.
+
+    Images that show the same picture as one that was set aside are set aside, too.
+
+    Returns:
+        None if the dataset has none of the validation images of that split, or no others.
+    """
+    names, before = image_names(dataset), set(known.get("val", ()))
+    held_out = {
+        number
+        for group in groups_of(dataset, progress)
+        if any(names[number] in before for number in group)
+        for number in group
+    }
+    split = {
+        "train": sorted(name for i, name in enumerate(names) if i not in held_out),
+        "val": sorted(names[i] for i in held_out),
+    }
+    return split if split["val"] and split["train"] else None
+
+
 def write_split(path: str | os.PathLike, parts: Mapping[str, Sequence[str]]) -> None:
     """Write the names of images by part as a JSON file; the file is whole or not there."""
     with files.replacing(path) as partial:

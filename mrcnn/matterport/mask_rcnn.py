@@ -61,6 +61,7 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
         weights: str | Path,
         *,
         mode: str = "inference",
+        classes: Sequence[str] | None = None,
         model_dir: str | Path = "logs",
         **settings: Any,
     ) -> Self:
@@ -68,16 +69,16 @@ class MaskRCNN(ActingSettings, Inspection, DetectionInSteps, mask_rcnn.MaskRCNN)
 
         Args:
             weights: A file, or a name such as "nuclei"; see `load_weights`.
+            mode: "inference" or "training".
+            classes: Names of the classes to train, without background, if they are others than
+                those of the weights: the layers of classes then start anew, in a new run.
             settings: Settings to override.
 
         Raises:
             ValueError: If the file contains no settings.
         """
-        path, config = mask_rcnn.stored_config(weights, model_dir, settings)
-        model = cls(mode, config, model_dir)
-        if model.load_weights(path, verbose=0).missing:
-            terminal.show(model.load_report)
-        return model
+        path, stored, config = mask_rcnn.stored_config(weights, model_dir, settings, classes)
+        return cls(mode, config, model_dir)._start_from(path, stored)
 
     def build(self, mode: str, config: Config) -> keras.Model:
         """Return a new training or inference model, on as many devices as GPU_COUNT."""

@@ -1,13 +1,13 @@
 """The course of a training: `results.csv` of a run's folder, a row an epoch."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-FILE_NAME = "results.csv"
+from mrcnn.training import results
+
 OTHERS = ("epoch", "step", "minutes", "learning_rate")  # columns that are neither loss nor AP
 PRECISION = re.compile(r"(segm|bbox|keypoints)_AP\w*")
 
@@ -44,31 +44,20 @@ class History:
 def read(folder: Path) -> History | None:
     """Return the history in a run's folder; None if there is no file, or no epoch in it.
 
-    Where an epoch is written twice, as by a run that was resumed, the later row counts.
+    Where an epoch is written twice, the later row counts.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [_number(row.get("epoch")) for row in rows]
-    by_epoch = {
-        place if np.isnan(epoch) else epoch: row
-        for place, (epoch, row) in enumerate(zip(epochs, rows, strict=True), start=1)
-    }
+    by_epoch = {row["epoch"]: row for row in results.read(folder)}
     if not by_epoch:
         return None
-    kept = sorted(by_epoch.items())
-    names = [name for name in kept[0][1] if name]  # None: cells beyond the header
-    columns = {name: np.array([_number(row.get(name)) for _, row in kept]) for name in names}
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    return History(np.array([epoch for epoch, _ in kept], np.float64), known)
-
-
-def _number(text: str | None) -> float:
-    """Return a cell as a number, NaN if it is empty or none."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return np.nan
-    return value if np.isfinite(value) else np.nan
+    rows = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+    known = {
+        name: np.where(np.isfinite(values), values, np.nan)
+        for name, values in columns.items()
+        if np.isfinite(values).any()
+    }
+    return History(np.array(sorted(by_epoch), np.float64), known)

@@ -8,6 +8,7 @@ from mrcnn.evaluation.contents import Contents
 from mrcnn.report import figures
 from mrcnn.report.blocks import KINDS, NOTHING, Block, Figure, Section, Table, number
 from mrcnn.report.history import History
+from mrcnn.training import scoring
 
 
 def training(history: History) -> Section:
@@ -105,19 +106,16 @@ def _cell(name: str, value: float) -> str:
 
 def _course(history: History) -> str:
     """Return in a sentence how long the training was, and which epoch was best."""
-    epochs = history.epochs
+    epochs, minutes = history.epochs, history.columns.get("minutes")
     text = f"Up to epoch {epochs[-1]:.0f}"
-    minutes = history.columns.get("minutes")
     if minutes is not None:
-        text += f", {np.nanmax(minutes):.0f} minutes"
-    for kind in ("segm", "bbox"):
-        values = history.columns.get(f"{kind}_AP")
-        if values is not None:
-            best = int(np.nanargmax(values))
-            text += (
-                f". Highest AP of {KINDS[kind]}: {values[best]:.3f}, at epoch {epochs[best]:.0f}"
-            )
-            break
+        total = np.nanmax(minutes)
+        text += f", {total:.{1 if total < 10 else 0}f} minutes"
+    name = scoring.deciding(history.columns)
+    if name is not None:
+        kind, values = KINDS[name.partition("_")[0]], history.columns[name]
+        best = int(np.nanargmax(values))
+        text += f". Highest AP of {kind}: {values[best]:.3f}, at epoch {epochs[best]:.0f}"
     return f"{text}."
 
 

@@ -1,6 +1,6 @@
 """What a call of `train` is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -23,8 +23,8 @@ class Options(NamedTuple):
         minutes: time that the run may take, earlier trainings of it included; the schedule is
             laid out to end within it, see `mrcnn.training.budget`. None for any.
         keep: number of epochs whose checkpoints are kept; None for all.
+        files: written to the folder of the run when it begins, as JSON: name -> content.
         patience: number of epochs without better scores after which training stops; None: never.
-        reserve: seconds that the caller needs after a training of limited time.
     """
 
     learning_rate: float
@@ -36,7 +36,7 @@ class Options(NamedTuple):
     minutes: float | None = None
     keep: int | None = None
     patience: int | None = None
-    reserve: float = 0.0
+    files: Mapping[str, Any] = {}
 
     def checked(self) -> Self:
         """Return the options as plain numbers.

@@ -1,10 +1,11 @@
 """The folder of a training run, and the run's progress."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mrcnn import files
-from mrcnn.config import Config
 from mrcnn.training.course import Progress
 from mrcnn.weights import hdf5, runs
 
@@ -52,10 +53,12 @@ class RunFolder:
         """Of the best weights so far, without the optimizer's state."""
         return self.folder / runs.BEST
 
-    def write_settings(self, config: Config) -> None:
-        """Write the settings as `config.json`, for people."""
-        with files.replacing(self.folder / "config.json") as partial:
-            partial.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
+    def write_json(self, contents: Mapping[str, Any]) -> None:
+        """Write files into the folder, for people and for later commands: name -> content."""
+        for name, content in contents.items():
+            with files.replacing(self.folder / name) as partial:
+                text = json.dumps(content, indent=1, ensure_ascii=False)
+                partial.write_text(text, encoding="utf-8")
 
     def claim(self) -> None:
         """Create the folder; a new run takes another name if this one is already in use."""

@@ -35,6 +35,10 @@ from mrcnn.weights import hdf5, runs
 
 logger = logging.getLogger("mrcnn")
 
+# Kept at the end of a training of limited time, beside the last scoring and as much again: for
+# what the caller makes of it, such as a report.
+REPORT_SECONDS = 20
+
 
 class Trainer:
     """Trains a network.
@@ -108,7 +112,7 @@ class Trainer:
         with runs.locked(self.run.folder):
             self._clock, self._rate_factor = Clock(start.minutes), start.rate_factor
             self._has_budget = options.minutes is not None
-            self.run.write_settings(config)
+            self.run.write_json({"config.json": config.to_dict(), **options.files})
             self._make_ready(options, start)
             return self._fit_again(stream, validation_stream, options, start, score)
 
@@ -174,7 +178,7 @@ class Trainer:
             epochs = options.epochs or fitting.ENDLESS
             scores = ValidationScores(score, epochs, self._keep_best, options.patience, table.rows)
             before.insert(0, scores)
-            at_end = lambda: None if scores.cost is None else scores.cost + options.reserve  # noqa: E731
+            at_end = lambda: None if scores.cost is None else 2 * scores.cost + REPORT_SECONDS  # noqa: E731
         budget = None
         if options.minutes is not None:
             left = 60 * (options.minutes - self._clock.minutes())

@@ -89,14 +89,18 @@ PUBLISHED = {
 }
 
 
+# Of the newest run in a folder.
+NEWEST = {"last": runs.last_checkpoint, "best": runs.best_weights}
+
+
 def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None) -> Path:
     """Resolve a name of weights, or a path, to a file.
 
     Args:
-        weights: "nuclei", "coco", "imagenet", "last" or a path, either of a file or of a run
-            folder, which stands for its newest checkpoint.
-        model_dir: Where "last" looks.
-        name: NAME of the settings; "last" only considers runs of that name.
+        weights: "nuclei", "coco", "imagenet", "last", "best" or a path, either of a file or of a
+            run folder, which stands for its newest checkpoint.
+        model_dir: Where "last" and "best" look for the newest run.
+        name: NAME of the settings; "last" and "best" only consider runs of that name.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -108,12 +112,12 @@ def resolve(weights: str | Path, model_dir: str | Path, name: str | None = None)
     if word in PUBLISHED:
         source = PUBLISHED[word]
         return download.fetch(source.url, cache() / source.url.rpartition("/")[2], source.expected)
-    if word == "last":
-        return runs.last_checkpoint(Path(model_dir), name)
+    if word in NEWEST:
+        return NEWEST[word](Path(model_dir), name)
     if Path(weights).is_dir():
         return runs.newest_in(Path(weights))
     if not Path(weights).is_file():
-        names = ", ".join([*BUNDLED, *PUBLISHED, "last"])
+        names = ", ".join([*BUNDLED, *PUBLISHED, *NEWEST])
         raise FileNotFoundError(
             errno.ENOENT, f"no such weights file, nor one of the names {names}", word
         )

@@ -77,6 +77,25 @@ def load(
     return report
 
 
+def of_other_classes(stored: Mapping[str, Any], config: Config, model: keras.Model) -> list[str]:
+    """Return the layers that a network has to learn anew, since the weights are of other classes.
+
+    Likewise for other keypoints.
+
+    Args:
+        stored: The settings of the weights.
+        config, model: Those of the network, and its layers.
+    """
+    layers: list[str] = []
+    if list(stored.get("CLASS_NAMES", ())) != list(config.CLASS_NAMES):
+        kept = {"mrcnn_mask"} if config.CLASS_AGNOSTIC_MASKS else set()
+        layers += [name for name in hdf5.CLASS_LAYERS if name not in kept]
+    if stored.get("NUM_KEYPOINTS", 0) != config.NUM_KEYPOINTS:
+        layers.append("mrcnn_keypoint_deconv")
+    known = {layer.name for layer in hdf5.leaf_layers(model)}
+    return [name for name in layers if name in known]
+
+
 def _with_settings(path: Path, error: ValueError, stored: Mapping[str, Any], config: Config) -> str:
     """Explain a shape mismatch by the settings that differ, if the file contains settings."""
     differing = [

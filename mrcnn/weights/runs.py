@@ -73,6 +73,26 @@ def last_checkpoint(model_dir: Path, name: str | None = None) -> Path:
     )
 
 
+def best_weights(model_dir: Path, name: str | None = None) -> Path:
+    """Return the best weights of the newest run in a folder.
+
+    Args:
+        name: Consider only runs of this NAME; None for all.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    last = last_checkpoint(model_dir, name)
+    if not (best := last.parent / BEST).is_file():
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"the newest run has no {BEST}, since it trained without validation; its newest "
+            "checkpoint is",
+            str(last),
+        )
+    return best
+
+
 def newest_in(folder: Path) -> Path:
     """Return the newest checkpoint of a run folder, or of a folder with runs."""
     if checkpoint := _newest(folder):

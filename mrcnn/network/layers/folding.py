@@ -15,9 +15,10 @@ from keras import layers, ops
 from mrcnn.network.layers.grouped_conv import GroupedConv2D
 from mrcnn.network.layers.norm import BatchNorm
 from mrcnn.network.layers.time_distributed import TimeDistributed
+from mrcnn.network.layers.whole_conv import WholeConv2D
 
 Tensor = Any
-CONVOLUTIONS = (layers.Conv2D, GroupedConv2D)
+CONVOLUTIONS = (layers.Conv2D, GroupedConv2D, WholeConv2D)
 
 
 class FoldedConv(layers.Layer):

@@ -6,6 +6,7 @@ from keras import layers
 
 from mrcnn.network.layers.norm import BatchNorm, batch_norm
 from mrcnn.network.layers.time_distributed import TimeDistributed
+from mrcnn.network.layers.whole_conv import WholeConv2D
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class HeadLayers:
 
     def dense(self, name: str, norm: str, channels: int, size: int) -> list[layers.Layer]:
         """Return a convolution over the whole RoI, size x size, batch norm, and ReLU."""
-        convolution = layers.Conv2D(channels, size, name=name)
+        convolution = WholeConv2D(channels, size, name=name)
         return self._followed(convolution, norm, self.where == "all")
 
     def _followed(self, layer: layers.Layer, norm: str, has_norm: bool) -> list[layers.Layer]:
