@@ -10,6 +10,7 @@ from test_cli import assert_refused, run
 
 from mrcnn import machine, mask_rcnn
 from mrcnn.cli import devices, train_settings
+from mrcnn.network.network import Network
 from mrcnn.presets import ModernConfig, SmallConfig
 from mrcnn.training import distribution
 from mrcnn.weights import catalog, hdf5
@@ -133,6 +134,15 @@ def test_the_small_preset_starts_from_the_bundled_weights(nuts, tmp_path, monkey
     assert (config.IMAGE_MAX_DIM, config.IMAGES_PER_GPU, config.TRAIN_BN) == (64, 2, None)
     assert config.POST_NMS_ROIS_TRAINING == SmallConfig.POST_NMS_ROIS_TRAINING
     assert config.WARMUP_STEPS == 100  # a tenth of 20 epochs of 50 steps
+
+
+def test_the_small_preset_refuses_weights_of_another_network(nuts, tmp_path, capsys):
+    config = ModernConfig.from_dict({"NAME": "a", "NUM_CLASSES": 2, **TINY})
+    path = tmp_path / "tiny.h5"
+    hdf5.save(path, Network(config).inference, {"config": config.to_dict()})
+    arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--preset", "small"]
+    expected = "--preset small is a network with BACKBONE_WIDTH=32"
+    assert_refused(capsys, [*arguments, "--weights", path], expected, "of another one (8)")
 
 
 def test_the_small_preset_has_small_inputs(tmp_path, configs, capsys):

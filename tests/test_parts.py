@@ -73,6 +73,15 @@ def test_yolo_folders_without_a_yaml_file(tmp_path):
     assert found(tmp_path) == {"train": 2, "val": 1}
 
 
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_broken_yaml_file_is_left_to_the_reader(tmp_path, is_given):
+    write_yolo(tmp_path, "{kind}/{part}")
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("train: [")
+    parts_found = find_parts(Source(yaml if is_given else tmp_path))
+    assert set(parts_found) == ({"all"} if is_given else {"train", "val"})
+
+
 def test_lists_of_pascal_voc(tmp_path):
     box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     for name in ("a", "b", "c"):

@@ -13,6 +13,7 @@ from mrcnn.data import census, pipeline, splits
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.problems import Finding
+from mrcnn.data.survey import ImageSurvey
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
@@ -108,8 +109,11 @@ def train(options: argparse.Namespace) -> "MaskRCNN":
     data = datasets.load(options, {**stored, **given}, split)
     start = train_settings.starting(options, path, stored, data.training)
     devices.check(options.device)
-    config = train_settings.decide(options, data.training, start, given)
-    _warn(data.training, data.validation, config)
+    surveys = doctor.survey_quickly(
+        data.training, read_pixels=data.training.channels != 3, progress=common.progress
+    )
+    config = train_settings.decide(options, (data.training, surveys), start, given)
+    _warn(data.training, data.validation, config, surveys)
     with common.quiet_start():
         from mrcnn.mask_rcnn import MaskRCNN
     model = MaskRCNN(config, options.logs, devices=config.GPU_COUNT)
@@ -189,13 +193,23 @@ def _refuse_bad_images(findings: Sequence[Finding], dataset: AnnotatedDataset) -
         )
 
 
-def _warn(dataset: AnnotatedDataset, validation: AnnotatedDataset | None, config: "Config") -> None:
+def _warn(
+    dataset: AnnotatedDataset,
+    validation: AnnotatedDataset | None,
+    config: "Config",
+    surveys: list[ImageSurvey],
+) -> None:
     """Log the findings of a quick check; those of the readers are already logged.
+
+    Args:
+        surveys: of the training images.
 
     Raises:
         ValueError: If no objects are left to train on.
     """
-    findings = doctor.check(dataset, validation, datasets.limits(config), thorough=False)
+    made = {"training": surveys}
+    limits = datasets.limits(config)
+    findings = doctor.check(dataset, validation, limits, surveys=made, thorough=False)
     of_census = [each for each in findings if each.code in census.CODES]
     for finding in of_census:
         if finding.severity == "error":

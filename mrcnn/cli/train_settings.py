@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from mrcnn.data import augment
 from mrcnn.data import check as doctor
 from mrcnn.data.annotated import AnnotatedDataset
 from mrcnn.data.suggest import LARGEST_SIDE, Advice
+from mrcnn.data.survey import ImageSurvey
 from mrcnn.setting_marks import Mark
 
 NEW_EPOCHS = 20
@@ -25,6 +26,7 @@ EPOCH_IMAGES = 10  # a pass over the images has at least so many batches
 SPARE = 0.8  # share of the available memory that a training may take
 OF_C4 = ("RPN_ANCHOR_SCALES",)  # for C4, they determine the number of anchors per cell
 CORE_RATE = 80e9  # operations per second of a processor core; 140e9 were measured on a server's
+Surveyed = tuple[AnnotatedDataset, Sequence[ImageSurvey]]
 LONG = 3600  # seconds from which the cost of a training on the CPU is announced
 
 
@@ -94,7 +96,8 @@ def starting(
     """Return what a training starts from, with those settings of the weights that are kept.
 
     Raises:
-        ValueError: If the settings of a run that goes on are to be chosen anew.
+        ValueError: If the settings of a run that goes on are to be chosen anew, or the weights are
+            not of the preset's network.
     """
     is_new = list(stored.get("CLASS_NAMES", ())) != list(dataset.class_names)
     is_resumed = options.weights == "last"
@@ -104,6 +107,8 @@ def starting(
         raise ValueError(
             "--weights last goes on with the settings of its run: leave out --settings"
         )
+    if options.preset and path is not None:
+        _check_preset(options, stored)
     if path is not None and is_new:
         # Other data needs its own settings; the weights only determine the network's shape.
         of_network = Config.marked(Mark.NETWORK)
@@ -112,16 +117,33 @@ def starting(
     return Start(path, stored, is_new, is_resumed)
 
 
+def _check_preset(options: argparse.Namespace, stored: dict[str, Any]) -> None:
+    """Raise ValueError unless the weights are of the preset's network."""
+    preset = presets.NAMED[options.preset]()
+    for name in ("BACKBONE", "BACKBONE_WIDTH"):
+        if stored.get(name) != getattr(preset, name):
+            raise ValueError(
+                f"--preset {options.preset} is a network with {name}={getattr(preset, name)}, but "
+                f"--weights {options.weights} are of another one "
+                f"({stored.get(name, 'not stated')}): leave out one of them"
+            )
+
+
 def decide(
-    options: argparse.Namespace, dataset: AnnotatedDataset, start: Start, given: dict[str, Any]
+    options: argparse.Namespace,
+    surveyed: Surveyed,
+    start: Start,
+    given: dict[str, Any],
 ) -> Config:
     """Return the settings of a training, and print those that were chosen for the data.
 
     In order of precedence: the given ones, those for the data, the weights' and the recipe's.
 
     Args:
+        surveyed: the training images, and the surveys that `doctor.survey_quickly` made of them.
         given: the settings that the options state.
     """
+    dataset, _ = surveyed
     recipe = presets.NAMED[options.preset] if options.preset else _recipe(start, given)
     config = _without_advice(recipe, options, dataset, start, given)
     config.check_values()
@@ -130,7 +152,7 @@ def decide(
         # Weights keep the mean pixel that they were trained with.
         of_weights = {"MEAN_PIXEL"} & start.stored.keys()
         fixed = {*common.stated_settings(options, stated(options)), *of_weights}
-        advice = advise(config, dataset, fixed, options.preset)
+        advice = advise(config, surveyed, fixed, options.preset)
         config = config.replace(**{name: each.value for name, each in advice.items()})
         most = config.IMAGES_PER_GPU if options.preset else MOST_IMAGES
         advice |= _of_machine(config, dataset, fixed, most)
@@ -155,12 +177,16 @@ def decide(
 
 
 def advise(
-    config: Config, dataset: AnnotatedDataset, fixed: Collection[str], preset: str | None
+    config: Config,
+    surveyed: tuple[AnnotatedDataset, Sequence[ImageSurvey]],
+    fixed: Collection[str],
+    preset: str | None,
 ) -> dict[str, Advice]:
     """Return the advice of `mrcnn check` on the settings for a dataset, by name.
 
     Args:
         config: the settings without advice.
+        surveyed: see `decide`.
         fixed: names of the settings that are decided.
         preset: see `limits`.
     """
@@ -169,10 +195,7 @@ def advise(
         fixed |= {*OF_C4}
     if not config.USE_MINI_MASK:
         fixed |= {"MINI_MASK_SHAPE"}
-    surveys = doctor.survey_quickly(
-        dataset, read_pixels=config.IMAGE_CHANNEL_COUNT != 3, progress=common.progress
-    )
-    return doctor.advise(dataset, surveys, limits(config, preset), fixed)
+    return doctor.advise(*surveyed, limits(config, preset), fixed)
 
 
 def _announce_cost(config: Config, epochs: int, *, is_small: bool) -> None:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mrcnn import files
+from mrcnn.data import ahead
 from mrcnn.data.annotated import AnnotatedDataset
 
 FILE = "split.json"  # in the folder of a run
 PARTS = ("train", "val", "test")
 FEWEST_GROUPS = 5  # fewer pictures are too few to set some aside
+WORKERS = 4  # threads that read images
 MOST_DECODED = 5_000  # images whose pixels are compared; of more, only their files
 # Roboflow's exports have several copies of an image: name_jpg.rf.HASH.jpg
 COPY = re.compile(r"\.rf\.[0-9A-Za-z_-]{8,}$")
@@ -81,8 +83,10 @@ def groups_of(dataset: AnnotatedDataset, progress: Progress = iter) -> list[list
 
     owners: dict[Hashable, int] = {}
     sizes = Counter(_file_size(dataset, i) for i in range(dataset.num_images))
-    for number in progress(range(dataset.num_images)):
-        for mark in _marks(dataset, number, sizes):
+    ids = iter(progress(range(dataset.num_images)))
+    marks = ahead.in_order(lambda i: (i, _marks(dataset, i, sizes)), ids, WORKERS, 2 * WORKERS)
+    for number, own in marks:
+        for mark in own:
             leader[find(number)] = find(owners.setdefault(mark, number))
     groups = defaultdict(list)
     for number in range(dataset.num_images):

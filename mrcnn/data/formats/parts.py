@@ -82,7 +82,10 @@ def _of_yolo(whole: Source) -> dict[str, Source]:
 
 
 def _of_yaml(whole: Source, path: Path) -> dict[str, Source]:
-    return {part: _part(whole, part, path) for part in yolo_set.parts_of(path)}
+    try:
+        return {part: _part(whole, part, path) for part in yolo_set.parts_of(path)}
+    except ValueError:  # the reader reports it, if it is of this dataset
+        return {}
 
 
 def _of_voc(whole: Source) -> dict[str, Source]:
