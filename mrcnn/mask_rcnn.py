@@ -4,7 +4,8 @@ from mrcnn import quiet_keras  # noqa: F401 (before anything else imports Keras)
 
 # isort: split
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from mrcnn.predictor import MASKS, Predictor
 from mrcnn.training import distribution
 from mrcnn.training.options import Options
 from mrcnn.training.run_folder import RunFolder
+from mrcnn.training.scoring import Scorer
 from mrcnn.training.trainer import Trainer
 from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights import catalog, hdf5, loading
@@ -189,10 +191,10 @@ class MaskRCNN:
         dataset, validation = class_agreement.adopt_classes(config, dataset, validation)
         class_agreement.adopt_keypoints(config, dataset)
         self.trainer.run = self.run
-        score = None if validation is None else self._scorer(validation)
-        return self.trainer.train(dataset, validation, options, score)
+        scorer = None if validation is None else self._scorer(validation)
+        return self.trainer.train(dataset, validation, options, scorer)
 
-    def _scorer(self, dataset: Dataset) -> Callable[[], dict[str, dict[str, Any]]] | None:
+    def _scorer(self, dataset: Dataset) -> Scorer | None:
         """Return what scores the network as it is then; the ground truth is read once."""
         image_ids = dataset.image_ids.tolist()
         known: list[coco.Truth] = []
@@ -214,7 +216,14 @@ class MaskRCNN:
                 iou_types=config.iou_types,
             )
 
-        return score
+        def estimate() -> float:
+            image = dataset.load_image(image_ids[0])
+            self._detect_to_score(image)  # compiles
+            started = time.monotonic()
+            self._detect_to_score(image)
+            return len(image_ids) * (time.monotonic() - started)
+
+        return Scorer(score, estimate)
 
     def evaluate(
         self, dataset: Dataset, verbose: int = 1, *, limit: int | None = None

@@ -79,6 +79,21 @@ def eagerly(monkeypatch):
     run_steps_eagerly(monkeypatch)
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """Let trainings end before they begin; return what each was asked: network, data, options."""
+    from mrcnn import mask_rcnn
+
+    calls: list[tuple] = []
+
+    def train(self, *given):
+        calls.append((self, *given))
+        return keras.callbacks.History()
+
+    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", train)
+    return calls
+
+
 def detect_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks that are made now detect without tracing, which pays for a few images."""
     from mrcnn.network.ops import backend

@@ -10,7 +10,7 @@ from conftest import detect_eagerly, run_steps_eagerly
 from pycocotools.coco import COCO
 from small import SmallConfig, make_find_objects
 
-from mrcnn import cli, mask_rcnn
+from mrcnn import cli
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import catalog, hdf5, runs
 
@@ -237,9 +237,8 @@ def test_weights_that_are_cut_off(capsys, checkpoint, coco_set, tmp_path):
 
 
 @pytest.mark.parametrize(("option", "value"), [("--steps", 0), ("--steps", -2), ("--epochs", -1)])
-def test_numbers_that_cannot_be(capsys, monkeypatch, coco_set, tmp_path, option, value):
-    # Training to a negative number of steps would have no end.
-    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda *_: None)
+@pytest.mark.usefixtures("untrained")  # training to a negative number of steps has no end
+def test_numbers_that_cannot_be(capsys, coco_set, tmp_path, option, value):
     arguments = ["train", "--train", coco_set, "--images", coco_set.parent / "images"]
     arguments += ["--logs", tmp_path, *small_settings(), option, value]
     try:

@@ -11,7 +11,7 @@ from test_cli import run, write_set
 from test_loading import SmallTorchvision
 from torch_state import classifier
 
-from mrcnn import mask_rcnn, presets
+from mrcnn import presets
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import torchvision
 
@@ -109,38 +109,33 @@ def test_evaluate_scores_what_there_is(kind, expected, weights, annotations, tmp
     assert "--report needs the name of a file" in capsys.readouterr().err
 
 
-def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_path, monkeypatch):
-    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: seen.append(self.config))
-    seen: list = []
+def test_training_takes_the_names_of_keypoints_from_the_data(annotations, tmp_path, untrained):
     arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs"]
     settings = ["BACKBONE=resnet18", "NUM_KEYPOINTS=3", "IMAGE_MAX_DIM=64", "IMAGE_MIN_DIM=64"]
     settings += ["BACKBONE_WIDTH=8", "KEYPOINT_CONV_SIZE=8"]
     options = [word for setting in settings for word in ("--set", setting)]
     assert run(*arguments, *options) == 0
-    (config,) = seen
+    config = untrained[0][0].config
     assert tuple(config.KEYPOINT_NAMES) == NAMES
     assert [tuple(pair) for pair in config.KEYPOINT_PAIRS] == [(1, 2)]
 
 
-def trained_with(monkeypatch, annotations, tmp_path, *options):
+def trained_with(untrained, annotations, tmp_path, *options):
     """Return the model that `mrcnn train` would train, and what it is asked for."""
-    seen: list = []
-    monkeypatch.setattr(
-        mask_rcnn.MaskRCNN, "train", lambda self, *given: seen.append((self, given))
-    )
     arguments = ["train", "--train", annotations, "--logs", tmp_path / "logs", *options]
     assert run(*arguments) == 0
-    return seen[0]
+    model, *asked = untrained[0]
+    return model, asked
 
 
-def test_a_rate_that_is_chosen_is_not_scaled_when_a_run_goes_on(annotations, tmp_path, monkeypatch):
+def test_a_rate_that_is_chosen_is_not_scaled_when_a_run_goes_on(annotations, tmp_path, untrained):
     small = MaskRCNN("training", Small().replace(LEARNING_RATE_DROPS=(2, 3)), tmp_path / "logs")
     small.epoch = 5
     folder = tmp_path / "logs" / "small20261101T0000"
     folder.mkdir(parents=True)
     small.save_weights(folder / "mask_rcnn_small_0005.h5")
     options = ["--weights", "last", "--set", "LEARNING_RATE=0.004"]
-    model, (*_, asked) = trained_with(monkeypatch, annotations, tmp_path, *options)
+    model, (*_, asked) = trained_with(untrained, annotations, tmp_path, *options)
     assert (model.run.epoch, asked.learning_rate, asked.epochs) == (5, 0.004, 25)
 
 
@@ -153,7 +148,7 @@ for name, value in vars(SmallConfig).items():
         setattr(Small, name, value)
 
 
-def test_weights_of_c4_start_a_training_for_other_classes(annotations, tmp_path, monkeypatch):
+def test_weights_of_c4_start_a_training_for_other_classes(annotations, tmp_path, untrained):
     config = presets.C4Config.from_dict(
         {name: getattr(SmallConfig, name) for name in ("BACKBONE", "BACKBONE_WIDTH", "NAME")}
         | {"NUM_CLASSES": 5, "RPN_CONV_SIZE": 16, "RPN_ANCHOR_SCALES": ((8, 16, 32),)}
@@ -161,14 +156,14 @@ def test_weights_of_c4_start_a_training_for_other_classes(annotations, tmp_path,
     MaskRCNN("inference", config, tmp_path).save_weights(tmp_path / "c4.h5")
     options = ["--weights", tmp_path / "c4.h5", "--set", "IMAGE_MIN_DIM=64"]
     options += ["--set", "IMAGE_MAX_DIM=64"]
-    model, _ = trained_with(monkeypatch, annotations, tmp_path, *options)
+    model, _ = trained_with(untrained, annotations, tmp_path, *options)
     assert model.config.FEATURE_MAPS == "c4"
     assert model.config.CONVENTIONS == "detectron2"
     assert model.config.NUM_CLASSES == 3
 
 
 def test_another_number_of_keypoints_starts_their_layer_anew(
-    weights, annotations, tmp_path, monkeypatch, capsys
+    weights, annotations, tmp_path, untrained, capsys
 ):
     path = weights("keypoints")
     options = ["--weights", path, "--set", "NUM_KEYPOINTS=2", "--set", "KEYPOINT_CONV_SIZE=8"]
@@ -180,12 +175,12 @@ def test_another_number_of_keypoints_starts_their_layer_anew(
     other = annotations.with_name("two.json")
     other.write_text(json.dumps(content))
     options += ["--images", annotations.parent / "images"]
-    model, _ = trained_with(monkeypatch, other, tmp_path, *options)
+    model, _ = trained_with(untrained, other, tmp_path, *options)
     assert "mrcnn_keypoint_deconv\n" in capsys.readouterr().out
     assert [tuple(pair) for pair in model.config.KEYPOINT_PAIRS] == [(0, 1)]
 
 
-def test_a_classifier_starts_a_network_of_its_family(annotations, tmp_path, monkeypatch):
+def test_a_classifier_starts_a_network_of_its_family(annotations, tmp_path, untrained, monkeypatch):
     source = MaskRCNN("inference", SmallTorchvision(), tmp_path)
     np.savez(tmp_path / "theirs.npz", **classifier(source))
     names = ("BACKBONE", "BACKBONE_WIDTH", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM")
@@ -193,7 +188,7 @@ def test_a_classifier_starts_a_network_of_its_family(annotations, tmp_path, monk
     options = [word for setting in settings for word in ("--set", setting)]
     monkeypatch.setattr(torchvision, "classifier_of", lambda _: "resnet18")
     options += ["--weights", tmp_path / "theirs.npz"]
-    model, _ = trained_with(monkeypatch, annotations, tmp_path, *options)
+    model, _ = trained_with(untrained, annotations, tmp_path, *options)
     assert model.config.CONVENTIONS == "torchvision"
     assert model.config.TRAIN_BN is False
     assert model.config.NAME == "mrcnn"

@@ -8,7 +8,7 @@ import pytest
 from sets import coco, picture
 from test_cli import assert_refused, run
 
-from mrcnn import machine, mask_rcnn
+from mrcnn import machine
 from mrcnn.cli import devices, train_settings
 from mrcnn.network.network import Network
 from mrcnn.presets import ModernConfig, SmallConfig
@@ -35,28 +35,20 @@ def nuts(tmp_path):
     return coco(tmp_path / "nuts" / "nuts.json", names)
 
 
-@pytest.fixture
-def configs(monkeypatch):
-    """Let trainings end before they begin; return the settings of each."""
-    found = []
-    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: found.append(self.config))
-    return found
-
-
 def train(nuts, *arguments):
     tiny = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     logs = ["--logs", nuts.parent.parent / "logs"]
     return run("train", "--train", nuts, *logs, *tiny, *arguments)
 
 
-def test_train_chooses_what_check_prints(nuts, configs, capsys):
+def test_train_chooses_what_check_prints(nuts, untrained, capsys):
     assert train(nuts) == 0
     shown = capsys.readouterr().out
     run("check", nuts, "--json")
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert settings["RPN_ANCHOR_SCALES"] == [8, 16, 32, 64, 128]
     assert settings["MAX_GT_INSTANCES"] == 10
-    chosen = configs[0].to_dict()
+    chosen = untrained[0][0].config.to_dict()
     assert {name: chosen[name] for name in settings} == settings
     table = [line.split(maxsplit=2) for line in shown.splitlines() if line.startswith("  ")]
     shown_values = {name: value for name, value, _ in table}
@@ -71,10 +63,10 @@ def test_train_chooses_what_check_prints(nuts, configs, capsys):
     }
 
 
-def test_settings_of_options_are_not_chosen(nuts, configs, capsys):
+def test_settings_of_options_are_not_chosen(nuts, untrained, capsys):
     arguments = ["--set", "MAX_GT_INSTANCES=77", "--set", "IMAGE_MIN_DIM=64", "--steps", 3]
     assert train(nuts, *arguments, "--set", "IMAGES_PER_GPU=3") == 0
-    config = configs[0]
+    config = untrained[0][0].config
     assert (config.MAX_GT_INSTANCES, config.IMAGES_PER_GPU, config.STEPS_PER_EPOCH) == (77, 3, 3)
     # With one size decided, the recipe says the others.
     assert (config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM) == (64, ModernConfig.IMAGE_MAX_DIM)
@@ -84,11 +76,11 @@ def test_settings_of_options_are_not_chosen(nuts, configs, capsys):
         assert name not in shown
 
 
-def test_the_recipe_does_not_look_at_the_data(nuts, configs, capsys):
+def test_the_recipe_does_not_look_at_the_data(nuts, untrained, capsys):
     assert train(nuts, "--settings", "recipe") == 0
-    assert configs[0].IMAGE_MIN_DIM == ModernConfig.IMAGE_MIN_DIM
-    assert configs[0].RPN_ANCHOR_SCALES == ModernConfig.RPN_ANCHOR_SCALES
-    assert configs[0].STEPS_PER_EPOCH == 6  # one pass in batches of 2
+    assert untrained[0][0].config.IMAGE_MIN_DIM == ModernConfig.IMAGE_MIN_DIM
+    assert untrained[0][0].config.RPN_ANCHOR_SCALES == ModernConfig.RPN_ANCHOR_SCALES
+    assert untrained[0][0].config.STEPS_PER_EPOCH == 6  # one pass in batches of 2
     assert "RPN_ANCHOR_SCALES" not in capsys.readouterr().out
 
 
@@ -115,9 +107,7 @@ def test_a_run_that_goes_on_keeps_its_settings(nuts, tmp_path, eagerly, capsys):
     assert "Epoch 2/2" in shown
 
 
-def test_the_small_preset_starts_from_the_bundled_weights(nuts, tmp_path, monkeypatch, capsys):
-    trained = []
-    monkeypatch.setattr(mask_rcnn.MaskRCNN, "train", lambda self, *_: trained.append(self))
+def test_the_small_preset_starts_from_the_bundled_weights(nuts, tmp_path, untrained, capsys):
     arguments = ["train", "--train", nuts, "--logs", tmp_path / "logs", "--preset", "small"]
     assert run(*arguments) == 0
     shown = capsys.readouterr().out
@@ -125,11 +115,11 @@ def test_the_small_preset_starts_from_the_bundled_weights(nuts, tmp_path, monkey
     expected = "mrcnn_class_logits, mrcnn_bbox_fc, mrcnn_mask"
     assert f"Layers re-initialized for other classes or keypoints: {expected}" in shown
     kernels = hdf5.read(catalog.BUNDLED["nuclei"])
-    network = {w.path: w.numpy() for w in trained[0].network.inference.weights}
+    network = {w.path: w.numpy() for w in untrained[0][0].network.inference.weights}
     for layer in ("conv1/kernel", "rpn_conv_shared/kernel", "mrcnn_mask_conv1/kernel"):
         (own,) = [value for path, value in network.items() if f"/{path}".endswith(f"/{layer}")]
         np.testing.assert_array_equal(own, kernels[layer])
-    config = trained[0].config
+    config = untrained[0][0].config
     assert config.RPN_ANCHOR_SCALES == (8, 16, 32, 64, 128)
     assert (config.IMAGE_MAX_DIM, config.IMAGES_PER_GPU, config.TRAIN_BN) == (64, 2, None)
     assert config.POST_NMS_ROIS_TRAINING == SmallConfig.POST_NMS_ROIS_TRAINING
@@ -145,7 +135,7 @@ def test_the_small_preset_refuses_weights_of_another_network(nuts, tmp_path, cap
     assert_refused(capsys, [*arguments, "--weights", path], expected, "of another one (8)")
 
 
-def test_the_small_preset_has_small_inputs(tmp_path, configs, capsys):
+def test_the_small_preset_has_small_inputs(tmp_path, untrained, capsys):
     names = [f"{number}.png" for number in range(12)]
     for number, name in enumerate(names):
         picture(tmp_path / "nuts" / name, level=number, size=(640, 480))
@@ -156,25 +146,28 @@ def test_the_small_preset_has_small_inputs(tmp_path, configs, capsys):
     path.write_text(json.dumps(content))
     small = ["--preset", "small", "--weights", "none"]
     assert train(path, *small) == 0
-    assert (configs[0].IMAGE_MIN_DIM, configs[0].IMAGE_MAX_DIM) == (240, 320)
+    assert (untrained[0][0].config.IMAGE_MIN_DIM, untrained[0][0].config.IMAGE_MAX_DIM) == (
+        240,
+        320,
+    )
     capsys.readouterr()
     run("check", path, "--preset", "small", "--json")
     settings = json.loads(capsys.readouterr().out)["settings"]
-    chosen = configs[0].to_dict()
+    chosen = untrained[0][0].config.to_dict()
     assert {name: chosen[name] for name in settings} == settings
     assert train(path, *small, "--settings", "recipe") == 0
-    assert configs[1].RPN_ANCHOR_SCALES == SmallConfig.RPN_ANCHOR_SCALES
+    assert untrained[1][0].config.RPN_ANCHOR_SCALES == SmallConfig.RPN_ANCHOR_SCALES
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
-def test_settings_of_a_file(nuts, tmp_path, configs, suffix):
+def test_settings_of_a_file(nuts, tmp_path, untrained, suffix):
     path = tmp_path / f"settings.{suffix}"
     settings = {"NAME": "Nuts", "MAX_GT_INSTANCES": 77, "SEED": 3, "AUGMENTATIONS": []}
     lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
     path.write_text(json.dumps(settings) if suffix == "json" else "\n".join(lines))
     arguments = ["--config", path, "--set", "MAX_GT_INSTANCES=78", "--seed", 4]
     assert train(nuts, *arguments) == 0
-    config = configs[0]
+    config = untrained[0][0].config
     assert (config.NAME, config.SEED, config.MAX_GT_INSTANCES) == ("Nuts", 4, 78)
     assert list(config.AUGMENTATIONS) == []
 

@@ -171,7 +171,7 @@ def decide(
     if advice:
         print("Settings for this dataset (--set changes one, --settings recipe all of them):")
         terminal.show("\n".join(common.table(advice)))
-    if not start.is_resumed:
+    if not start.is_resumed and options.minutes is None:
         _announce_cost(config, options.epochs or NEW_EPOCHS, is_small=bool(options.preset))
     return config
 

@@ -90,6 +90,7 @@ class Budget(keras.callbacks.Callback):
         self.total = self._done + int(steps)
         self.show_epochs(max(math.ceil(self.total / self.steps), self._epoch + 1))
         if self.schedule is not None:
+            _ = self.model  # under JAX this gives the variables their values in the middle of `fit`
             self.schedule.plan(self.total, self._done)
 
     def _speed(self) -> float:

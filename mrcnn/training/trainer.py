@@ -29,7 +29,7 @@ from mrcnn.training.divergence import TrainingDiverged
 from mrcnn.training.optimizer_state import optimizer_state, restore_optimizer
 from mrcnn.training.options import Options
 from mrcnn.training.run_folder import RunFolder
-from mrcnn.training.scoring import Scores, ValidationScores
+from mrcnn.training.scoring import Scorer, ValidationScores
 from mrcnn.training.training_model import TrainingModel
 from mrcnn.weights import hdf5, runs
 
@@ -69,7 +69,7 @@ class Trainer:
         dataset: Dataset,
         validation: Dataset | None,
         options: Options,
-        score: Callable[[], Scores] | None = None,
+        scorer: Scorer | None = None,
     ) -> keras.callbacks.History:
         """Train up to an epoch or a time, writing a checkpoint after each epoch.
 
@@ -78,8 +78,8 @@ class Trainer:
 
         Args:
             dataset, validation: Prepared, with the classes of the network.
-            score: () -> the scores of the network as it is on the validation images; the best
-                weights are then kept in `best.h5`. None for no scores.
+            scorer: Scores the network on the validation images; the best weights are then kept in
+                `best.h5`. None for no scores.
 
         Returns:
             The history: losses and scores of each epoch; NaN where an epoch was not scored.
@@ -114,7 +114,7 @@ class Trainer:
             self._has_budget = options.minutes is not None
             self.run.write_json({"config.json": config.to_dict(), **options.files})
             self._make_ready(options, start)
-            return self._fit_again(stream, validation_stream, options, start, score)
+            return self._fit_again(stream, validation_stream, options, start, scorer)
 
     def _fit_again(
         self,
@@ -122,10 +122,10 @@ class Trainer:
         validation: BatchStream | None,
         options: Options,
         start: Progress,
-        score: Callable[[], Scores] | None,
+        scorer: Scorer | None,
     ) -> keras.callbacks.History:
         """Train; after a divergence go back and train on with a lower rate."""
-        plan = self._plan(options, start, score)
+        plan = self._plan(options, start, scorer)
         first = recovery.Start(self.weights, self.run.resumed)
         base = self._rate_factor
         for factor in (*recovery.FACTORS, None):
@@ -142,6 +142,7 @@ class Trainer:
     def _go_back(self, plan: fitting.Plan, first: recovery.Start, error: Exception) -> fitting.Plan:
         """Return to the last good state, and log that."""
         run = self.run
+        self.model.settle()
         run.resumed = first.restore(plan.checkpoint.latest)
         run.epoch = recovery.epoch_of(run.resumed)
         start = run.progress(self.model.config.steps_per_epoch)
@@ -158,9 +159,7 @@ class Trainer:
                 callback.go_back(start.epoch)
         return plan._replace(start=start, checkpoint=plan.checkpoint.again())
 
-    def _plan(
-        self, options: Options, start: Progress, score: Callable[[], Scores] | None
-    ) -> fitting.Plan:
+    def _plan(self, options: Options, start: Progress, scorer: Scorer | None) -> fitting.Plan:
         """Return the callbacks of a training."""
         config, run = self.model.config, self.run
         steps = config.steps_per_epoch
@@ -174,9 +173,9 @@ class Trainer:
         table = results.Results(run.folder, start.epoch, steps, self._clock)
         before = [*options.callbacks]
         at_end: Callable[[], float | None] = lambda: None  # noqa: E731
-        if score is not None:
+        if scorer is not None:
             epochs = options.epochs or fitting.ENDLESS
-            scores = ValidationScores(score, epochs, self._keep_best, options.patience, table.rows)
+            scores = ValidationScores(scorer, epochs, self._keep_best, options.patience, table.rows)
             before.insert(0, scores)
             at_end = lambda: None if scores.cost is None else 2 * scores.cost + REPORT_SECONDS  # noqa: E731
         budget = None

@@ -100,6 +100,15 @@ class TrainingModel(keras.Model):
             self._purge_model_variables(**chosen)
         return state
 
+    def settle(self) -> None:
+        """Let the variables have the values of the last step, after an error in a callback.
+
+        Under JAX, Keras holds them until the end of `fit`, and would write them over later ones.
+        """
+        if getattr(self, "_jax_state", None) is not None:
+            self.jax_state_sync()
+            self._jax_state = None
+
     def _build_optimizer(self) -> None:
         if self.optimizer is not None and not self.optimizer.built:
             with self.strategy.scope():
