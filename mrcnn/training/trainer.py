@@ -37,7 +37,7 @@ logger = logging.getLogger("mrcnn")
 
 # Kept at the end of a training of limited time, beside the last scoring and as much again: for
 # what the caller makes of it, such as a report.
-REPORT_SECONDS = 20
+REPORT_SECONDS = 30
 
 
 class Trainer:
