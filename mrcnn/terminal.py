@@ -4,10 +4,13 @@ import sys
 
 
 def make_tolerant() -> None:
-    """Let stdout and stderr escape unencodable characters, in commands that own them."""
+    """Let stdout and stderr escape unencodable characters, in commands that own them.
+
+    Lines appear when they are written, in files and pipes as in a terminal.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not if the program has replaced them
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 def show(text: object) -> None:

@@ -100,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> "MaskRCNN":
     """Train as the options say; return the network with its best weights."""
     started = time.monotonic()
+    terminal.show(f"Reading {options.dataset or options.train}")
     devices.choose(options.device)
     options.weights = options.weights or ("nuclei" if options.preset else "none")
     path, stored = _weights(options)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mrcnn.evaluation.analysis import RECALLS, TIDE_ERRORS, Calibration, Confusion, Curve, Tide
 from mrcnn.evaluation.contents import Contents
@@ -282,6 +283,7 @@ def _axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
 
 def _line(ax: Axes, epochs: np.ndarray, values: np.ndarray, **style: Any) -> None:
     """Draw the known values of a column, with marks where they are few or far between."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     known = np.isfinite(values)
     is_sparse = known.sum() <= 30
     ax.plot(epochs[known], values[known], marker="." if is_sparse else "", **style)
