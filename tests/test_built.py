@@ -125,7 +125,7 @@ def to_train(tmp_path_factory) -> MaskRCNN:
     ("rate", "epochs", "words"),
     [
         (0.001, 1.5, "epochs must be a whole number, got 1.5"),
-        (0.001, None, "epochs must be a whole number, got None"),
+        (0.001, None, "nothing says when the training ends: give epochs or minutes"),
         (float("nan"), 1, "learning_rate must be a number such as 0.001, got nan"),
         (-0.1, 1, "learning_rate"),
         ("fast", 1, "learning_rate"),
