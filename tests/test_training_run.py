@@ -155,6 +155,18 @@ def test_before_the_first_checkpoint_a_divergence_goes_back_to_the_start(tmp_pat
 
 
 @pytest.mark.usefixtures("eagerly")
+def test_a_second_training_in_a_program_goes_back_to_its_own_start(tmp_path, caplog):
+    model = make_model(tmp_path)
+    model.train(Rectangles(), None, Options(0.004, epochs=1))
+    explode = Explode(step=3, times=1)
+    model.train(Rectangles(), None, Options(0.004, epochs=2, callbacks=[explode]))
+    assert explode.steps == [3, 3, 4]
+    assert "Going back to epoch 2, step 1" in caplog.text
+    assert [row["epoch"] for row in rows_of(model.run.folder)] == ["1", "2"]
+    assert np.isfinite(losses(model.run.folder)).all()
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_a_training_that_keeps_diverging_is_given_up(tmp_path, caplog):
     model = make_model(tmp_path)
     explode = Explode(step=1, times=99)

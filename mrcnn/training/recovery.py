@@ -18,33 +18,29 @@ class Start:
     Args:
         model: Whose weights they are.
         checkpoint: The file that has them, if there is one.
+        epoch: Number of finished epochs.
     """
 
-    def __init__(self, model: keras.Model, checkpoint: Path | None) -> None:
-        self.model = model
-        self.checkpoint = checkpoint
-        self._values: list[np.ndarray] | None = None
+    def __init__(self, model: keras.Model, checkpoint: Path | None, epoch: int) -> None:
+        self.model, self.checkpoint, self.epoch = model, checkpoint, epoch
+        self._values: list[np.ndarray] = []
         if checkpoint is None:
             self._values = [np.array(keras.ops.convert_to_numpy(each)) for each in model.weights]
 
-    def restore(self, latest: Path | None) -> Path | None:
+    def restore(self, latest: Path | None) -> tuple[Path | None, int]:
         """Give the model the weights of the latest checkpoint, or else those of the start.
 
         Args:
             latest: The checkpoint that this training wrote last.
 
         Returns:
-            The checkpoint, which also has the optimizer's state; None for the start of a run.
+            The checkpoint, which also has the optimizer's state (None for weights from memory), and
+            the number of finished epochs.
         """
         checkpoint = latest or self.checkpoint
-        if checkpoint is not None:
-            hdf5.load(checkpoint, self.model)
-            return checkpoint
-        for weight, value in zip(self.model.weights, self._values or (), strict=True):
-            weight.assign(value)
-        return None
-
-
-def epoch_of(checkpoint: Path | None) -> int:
-    """Return the number of finished epochs of a checkpoint; 0 for the start of a run."""
-    return int(hdf5.read_settings(checkpoint).get("epoch", 0)) if checkpoint else 0
+        if checkpoint is None:
+            for weight, value in zip(self.model.weights, self._values, strict=True):
+                weight.assign(value)
+            return None, self.epoch
+        hdf5.load(checkpoint, self.model)
+        return checkpoint, int(hdf5.read_settings(checkpoint).get("epoch", 0))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Trainer:
     ) -> keras.callbacks.History:
         """Train; after a divergence go back and train on with a lower rate."""
         plan = self._plan(options, start, scorer)
-        first = recovery.Start(self.weights, self.run.resumed)
+        first = recovery.Start(self.weights, self.run.resumed, self.run.epoch)
         base = self._rate_factor
         for factor in (*recovery.FACTORS, None):
             try:
@@ -143,8 +144,7 @@ class Trainer:
         """Return to the last good state, and log that."""
         run = self.run
         self.model.settle()
-        run.resumed = first.restore(plan.checkpoint.latest)
-        run.epoch = recovery.epoch_of(run.resumed)
+        run.resumed, run.epoch = first.restore(plan.checkpoint.latest)
         start = run.progress(self.model.config.steps_per_epoch)
         logger.warning(
             "the training diverged: %s Going back to epoch %d, step %d, with %g times the "
@@ -172,16 +172,14 @@ class Trainer:
         )
         table = results.Results(run.folder, start.epoch, steps, self._clock)
         before = [*options.callbacks]
-        at_end: Callable[[], float | None] = lambda: None  # noqa: E731
+        scores = budget = None
         if scorer is not None:
             epochs = options.epochs or fitting.ENDLESS
             scores = ValidationScores(scorer, epochs, self._keep_best, options.patience, table.rows)
             before.insert(0, scores)
-            at_end = lambda: None if scores.cost is None else 2 * scores.cost + REPORT_SECONDS  # noqa: E731
-        budget = None
         if options.minutes is not None:
             left = 60 * (options.minutes - self._clock.minutes())
-            budget = Budget(left, steps, at_end)
+            budget = Budget(left, steps, partial(_ending, scores))
         after = [table, results.History()]
         return fitting.Plan(options.epochs, start, checkpoint, before, after, budget)
 
@@ -311,6 +309,13 @@ class Trainer:
                 "command line --weights coco), or train all layers",
                 layers,
             )
+
+
+def _ending(scores: ValidationScores | None) -> float | None:
+    """Return the seconds that the end of a training takes after its last step; None if unknown."""
+    if scores is None or scores.cost is None:
+        return None
+    return 2 * scores.cost + REPORT_SECONDS
 
 
 def _show_bad_images(*streams: BatchStream | None) -> None:

@@ -13,8 +13,7 @@ Tensor = Any
 class WholeConv2D(layers.Conv2D):
     """A convolution without padding, whose kernel is as large as its input; a matrix product.
 
-    TensorFlow's convolution takes some hundred times as long for the gradient of such an input on
-    a CPU: a third of the training step of a small network.
+    On a CPU, TensorFlow's convolution takes many times as long for the gradient of such an input.
     """
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
