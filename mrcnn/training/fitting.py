@@ -128,7 +128,6 @@ class Plan(NamedTuple):
         checkpoint: writes a checkpoint after every epoch, and on the signals of `Signals`; the
             training curves go to its folder, too, see `distribution`.
         before: callbacks that are called before a checkpoint is written.
-        after: callbacks that are called after it.
         budget: the time that is left.
     """
 
@@ -136,7 +135,6 @@ class Plan(NamedTuple):
     start: Progress
     checkpoint: callbacks.Checkpoint
     before: Sequence[keras.callbacks.Callback] = ()
-    after: Sequence[keras.callbacks.Callback] = ()
     budget: Budget | None = None
 
 
@@ -198,7 +196,6 @@ def _course(model: TrainingModel, plan: Plan, signals: Signals) -> Course:
             *first,
             *plan.before,
             plan.checkpoint,
-            *plan.after,
             *distribution.loggers(Path(plan.checkpoint.path).parent),
         ],
         model,

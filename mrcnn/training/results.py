@@ -80,6 +80,11 @@ class Results(keras.callbacks.Callback):
         with files.replacing(self.path) as partial:
             _write(partial, self.rows)
 
+    def fill(self, epochs: int) -> None:
+        """Add the row of an epoch that was interrupted in its validation; it has no losses."""
+        if epochs and not any(row["epoch"] == epochs for row in self.rows):
+            self.on_epoch_end(epochs - 1)
+
 
 def read(folder: Path) -> list[dict[str, float]]:
     """Return the rows of a run's `results.csv`, without empty cells; none without the file.

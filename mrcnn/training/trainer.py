@@ -154,7 +154,7 @@ class Trainer:
             start.step + 1,
             self._rate_factor,
         )
-        for callback in (*plan.before, *plan.after):
+        for callback in plan.before:
             if isinstance(callback, results.History | results.Results):
                 callback.go_back(start.epoch)
         return plan._replace(start=start, checkpoint=plan.checkpoint.again())
@@ -180,8 +180,9 @@ class Trainer:
         if options.minutes is not None:
             left = 60 * (options.minutes - self._clock.minutes())
             budget = Budget(left, steps, partial(_ending, scores))
-        after = [table, results.History()]
-        return fitting.Plan(options.epochs, start, checkpoint, before, after, budget)
+        # The row before the checkpoint: a run that is killed between them trains the epoch again.
+        before += [table, results.History()]
+        return fitting.Plan(options.epochs, start, checkpoint, before, budget)
 
     def _fit(
         self, stream: BatchStream, validation: BatchStream | None, plan: fitting.Plan
@@ -197,6 +198,8 @@ class Trainer:
                 # After an interruption, the next training resumes from here.
                 run.epoch, run.resumed = checkpoint.finished, checkpoint.left_at
                 run.minutes, run.rate_factor = self._clock.minutes(), self._rate_factor
+            if checkpoint.left_at:
+                _fill(plan, run.epoch)
             _show_bad_images(stream, validation)
 
     def _keep_best(self, epoch: int, scores: dict[str, float]) -> None:
@@ -309,6 +312,13 @@ class Trainer:
                 "command line --weights coco), or train all layers",
                 layers,
             )
+
+
+def _fill(plan: fitting.Plan, epochs: int) -> None:
+    """Let the table of results have a row for every finished epoch."""
+    for callback in plan.before:
+        if isinstance(callback, results.Results):
+            callback.fill(epochs)
 
 
 def _ending(scores: ValidationScores | None) -> float | None:
