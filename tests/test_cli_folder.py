@@ -84,6 +84,8 @@ def test_a_folder_without_a_training_part(tmp_path, capsys):
     write_set(tmp_path / "nuts" / "val")
     arguments = ["train", tmp_path / "nuts", "--logs", tmp_path / "logs"]
     assert_refused(capsys, arguments, "has no part train, only val")
+    assert run("check", tmp_path / "nuts") == 0
+    assert "4 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def _load(
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
     found = datasets.parts_of(options, settings)
+    if len(found) == 1:  # whatever part it is, it can be looked at
+        found = {"train": next(iter(found.values()))}
     sources = {"training": datasets.chosen_part(found, "train", options.dataset)}
     if options.val:
         sources["validation"] = datasets.source(

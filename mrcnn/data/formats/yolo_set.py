@@ -74,7 +74,11 @@ def parts_of(path: Path) -> list[str]:
     if path.is_file():
         content = read_yaml(path)
         return [part for part in PARTS if any(p.exists() for p in _places(path, content, part))]
-    named = {part_of(each.name) or part_of(each.parent.name) for each in label_folders(path)}
+    named: set[str] = set()
+    for folder in label_folders(path):
+        # The names of folders above the dataset say nothing of its parts.
+        inside = folder.parts[len(path.resolve().parts) :][-2:]
+        named.update(filter(None, map(part_of, reversed(inside))))
     return [part for part in PARTS if part in named]
 
 
