@@ -3,6 +3,7 @@
 import errno
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 # File descriptors of the process, which may be files too.
 OPEN_ALREADY = ("/dev/std", "/dev/fd/", "/proc/")
@@ -60,6 +62,13 @@ def replacing(path: str | PathLike[str], *, durable: bool = False) -> Iterator[P
             remove_abandoned(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | PathLike[str], content: Any) -> None:
+    """Write a JSON file for people, in UTF-8; it is whole or not there."""
+    with replacing(path) as partial:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        partial.write_text(text, encoding="utf-8")
 
 
 def remove_abandoned(folder: Path) -> None:

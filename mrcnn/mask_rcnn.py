@@ -197,19 +197,17 @@ class MaskRCNN:
     def _scorer(self, dataset: Dataset) -> Scorer | None:
         """Return what scores the network as it is then; the ground truth is read once."""
         image_ids = dataset.image_ids.tolist()
-        known: list[coco.Truth] = []
+        num_classes = self.config.NUM_CLASSES
+        truth = functools.cache(lambda: coco.truth_of(dataset, image_ids, num_classes))
 
         def score() -> dict[str, dict[str, Any]]:
             config = self.config
-            if not known:
-                objects = coco.ground_truth_of(dataset, image_ids)
-                known.append(coco.Truth(objects, image_ids, range(config.NUM_CLASSES)))
             # A network that has hardly learned detects as much as it may: nothing to warn about.
             detected = detecting.detect_dataset(
-                self._detect_to_score, dataset, known[0], max_detections=None
+                self._detect_to_score, dataset, truth(), max_detections=None
             )
             return coco.score(
-                known[0].coco,
+                truth().coco,
                 detected.results,
                 max_detections=config.DETECTION_MAX_INSTANCES,
                 image_ids=detected.truth_ids,
@@ -240,8 +238,7 @@ class MaskRCNN:
         config = self._settings()
         dataset = class_agreement.by_name(config, dataset)
         image_ids = dataset.image_ids[:limit].tolist()
-        objects = coco.ground_truth_of(dataset, image_ids)
-        truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))
+        truth = coco.truth_of(dataset, image_ids, config.NUM_CLASSES)
         scores = self.score_against(truth, dataset, image_ids=image_ids)
         if verbose:
             terminal.show(coco.format_table(scores))

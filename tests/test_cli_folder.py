@@ -6,7 +6,7 @@ import shutil
 import pytest
 from test_cli import assert_refused, run, small_settings, write_set
 
-from mrcnn.data import splits
+from mrcnn import files
 from mrcnn.weights import runs
 
 
@@ -38,17 +38,17 @@ def test_the_parts_of_a_folder_are_trained_and_scored(divided, tmp_path, capsys)
     # A run that split a dataset is scored on its own validation images.
     run_folder = runs.last_checkpoint(tmp_path / "logs").parent
     names = sorted(path.name for path in (divided / "train" / "images").iterdir())
-    splits.write_split(run_folder / "split.json", {"train": names[1:], "val": names[:1]})
+    files.write_json(run_folder / "split.json", {"train": names[1:], "val": names[:1]})
     assert run("evaluate", divided / "train", *weights) == 0
     assert "1 of 4 images, as the run's split.json says" in capsys.readouterr().out
     assert run("evaluate", divided / "train", *weights, "--part", "train") == 0
     assert "\n3 images" in capsys.readouterr().out
     assert run("evaluate", divided, *weights) == 0
     assert "\n2 images" in capsys.readouterr().out
-    splits.write_split(run_folder / "split.json", {"train": [], "val": [names[0], "no.png"]})
+    files.write_json(run_folder / "split.json", {"train": [], "val": [names[0], "no.png"]})
     arguments = ["evaluate", divided / "train", *weights]
     assert_refused(capsys, arguments, "1 of 2 images of the split are not in the dataset")
-    splits.write_split(run_folder / "split.json", {"train": [], "val": ["no.png"]})
+    files.write_json(run_folder / "split.json", {"train": [], "val": ["no.png"]})
     assert run(*arguments) == 0
     shown = capsys.readouterr().out
     assert "The run was split on other images: all images" in shown

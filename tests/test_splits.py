@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 from sets import BOLT, NUT, coco, picture
 
+from mrcnn import files
 from mrcnn.data import splits
 from mrcnn.data.annotated import AnnotatedDataset, AnnotatedImage, Annotations
 from mrcnn.data.formats import load_dataset
@@ -157,7 +158,7 @@ def test_a_part_with_images_that_the_dataset_lacks():
 
 def test_a_split_is_read_as_it_was_written(tmp_path):
     split = {"train": ["a.jpg", "ü/b.jpg"], "val": []}
-    splits.write_split(tmp_path / "run" / "split.json", split)
+    files.write_json(tmp_path / "run" / "split.json", split)
     assert splits.read_split(tmp_path / "run" / "split.json") == split
 
 

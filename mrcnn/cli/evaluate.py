@@ -68,12 +68,8 @@ def _scores(
         return report.write(options.report, model, dataset, about=about, progress=common.progress)
     with common.quiet_start():
         from mrcnn.evaluation import coco
-    truth = coco.ground_truth_of(dataset)
-    return model.score_against(
-        coco.Truth(truth, dataset.image_ids.tolist(), range(model.config.NUM_CLASSES)),
-        dataset,
-        progress=common.progress,
-    )
+    truth = coco.truth_of(dataset, dataset.image_ids.tolist(), model.config.NUM_CLASSES)
+    return model.score_against(truth, dataset, progress=common.progress)
 
 
 def _show(scores: dict[str, dict[str, Any]]) -> None:

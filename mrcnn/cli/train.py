@@ -27,6 +27,27 @@ OF_IMAGES = ("missing-image", "unreadable-image", "image-size")
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    _add_data(command)
+    datasets.add_options(command)
+    command.add_argument(
+        "--logs",
+        default="logs",
+        metavar="DIR",
+        help="folder of the runs, each with a folder of its own (default: %(default)s)",
+    )
+    command.add_argument(
+        "--weights",
+        help="none (random, the default; with --preset small: nuclei), imagenet, coco, nuclei, "
+        "torchvision-v2, last (resume the newest run) or a file",
+    )
+    _add_length(command)
+    command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or a regex")
+    devices.add_option(command)
+    train_settings.add_options(command)
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    """Add the options that say what is trained on, and validated."""
     form = command.add_mutually_exclusive_group(required=True)
     form.add_argument("dataset", nargs="?", metavar="DATASET", help=datasets.WITH_PARTS)
     form.add_argument("--train", metavar="DATASET", help="instead: the training set alone")
@@ -41,18 +62,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="of the images of a DATASET without a validation part, the share that is set aside "
         "for validation (default: %(default)s; 0: none)",
     )
-    datasets.add_options(command)
-    command.add_argument(
-        "--logs",
-        default="logs",
-        metavar="DIR",
-        help="folder of the runs, each with a folder of its own (default: %(default)s)",
-    )
-    command.add_argument(
-        "--weights",
-        help="none (random, the default; with --preset small: nuclei), imagenet, coco, nuclei, "
-        "torchvision-v2, last (resume the newest run) or a file",
-    )
+
+
+def _add_length(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how long is trained, and which checkpoints are kept."""
     command.add_argument(
         "--epochs",
         type=common.positive,
@@ -81,9 +94,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="epochs whose checkpoints are kept besides best.h5, or all (default: %(default)s)",
     )
-    command.add_argument("--layers", default="all", help="heads, 3+, 4+, 5+, all or a regex")
-    devices.add_option(command)
-    train_settings.add_options(command)
 
 
 def _number_or_all(text: str) -> int | str:

@@ -9,10 +9,9 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from mrcnn import files
 from mrcnn.data import ahead
 from mrcnn.data.annotated import AnnotatedDataset
 
@@ -141,14 +140,8 @@ def again(dataset: AnnotatedDataset, known: Split, progress: Progress = iter) ->
     return split if split["val"] and split["train"] else None
 
 
-def write_split(path: str | os.PathLike, parts: Mapping[str, Sequence[str]]) -> None:
-    """Write the names of images by part as a JSON file; the file is whole or not there."""
-    with files.replacing(path) as partial:
-        partial.write_text(json.dumps(dict(parts), indent=1, ensure_ascii=False), encoding="utf-8")
-
-
 def read_split(path: str | os.PathLike) -> Split:
-    """Read what `write_split` wrote.
+    """Read the split of a run, which its training wrote: names of images by part.
 
     Raises:
         ValueError: If the file is something else.

@@ -106,6 +106,16 @@ def ground_truth(annotations: str | PathLike[str] | Mapping[str, Any]) -> COCO:
     return engine.indexed({**content, "annotations": objects})
 
 
+def truth_of(dataset: Dataset, image_ids: Sequence[int], num_classes: int) -> Truth:
+    """Return the ground truth of a dataset whose classes are those of the network.
+
+    Args:
+        dataset, image_ids: See `ground_truth_of`.
+        num_classes: K.
+    """
+    return Truth(ground_truth_of(dataset, image_ids), image_ids, range(num_classes))
+
+
 def ground_truth_of(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
     """Return the ground truth of a prepared dataset; category ids are its class ids.
 

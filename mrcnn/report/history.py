@@ -8,7 +8,6 @@ import numpy as np
 
 from mrcnn.training import results
 
-OTHERS = ("epoch", "step", "minutes", "learning_rate")  # columns that are neither loss nor AP
 PRECISION = re.compile(r"(segm|bbox|keypoints)_AP\w*")
 
 
@@ -38,7 +37,7 @@ class History:
 
     @staticmethod
     def _is_other(name: str) -> bool:
-        return name in OTHERS or name.startswith("val_") or bool(PRECISION.fullmatch(name))
+        return name in results.FIRST or name.startswith("val_") or bool(PRECISION.fullmatch(name))
 
 
 def read(folder: Path) -> History | None:

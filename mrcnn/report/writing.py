@@ -57,17 +57,16 @@ def write(
     with files.replacing(path) as partial:
         dataset = class_agreement.by_name(config, dataset)
         image_ids = dataset.image_ids.tolist()
-        objects = coco.ground_truth_of(dataset, image_ids)
-        truth = coco.Truth(objects, image_ids, range(config.NUM_CLASSES))
+        truth = coco.truth_of(dataset, image_ids, config.NUM_CLASSES)
         detected = model.detect_dataset(truth, dataset, progress=progress)
         options: dict[str, Any] = {
             "max_detections": config.DETECTION_MAX_INSTANCES,
             "image_ids": detected.truth_ids,
         }
         kinds = config.iou_types
-        scores = coco.score(objects, detected.results, iou_types=kinds, **options)
+        scores = coco.score(truth.coco, detected.results, iou_types=kinds, **options)
         found = analysis.analyse(
-            objects, detected.results, "segm" if "segm" in kinds else "bbox", **options
+            truth.coco, detected.results, "segm" if "segm" in kinds else "bbox", **options
         )
         results = examples.Results(dataset, truth, detected, found)
         if training is not None:

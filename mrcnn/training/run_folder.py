@@ -1,6 +1,5 @@
 """The folder of a training run, and the run's progress."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,7 @@ class RunFolder:
     def write_json(self, contents: Mapping[str, Any]) -> None:
         """Write files into the folder, for people and for later commands: name -> content."""
         for name, content in contents.items():
-            with files.replacing(self.folder / name) as partial:
-                text = json.dumps(content, indent=1, ensure_ascii=False)
-                partial.write_text(text, encoding="utf-8")
+            files.write_json(self.folder / name, content)
 
     def claim(self) -> None:
         """Create the folder; a new run takes another name if this one is already in use."""
